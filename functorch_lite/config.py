@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Settings: one object, `config`, read everywhere and changed for a block or for good.
+
+    with config(strong_zero=False): ...     # for this block, in this thread or task
+    config.update(default_float="float64")  # from now on
+
+No other module reads an environment variable.
+"""
+
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings and their defaults.
+
+    default_float: dtype name of created arrays and random numbers when none is asked for.
+    strong_zero: in derivatives, zero times infinity or NaN is zero (SEMANTICS decision 1).
+    conjugate_grad: `grad` of a real function of complex arguments returns torch's conjugate convention.
+    promotion: "numpy" or "strict" (an implicit promotion to float64 is an error).
+    check_purity: `jit` traces twice and warns when the two programs differ.
+    num_threads: threads a compiled program may use (default: the cores given to this process).
+    data_dir: folder of downloaded data sets; None means the platform's cache folder.
+    """
+
+    default_float: str = "float32"
+    strong_zero: bool = True
+    conjugate_grad: bool = False
+    promotion: str = "numpy"
+    check_purity: bool = False
+    num_threads: int = 1
+    data_dir: str | None = None
+
+
+_base = Settings(num_threads=_cores(), data_dir=os.environ.get("FUNCTORCH_LITE_DATA") or None)
+_current: ContextVar[Settings | None] = ContextVar("functorch_lite_settings", default=None)
+_names = frozenset(field.name for field in fields(Settings))
+
+
+def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(changes) - _names)
+    if unknown:
+        raise TypeError(f"config: unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(_names))}.")
+    return changes
+
+
+class Config:
+    """The settings in force; attributes read them, a call changes them for a `with` block."""
+
+    __slots__ = ("_base",)
+
+    def __init__(self, base: Settings):
+        self._base = base
+
+    @property
+    def settings(self) -> Settings:
+        """The whole record in force (hashable, so it can be part of a cache key)."""
+        return _current.get() or self._base
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_current.get() or self._base, name)
+
+    @contextmanager
+    def __call__(self, **changes: Any):
+        token = _current.set(replace(self.settings, **_checked(changes)))
+        try:
+            yield self
+        finally:
+            _current.reset(token)
+
+    def update(self, **changes: Any) -> None:
+        """Change settings for the whole process."""
+        self._base = replace(self._base, **_checked(changes))
+
+    def __repr__(self):
+        return repr(self.settings).replace("Settings", "config", 1)
+
+
+config = Config(_base)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The linear part of a derivative: a tape of linear operations, and the trace that writes it.
+
+`linearize` computes primal values and lets each jvp rule write what it does to tangents here. A `Linear` is one
+entry: an input of the tape, or a linear primitive applied to earlier entries and to known values. `replay` runs the
+tape forwards (jvp), `backward` runs it backwards through the transpose rules (vjp).
+
+Source: Radul, Paszke, Frostig, Johnson, Maclaurin, "You only linearize once", POPL 2023.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.primitive import Primitive
+from functorch_lite.core.rules import shape_rules, transpose_rules
+from functorch_lite.core.tracer import Tag, Trace, Tracer, bind
+from functorch_lite.errors import NotLinearError
+
+
+class Linear:
+    """An entry of a tape: an unknown that the rest of the tape is linear in. Has a shape and dtype, and no value."""
+
+    __slots__ = ("index", "prim", "args", "params", "outs", "_aval")
+
+    def __init__(self, index: int, prim: Primitive | None, args: tuple, params: dict[str, Any], aval: Any = None):
+        self.index = index
+        self.prim = prim
+        self.args = args
+        self.params = params
+        self.outs: list[Linear] | None = None
+        self._aval = aval
+
+    @property
+    def aval(self) -> Any:
+        if self._aval is None:
+            assert self.prim is not None
+            self._aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
+        return self._aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+
+def is_linear(value: Any) -> bool:
+    """Whether a transpose rule is to give a cotangent for this argument."""
+    return type(value) is Linear
+
+
+class TapeTracer(Tracer):
+    """The value of a tape entry, as user code and jvp rules see it."""
+
+    __slots__ = ("linear",)
+
+    def __init__(self, tag: Tag, linear: Linear):
+        self.tag = tag
+        self.weak = False
+        self.linear = linear
+
+    @property
+    def aval(self):
+        return self.linear.aval
+
+
+class TapeTrace(Trace):
+    """Writes linear primitives on the tape; computes everything else in the parent.
+
+    see_through: the tag whose tracers stand for their primal value here (the linearization this tape belongs to),
+    so that a rule may close over a value that is being differentiated.
+    """
+
+    __slots__ = ("entries", "count", "see_through")
+
+    def __init__(self, parent: Trace, see_through: Tag | None = None):
+        self.tag = Tag("linearize")
+        self.parent = parent
+        self.entries: list[Linear] = []
+        self.count = 0
+        self.see_through = see_through
+
+    def input(self, aval: Aval) -> TapeTracer:
+        """A new unknown."""
+        linear = Linear(self.count, None, (), {}, aval)
+        self.count += 1
+        return TapeTracer(self.tag, linear)
+
+    def process(self, prim, args, params):
+        tag, hidden = self.tag, self.see_through
+        found = False
+        values = []
+        for a in args:
+            if isinstance(a, Tracer):
+                if a.tag is tag:
+                    found = True
+                    a = a.linear
+                elif a.tag is hidden:
+                    a = a.primal
+            values.append(a)
+        if not found:
+            return self.parent.process(prim, values, params)
+        if prim not in transpose_rules:
+            raise NotLinearError(f"the function is not linear in its argument: it applies `{prim.name}` to it.")
+        entry = Linear(self.count, prim, tuple(values), params)
+        self.entries.append(entry)
+        if not prim.multiple:
+            self.count += 1
+            return TapeTracer(tag, entry)
+        avals = shape_rules[prim](*[aval_of(v) for v in values], **params)
+        entry.outs = [Linear(self.count + i, None, (), {}, aval) for i, aval in enumerate(avals)]
+        self.count += len(avals)
+        return [TapeTracer(tag, out) for out in entry.outs]
+
+
+class Tape:
+    """A finished tape: entries from `inputs` to `outputs` (an output None is zero)."""
+
+    __slots__ = ("entries", "inputs", "outputs", "count")
+
+    def __init__(self, trace: TapeTrace, inputs: Sequence[TapeTracer], outputs: Sequence[Any]):
+        self.entries = trace.entries
+        self.inputs = [t.linear for t in inputs]
+        self.outputs = [t.linear if t is not None else None for t in outputs]
+        self.count = trace.count
+
+    def replay(self, tangents: Sequence[Any]) -> list[Any]:
+        """The output tangents for the input tangents (None: zero), computed in the current trace."""
+        env: list[Any] = [None] * self.count
+        for linear, t in zip(self.inputs, tangents, strict=True):
+            env[linear.index] = t
+        for entry in self.entries:
+            values = [env[a.index] if type(a) is Linear else a for a in entry.args]
+            self._replay_entry(entry, values, env)
+        return [env[o.index] if o is not None else None for o in self.outputs]
+
+    def _replay_entry(self, entry, values, env):
+        missing = [type(a) is Linear and v is None for a, v in zip(entry.args, values, strict=True)]
+        if any(missing):
+            if all(m for m, a in zip(missing, entry.args, strict=True) if type(a) is Linear):
+                return
+            values = [zeros_of(a.aval) if m else v for a, v, m in zip(entry.args, values, missing, strict=True)]
+        out = bind(entry.prim, *values, **entry.params)
+        if entry.outs is None:
+            env[entry.index] = out
+        else:
+            for o, value in zip(entry.outs, out, strict=True):
+                env[o.index] = value
+
+    def backward(self, cts: Sequence[Any], consume: bool = False) -> list[Any]:
+        """The input cotangents for the output cotangents (None: zero), computed in the current trace.
+
+        consume: drop each entry once it is used, so that memory is freed on the way.
+        """
+        env: list[Any] = [None] * self.count
+        for linear, ct in zip(self.outputs, cts, strict=True):
+            if linear is not None and ct is not None:
+                _accumulate(env, linear.index, ct)
+        for entry in reversed(self.entries):
+            if entry.outs is None:
+                ct = env[entry.index]
+                if ct is None:
+                    continue
+                env[entry.index] = None
+            else:
+                ct = [env[o.index] for o in entry.outs]
+                if all(c is None for c in ct):
+                    continue
+            found = transpose_rules[entry.prim](ct, *entry.args, **entry.params)
+            for arg, c in zip(entry.args, found, strict=True):
+                if c is not None and type(arg) is Linear:
+                    _accumulate(env, arg.index, c)
+            if consume:
+                entry.args = ()
+        return [env[linear.index] for linear in self.inputs]
+
+
+_helpers: dict[str, Callable[..., Any]] = {}
+"""`add` and `zeros`, filed by the primitives that compute them (core declares the place, as with the rule tables)."""
+
+
+def helper(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator that files the function by which the core adds tangents (`add`) or makes zeros (`zeros`)."""
+
+    def file(fun):
+        _helpers[name] = fun
+        return fun
+
+    return file
+
+
+def zeros_of(aval: Any) -> Any:
+    """An array of zeros of this type."""
+    return _helpers["zeros"](aval)
+
+
+def add_tangents(a: Any, b: Any) -> Any:
+    """The sum of two tangents or cotangents, where None is zero."""
+    if a is None:
+        return b
+    return a if b is None else _helpers["add"](a, b)
+
+
+def _accumulate(env, index, ct):
+    old = env[index]
+    env[index] = ct if old is None else _helpers["add"](old, ct)
+
+

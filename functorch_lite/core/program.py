@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""Programs: the intermediate representation (like a jaxpr). Typed, single assignment, printable, hashable.
+
+    { lambda a:f32[3] ; let b:f32[3] = sin a ; in (b) }
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.core.aval import Aval, StackAval
+from functorch_lite.core.primitive import Primitive
+from functorch_lite.errors import Source
+
+
+class Var:
+    """A value of a program. Identity is its name; the printer gives it a letter."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Aval | StackAval):
+        self.aval = aval
+
+    def __repr__(self):
+        return f"Var({self.aval})"
+
+
+class Literal:
+    """A constant small enough to stand in the program (at most 4 KB)."""
+
+    __slots__ = ("value", "aval")
+
+    def __init__(self, value: Any, aval: Aval):
+        self.value = value
+        self.aval = aval
+
+    def __repr__(self):
+        return f"Literal({self.value})"
+
+
+Atom = Var | Literal
+
+
+class Equation:
+    """`outputs = prim[params](inputs)`, with the user's line that caused it."""
+
+    __slots__ = ("prim", "inputs", "outputs", "params", "source")
+
+    def __init__(self, prim: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...], params: dict[str, Any],
+                 source: Source | None = None):
+        self.prim = prim
+        self.inputs = inputs
+        self.outputs = outputs
+        self.params = params
+        self.source = source
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Program:
+    """Equations in order, from `inputs` to `outputs`.
+
+    memo: derived things (its transformed versions, its executable), kept as long as the program itself.
+    """
+
+    inputs: tuple[Var, ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Atom, ...]
+    name: str = "f"
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def in_avals(self) -> list[Aval | StackAval]:
+        return [v.aval for v in self.inputs]
+
+    @property
+    def out_avals(self) -> list[Aval | StackAval]:
+        return [v.aval for v in self.outputs]
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether running the program does more than return values."""
+        return memoized(self, "has_effects", lambda: any(_has_effect(e) for e in self.equations))
+
+    @property
+    def axis_names(self) -> frozenset[Any]:
+        """The axis names that collectives in the program refer to and that it does not bind itself."""
+        return memoized(self, "axis_names", lambda: frozenset(_axis_names(self)))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of structure, types, parameters and constants: equal programs have equal fingerprints."""
+        return memoized(self, "fingerprint", lambda: hashlib.sha256(_canonical(self).encode()).hexdigest())
+
+    def __eq__(self, other):
+        return isinstance(other, Program) and (self is other or self.fingerprint == other.fingerprint)
+
+    def __hash__(self):
+        return hash(self.fingerprint)
+
+    def __str__(self):
+        return program_text(self)
+
+
+def memoized(program: Program, key: Any, make: Any) -> Any:
+    """`make()`, computed once for this program and key."""
+    found = program.memo.get(key)
+    if found is None:
+        found = program.memo[key] = make()
+    return found
+
+
+def subprograms(params: dict[str, Any]) -> Iterator[Program]:
+    """The programs among an equation's parameters."""
+    for value in params.values():
+        if isinstance(value, Program):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (v for v in value if isinstance(v, Program))
+
+
+def _has_effect(equation):
+    return equation.prim.effect or any(p.has_effects for p in subprograms(equation.params))
+
+
+def _axis_names(program):
+    for equation in program.equations:
+        if "axis_name" in equation.params:
+            names = equation.params["axis_name"]
+            yield from names if isinstance(names, tuple) else (names,)
+        for sub in subprograms(equation.params):
+            yield from sub.axis_names
+
+
+# --- text: the canonical form behind the fingerprint, and the printed form ---------------------------------------
+
+
+def variable_names() -> Iterator[str]:
+    """a, b, ..., z, ba, bb, ... without end."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    n = 0
+    while True:
+        text, k = "", n
+        while True:
+            text = letters[k % 26] + text
+            k //= 26
+            if k == 0:
+                break
+        yield text
+        n += 1
+
+
+class _Namer(dict):
+    def __init__(self):
+        self._names = variable_names()
+
+    def __missing__(self, var):
+        self[var] = next(self._names)
+        return self[var]
+
+
+def _literal_text(literal: Literal, exact: bool) -> str:
+    value = np.asarray(literal.value) if not hasattr(literal.value, "get") else literal.value.get()
+    if value.ndim == 0:
+        return f"{value.item()!r}:{literal.aval}" if exact else f"{value.item()!r}"
+    return f"const<{hashlib.sha256(value.tobytes()).hexdigest()[:16]}>:{literal.aval}"
+
+
+def _param_text(value: Any, indent: str, exact: bool) -> str:
+    if isinstance(value, Program):
+        return program_text(value, indent + "  ", exact)
+    if isinstance(value, tuple) and any(isinstance(v, Program) for v in value):
+        return "(" + ", ".join(_param_text(v, indent, exact) for v in value) + ")"
+    if isinstance(value, np.dtype):
+        return str(value)
+    if callable(value) and not isinstance(value, type):
+        name = getattr(value, "__name__", type(value).__name__)
+        return f"{name}@{id(value):x}" if exact else name
+    return repr(value)
+
+
+def program_text(program: Program, indent: str = "", exact: bool = False) -> str:
+    """The program as text; `exact` adds what is needed to tell any two programs apart."""
+    names = _Namer()
+
+    def atom(a):
+        return _literal_text(a, exact) if isinstance(a, Literal) else names[a]
+
+    def typed(v):
+        return f"{names[v]}:{v.aval}"
+
+    head = " ".join(typed(v) for v in program.inputs)
+    lines = []
+    for eqn in program.equations:
+        left = " ".join(typed(v) for v in eqn.outputs)
+        inputs = " ".join(atom(a) for a in eqn.inputs)
+        params = " ".join(f"{k}={_param_text(v, indent + '    ', exact)}" for k, v in sorted(eqn.params.items()))
+        lines.append(f"{indent}    {left} = {eqn.prim.name}{f'[{params}]' if params else ''} {inputs}".rstrip())
+    body = "\n" + "\n".join(lines) + f"\n{indent}  " if lines else " "
+    outs = ", ".join(atom(a) for a in program.outputs)
+    return f"{{ lambda {head} ; let{body}in ({outs}) }}"
+
+
+def _canonical(program):
+    return program_text(program, exact=True)

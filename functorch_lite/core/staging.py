@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Staging: run a Python function on tracers that write down what it does, as a `Program`.
+
+Everything computed while staging is recorded, functions of constants included (omnistaging). A captured array above
+4 KB, and every captured tracer of an outer transform, becomes an input of the program, never a constant in it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
+from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
+from functorch_lite.core.rules import RuleTable, shape_rules
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
+from functorch_lite.errors import user_source
+
+LITERAL_BYTES = 4096
+
+staging_rules = RuleTable("staging", "(trace, args, **params) -> out: for primitives whose parameters are Python functions")
+
+
+class StagingTracer(Tracer):
+    """An array that does not exist yet: a variable of the program being written."""
+
+    __slots__ = ("var",)
+
+    def __init__(self, tag: Tag, var: Var, weak: bool = False):
+        self.tag = tag
+        self.var = var
+        self.weak = weak
+
+    @property
+    def aval(self):
+        return self.var.aval
+
+
+class Staged(NamedTuple):
+    """A program and the values of its first inputs, which the function captured."""
+
+    program: Program
+    captured: list[Any]
+
+
+class StagingTrace(Trace):
+    """Writes an equation for each primitive."""
+
+    __slots__ = ("equations", "captured", "_known", "_keep")
+
+    def __init__(self, name: str, parent: Trace, transform: str = "jit"):
+        self.tag = Tag(transform, name)
+        self.parent = parent
+        self.equations: list[Equation] = []
+        self.captured: dict[int, tuple[Var, Any]] = {}
+        self._known: dict[int, Literal] = {}
+        self._keep: list[Any] = []
+
+    def process(self, prim, args, params):
+        rule = staging_rules.get(prim)
+        if rule is not None:
+            return rule(self, args, **params)
+        return self.emit(prim, args, params)
+
+    def emit(self, prim, args, params):
+        """Write the equation of `prim`, typed by its shape rule."""
+        atoms = tuple([self.atom(a) for a in args])
+        out = shape_rules[prim](*[a.aval for a in atoms], **params)
+        outputs = tuple([Var(a) for a in out]) if prim.multiple else (Var(out),)
+        self.equations.append(Equation(prim, atoms, outputs, params, user_source()))
+        tag = self.tag
+        return [StagingTracer(tag, v) for v in outputs] if prim.multiple else StagingTracer(tag, outputs[0])
+
+    def input(self, aval: Aval | StackAval, weak: bool = False) -> StagingTracer:
+        """A new program input."""
+        return StagingTracer(self.tag, Var(aval), weak)
+
+    def atom(self, value: Any) -> Atom:
+        """The variable or literal that stands for `value` in this program."""
+        if type(value) is StagingTracer and value.tag is self.tag:
+            return value.var
+        found = self.captured.get(id(value))
+        if found is not None:
+            return found[0]
+        aval = aval_of(value)
+        if isinstance(value, Tracer) or type(value) is Stack or aval.size * aval.dtype.itemsize > LITERAL_BYTES:
+            var = Var(aval)
+            self.captured[id(value)] = (var, value)
+            return var
+        return self._literal(value, aval)
+
+    def _literal(self, value, aval):
+        if not aval.shape and not hasattr(value, "strides"):
+            return Literal(value, aval)
+        found = self._known.get(id(value))
+        if found is None:
+            found = self._known[id(value)] = Literal(value.copy() if isinstance(value, np.ndarray) else value, aval)
+            self._keep.append(value)
+        return found
+
+    def finish(self, inputs: Sequence[StagingTracer], outputs: Sequence[Any]) -> Staged:
+        """The program from `inputs` to `outputs`, captured values first."""
+        out_atoms = tuple([self.atom(o) for o in outputs])
+        captured = list(self.captured.values())
+        in_vars = tuple(v for v, _ in captured) + tuple(t.var for t in inputs)
+        program = Program(in_vars, tuple(self.equations), out_atoms, self.tag.name)
+        return Staged(program, [value for _, value in captured])
+
+
+def stage(
+    fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f", transform: str = "jit",
+    weak: Sequence[bool] = (),
+) -> Staged:
+    """Run `fun` on one tracer for each of `avals` and return the program of what it did."""
+    trace = StagingTrace(name, current_trace(), transform)
+    flags = weak or [False] * len(avals)
+    inputs = [trace.input(a, w) for a, w in zip(avals, flags, strict=True)]
+    token = set_trace(trace)
+    try:
+        return trace.finish(inputs, fun(*inputs))
+    finally:
+        reset_trace(token)
+        trace.tag.alive = False
+
+
+def stage_closed(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f") -> Program:
+    """`stage` for a function of programs, which must capture no array: the program itself."""
+    program, captured = stage(fun, avals, name=name)
+    assert not captured, "a derived program captured a value"
+    return program

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Traces and tracers: the interpreter that is running, and the values it has boxed.
+
+There is one current trace, in a context variable; each trace remembers its parent. A *tag* names one run of one
+transform, and each tracer carries the tag of the run that made it: a trace unboxes its own tracers and hands every
+other value to its parent, so perturbation confusion cannot happen. At the root, `EvalTrace` computes with NumPy or CuPy.
+
+    bind1(sin_p, x)  ->  current trace .process(sin_p, (x,), {})  ->  rule of that trace  ->  parent ...  ->  numpy.sin
+
+Source: the stackless design of JAX's autodidax2 (D. Maclaurin, R. Frostig and others).
+"""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from functorch_lite.backends.registry import module_of_arrays
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.primitive import Primitive
+from functorch_lite.core.rules import eval_rules
+from functorch_lite.errors import LeakedTracerError
+
+
+class Tag:
+    """One run of one transform: what leak errors need to know, and an identity to compare."""
+
+    __slots__ = ("transform", "name", "alive")
+
+    def __init__(self, transform: str, name: str = ""):
+        self.transform = transform
+        self.name = name
+        self.alive = True
+
+    def __repr__(self):
+        return f"{self.transform}({self.name})" if self.name else self.transform
+
+
+class Tracer:
+    """A traced array. Behaves as an immutable NumPy array (the numpy layer installs operators and methods).
+
+    weak: it stands for a Python scalar, so it takes the dtype of what it meets.
+    """
+
+    __slots__ = ("tag", "weak", "__weakref__")
+    __hash__ = object.__hash__
+
+    tag: Tag
+    weak: bool
+
+    @property
+    def aval(self) -> Aval:
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    def concrete(self) -> Any:
+        """The value behind the tracer, where there is one; else None."""
+        return None
+
+
+class Trace:
+    """A running interpreter. `process` gives a primitive's result in this interpretation."""
+
+    __slots__ = ("tag", "parent")
+
+    tag: Tag
+    parent: "Trace"
+
+    def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+class EvalTrace(Trace):
+    """The root: computes on arrays, with the NumPy or CuPy rule of the primitive."""
+
+    __slots__ = ()
+
+    def __init__(self):
+        self.tag = Tag("eval")
+        self.parent = self
+
+    def process(self, prim, args, params):
+        return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+
+
+def raise_leak(value: Any) -> None:
+    """Refuse a tracer whose transform has ended."""
+    if isinstance(value, Tracer):
+        raise LeakedTracerError(
+            f"a traced value {value.aval} of `{value.tag!r}` is used after that transform ended. "
+            "It was kept outside the function (a global, a list, an attribute): return it from the function instead."
+        )
+
+
+root = EvalTrace()
+_current: ContextVar[Trace] = ContextVar("functorch_lite_trace", default=root)
+current_trace = _current.get
+
+
+def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
+    """Apply `prim` in the current trace: an array, or a list of arrays if the primitive has multiple results."""
+    return _current.get().process(prim, args, params)
+
+
+bind1 = bind
+set_trace = _current.set
+reset_trace = _current.reset
+
+
+@contextmanager
+def tracing(trace: Trace):
+    """Make `trace` the current one for a block."""
+    token = _current.set(trace)
+    try:
+        yield trace
+    finally:
+        _current.reset(token)
+
+
+def is_eager() -> bool:
+    """Whether operations on arrays run at once (no staging is going on)."""
+    return _current.get() is root
+
+

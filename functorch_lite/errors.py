@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Every error a user can meet, and the line of theirs that it names.
+
+A message says what was expected, what came (argument name or pytree path, shape, dtype), and what to do; the class
+adds the user's own source line. Nothing here knows about traces or arrays.
+"""
+
+import linecache
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+_PACKAGE = str(Path(__file__).parent) + "/"
+
+
+class Source(NamedTuple):
+    """A line of user code: cheap to keep (a code object and a number), formatted only when it is shown."""
+
+    filename: str
+    lineno: int
+    function: str
+
+    def __str__(self):
+        text = linecache.getline(self.filename, self.lineno).strip()
+        where = f"{Path(self.filename).name}:{self.lineno} ({self.function})"
+        return f"{where}: {text}" if text else where
+
+
+def user_source() -> Source | None:
+    """The innermost line on the stack that is outside this package, or None when there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) and not name.startswith("<"):
+            return Source(name, frame.f_lineno, frame.f_code.co_name)
+        frame = frame.f_back
+    return None
+
+
+class FunctorchLiteError(Exception):
+    """Base of the library's errors: the message, and below it the user's line it is about."""
+
+    def __init__(self, message: str, *, source: Source | None = None):
+        self.source = source if source is not None else user_source()
+        line = f"\n  at {self.source}" if self.source is not None else ""
+        super().__init__(message + line)
+
+
+class ShapeError(FunctorchLiteError, ValueError):
+    """Operand shapes do not fit the operation."""
+
+
+class DTypeError(FunctorchLiteError, TypeError):
+    """Operand dtypes do not fit the operation."""
+
+
+class ArgumentError(FunctorchLiteError, ValueError):
+    """An argument has the right type but a value that cannot be used."""
+
+
+class ArgumentTypeError(FunctorchLiteError, TypeError):
+    """An argument has a type that cannot be used."""
+
+
+class TreeError(FunctorchLiteError, ValueError):
+    """Two pytrees that must have the same structure differ."""
+
+
+class ConcretizationError(FunctorchLiteError, TypeError):
+    """Python asked for the value of an array that has none yet, because it is being staged or batched."""
+
+
+class LeakedTracerError(FunctorchLiteError, RuntimeError):
+    """A traced value was used after the transform that made it had ended."""
+
+
+class ImmutableError(FunctorchLiteError, TypeError):
+    """A traced array was assigned to in place."""
+
+
+class NotLinearError(FunctorchLiteError, ValueError):
+    """A function that must be linear in an argument is not."""
+
+
+class MissingRuleError(FunctorchLiteError, NotImplementedError):
+    """A primitive has no rule for what was asked of it."""
+
+
+class AxisNameError(FunctorchLiteError, NameError):
+    """A collective names an axis that no enclosing `vmap` binds."""
+
+
+class DeviceError(FunctorchLiteError, ValueError):
+    """Operands live on different devices, or the device asked for is not there."""
+
+
+class DonationError(FunctorchLiteError, RuntimeError):
+    """A buffer that was donated to a compiled call is used again, or twice in one call."""
+
+
+class BoundsError(FunctorchLiteError, IndexError):
+    """An index lies outside its axis."""
+
+
+class PurityWarning(UserWarning):
+    """A traced function behaved differently when it was traced twice."""
+
+
+class PromotionWarning(UserWarning):
+    """Operands none of which is float64 were promoted to float64."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Composable transforms of pure functions: jvp, linearize, grad, vmap, jit, checkpoint, custom rules."""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Forward mode: carry a tangent beside each value.
+
+    jvp(f, (x,), (x_dot,)) = f(x), df(x)[x_dot]
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.linear import add_tangents
+from functorch_lite.core.primitive import Kind
+from functorch_lite.core.rules import jvp_rules
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
+from functorch_lite.primitives.broadcast import broadcast_in_dim
+
+
+class JVPTracer(Tracer):
+    """A primal value and its tangent (an array; a zero tangent has no tracer)."""
+
+    __slots__ = ("primal", "tangent")
+
+    def __init__(self, tag: Tag, primal: Any, tangent: Any, weak: bool = False):
+        self.tag = tag
+        self.primal = primal
+        self.tangent = tangent
+        self.weak = weak
+
+    @property
+    def aval(self):
+        return Aval(self.primal.shape, self.primal.dtype)
+
+    @property
+    def shape(self):
+        return self.primal.shape
+
+    @property
+    def dtype(self):
+        return self.primal.dtype
+
+    def concrete(self):
+        return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
+
+
+class JVPTrace(Trace):
+    """Computes primal and tangent of each primitive in the parent, by its jvp rule."""
+
+    __slots__ = ()
+
+    def __init__(self, tag: Tag, parent: Trace):
+        self.tag = tag
+        self.parent = parent
+
+    def process(self, prim, args, params):
+        primals, tangents, found = split(args, self.tag)
+        if not found:
+            return self.parent.process(prim, args, params)
+        token = set_trace(self.parent)
+        try:
+            outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)
+        finally:
+            reset_trace(token)
+        if out_dots is None:
+            return outs
+        tag = self.tag
+        if prim.multiple:
+            return [o if t is None else JVPTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
+        return JVPTracer(tag, outs, out_dots)
+
+
+def split(args: Sequence[Any], tag: Tag) -> tuple[list[Any], list[Any], bool]:
+    """Primals and tangents of `args`, where the tracers of `tag` have one, and whether any has."""
+    primals, tangents, found = [], [], False
+    for a in args:
+        if isinstance(a, Tracer) and a.tag is tag:
+            primals.append(a.primal)  # type: ignore[attr-defined]
+            tangents.append(a.tangent)  # type: ignore[attr-defined]
+            found = True
+        else:
+            primals.append(a)
+            tangents.append(None)
+    return primals, tangents, found
+
+
+def apply_jvp_rule(parent: Trace, prim, primals, tangents, params) -> tuple[Any, Any]:
+    """The outputs of `prim`, computed in `parent`, and its output tangents, computed in the current trace."""
+    rule = jvp_rules[prim]
+    if type(rule) is not tuple:
+        return rule(primals, tangents, **params)
+    out = parent.process(prim, primals, params)
+    if not rule:
+        return out, None
+    total = None
+    for position, t in enumerate(tangents):
+        if t is None or rule[position] is None:
+            continue
+        if prim.kind is Kind.ELEMENTWISE and not t.shape and out.shape:
+            t = broadcast_in_dim(t, out.shape, ())
+        t = rule[position](t, out, *primals, **params)
+        total = add_tangents(total, t)
+    return out, total
+
+
+def jvp_flat(fun, primals: Sequence[Any], tangents: Sequence[Any], name: str = "f") -> tuple[list[Any], list[Any]]:
+    """Outputs and output tangents (None: zero) of a function of flat lists."""
+    tag = Tag("jvp", name)
+    trace = JVPTrace(tag, current_trace())
+    inputs = [p if t is None else JVPTracer(tag, p, t) for p, t in zip(primals, tangents, strict=True)]
+    token = set_trace(trace)
+    try:
+        outs = fun(*inputs)
+    finally:
+        reset_trace(token)
+        tag.alive = False
+    out_primals, out_tangents, _ = split(outs, tag)
+    return out_primals, out_tangents

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Reverse mode in two steps: compute primal values now, and write the linear part on a tape.
+
+The tape runs forwards (`linearize`, `jvp`) or backwards (`vjp`, `grad`); see `core.linear`. Primal values are
+computed in the parent trace, eagerly where they are concrete, so Python's `if` and `print` work under `grad`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
+from functorch_lite.core.rules import linearize_rules
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
+from functorch_lite.transforms.jvp import apply_jvp_rule, split
+
+
+class LinearTracer(Tracer):
+    """A primal value and the tape entry of its tangent."""
+
+    __slots__ = ("primal", "tangent")
+
+    def __init__(self, tag: Tag, primal: Any, tangent: TapeTracer, weak: bool = False):
+        self.tag = tag
+        self.primal = primal
+        self.tangent = tangent
+        self.weak = weak
+
+    @property
+    def aval(self):
+        return Aval(self.primal.shape, self.primal.dtype)
+
+    @property
+    def shape(self):
+        return self.primal.shape
+
+    @property
+    def dtype(self):
+        return self.primal.dtype
+
+    def concrete(self):
+        return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
+
+
+class LinearizeTrace(Trace):
+    """Computes primals in the parent and writes tangents on the tape."""
+
+    __slots__ = ("tape",)
+
+    def __init__(self, tag: Tag, parent: Trace):
+        self.tag = tag
+        self.parent = parent
+        self.tape = TapeTrace(parent, see_through=tag)
+
+    def process(self, prim, args, params):
+        primals, tangents, found = split(args, self.tag)
+        if not found:
+            return self.parent.process(prim, args, params)
+        token = set_trace(self.tape)
+        try:
+            special = linearize_rules.get(prim)
+            if special is not None:
+                outs, out_dots = special(self.tape, primals, tangents, **params)
+            else:
+                outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)
+        finally:
+            reset_trace(token)
+        if out_dots is None:
+            return outs
+        tag = self.tag
+        if prim.multiple:
+            return [o if t is None else LinearTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
+        return LinearTracer(tag, outs, out_dots)
+
+
+def linearize_flat(
+    fun: Callable[..., Sequence[Any]], primals: Sequence[Any], active: Sequence[bool], *,
+    transform: str = "grad", name: str = "f", weak: Sequence[bool] = (),
+) -> tuple[list[Any], Tape]:
+    """Outputs of `fun` and the tape of its derivative in the `active` arguments."""
+    tag = Tag(transform, name)
+    trace = LinearizeTrace(tag, current_trace())
+    tape = trace.tape
+    flags = weak or [False] * len(primals)
+    args = [
+        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)), w) if on else p
+        for p, on, w in zip(primals, active, flags, strict=True)
+    ]
+    token = set_trace(trace)
+    try:
+        outs = fun(*args)
+    finally:
+        reset_trace(token)
+        tag.alive = False
+    out_primals, out_tangents, _ = split(outs, tag)
+    return out_primals, Tape(tape, [a.tangent for a, on in zip(args, active, strict=True) if on], out_tangents)
