@@ -151,6 +151,13 @@ def _describe(tree, children):
     return f"{type(tree).__name__} with {len(children)} children ({keys})" if keys else f"empty {type(tree).__name__}"
 
 
-def register(cls: type, flatten_fun: Callable, unflatten_fun: Callable) -> type:
-    """Make `cls` a container: `flatten_fun(x) -> (children, metadata[, entries])`, `unflatten_fun(metadata, children)`."""
-    return optree.register_pytree_node(cls, flatten_fun, unflatten_fun, namespace=NAMESPACE)
+def register(
+    cls: type, flatten_fun: Callable, unflatten_fun: Callable, *, entry_type: type[optree.PyTreeEntry] = optree.AutoEntry
+) -> type:
+    """Make `cls` a container: `flatten_fun(x) -> (children, metadata[, entries])`, `unflatten_fun(metadata, children)`.
+
+    `entry_type` says how paths are written: optree.GetAttrEntry for children that are attributes.
+    """
+    return optree.register_pytree_node(
+        cls, flatten_fun, unflatten_fun, path_entry_type=entry_type, namespace=NAMESPACE
+    )

@@ -51,9 +51,25 @@ class StackAval(NamedTuple):
 
 
 class Stack(list):
-    """The value of a `StackAval`: a list with one array for each iteration."""
+    """The value of a `StackAval`: a list with one array of type `element` for each iteration."""
 
-    __slots__ = ()
+    __slots__ = ("element",)
+
+    def __init__(self, element: Aval, items: Any = ()):
+        super().__init__(items)
+        self.element = element
+
+    @property
+    def aval(self) -> StackAval:
+        return StackAval(self.element)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.element.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.element.dtype
 
 
 def _short(dtype: np.dtype) -> str:
@@ -66,8 +82,6 @@ def _short(dtype: np.dtype) -> str:
 def aval_of(value: Any) -> Aval | StackAval:
     """The abstract value of an array, a tracer, a NumPy or Python scalar, or a stack."""
     kind = type(value)
-    if kind is Stack:
-        return StackAval(aval_of(value[0]) if value else Aval((), np.dtype(np.float32)))
     if kind in (float, int, bool, complex):
         return Aval((), dtypes.python_dtype(kind))
     aval = getattr(value, "aval", None)

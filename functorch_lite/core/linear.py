@@ -78,7 +78,7 @@ class TapeTrace(Trace):
     so that a rule may close over a value that is being differentiated.
     """
 
-    __slots__ = ("entries", "count", "see_through")
+    __slots__ = ("entries", "count", "see_through", "saw_hidden")
 
     def __init__(self, parent: Trace, see_through: Tag | None = None):
         self.tag = Tag("linearize")
@@ -86,6 +86,7 @@ class TapeTrace(Trace):
         self.entries: list[Linear] = []
         self.count = 0
         self.see_through = see_through
+        self.saw_hidden = False
 
     def input(self, aval: Aval) -> TapeTracer:
         """A new unknown."""
@@ -104,6 +105,7 @@ class TapeTrace(Trace):
                     a = a.linear
                 elif a.tag is hidden:
                     a = a.primal
+                    self.saw_hidden = True
             values.append(a)
         if not found:
             return self.parent.process(prim, values, params)

@@ -46,11 +46,12 @@ class Staged(NamedTuple):
 class StagingTrace(Trace):
     """Writes an equation for each primitive."""
 
-    __slots__ = ("equations", "captured", "_known", "_keep")
+    __slots__ = ("equations", "captured", "literal_bytes", "_known", "_keep")
 
-    def __init__(self, name: str, parent: Trace, transform: str = "jit"):
+    def __init__(self, name: str, parent: Trace, transform: str = "jit", literal_bytes: float = LITERAL_BYTES):
         self.tag = Tag(transform, name)
         self.parent = parent
+        self.literal_bytes = literal_bytes
         self.equations: list[Equation] = []
         self.captured: dict[int, tuple[Var, Any]] = {}
         self._known: dict[int, Literal] = {}
@@ -83,7 +84,7 @@ class StagingTrace(Trace):
         if found is not None:
             return found[0]
         aval = aval_of(value)
-        if isinstance(value, Tracer) or type(value) is Stack or aval.size * aval.dtype.itemsize > LITERAL_BYTES:
+        if isinstance(value, Tracer) or type(value) is Stack or aval.size * aval.dtype.itemsize > self.literal_bytes:
             var = Var(aval)
             self.captured[id(value)] = (var, value)
             return var
@@ -109,10 +110,10 @@ class StagingTrace(Trace):
 
 def stage(
     fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f", transform: str = "jit",
-    weak: Sequence[bool] = (),
+    weak: Sequence[bool] = (), literal_bytes: float = LITERAL_BYTES,
 ) -> Staged:
     """Run `fun` on one tracer for each of `avals` and return the program of what it did."""
-    trace = StagingTrace(name, current_trace(), transform)
+    trace = StagingTrace(name, current_trace(), transform, literal_bytes)
     flags = weak or [False] * len(avals)
     inputs = [trace.input(a, w) for a, w in zip(avals, flags, strict=True)]
     token = set_trace(trace)
@@ -124,7 +125,7 @@ def stage(
 
 
 def stage_closed(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f") -> Program:
-    """`stage` for a function of programs, which must capture no array: the program itself."""
-    program, captured = stage(fun, avals, name=name)
-    assert not captured, "a derived program captured a value"
+    """The program of a function that captures no tracer (one derived from another program)."""
+    program, captured = stage(fun, avals, name=name, literal_bytes=float("inf"))
+    assert not captured, "a derived program captured a tracer"
     return program

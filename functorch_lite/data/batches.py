@@ -16,7 +16,7 @@ def batches(arrays: Tree, batch_size: int, *, seed: int | Sequence[int], drop_la
     """An iterator over one epoch of minibatches: trees like `arrays`, every leaf [n, ...] cut to [batch_size, ...].
 
     Each example comes once, in an order that `seed` alone decides; rows of all leaves stay together. `seed` may be
-    a sequence such as `(run, epoch)`, where zeros at the end do not count. The n % batch_size examples left at the end are
+    a sequence such as `(run, epoch)`, where zeros at the end do not count. The n % batch_size examples left over are
     dropped, or with `drop_last=False` form a shorter last batch.
 
     Raises ShapeError when the leaves differ in length, ArgumentError when no batch can be made.

@@ -123,6 +123,12 @@ linear(
     lambda ct, x, *, axes: broadcast_in_dim(ct, x.shape, tuple(i for i in range(x.ndim) if i not in axes)),
 )
 
+
+def fit(ct: Any, x: Any) -> Any:
+    """A cotangent of the output's shape as one for the operand `x`, which may be a rank-0 scalar."""
+    return ct if ct.shape == x.shape else reduce_sum(ct, tuple(range(len(ct.shape))))
+
+
 # --- iota: 0, 1, 2, ... along one axis --------------------------------------------------------------------------------
 iota_p = Primitive("iota", Kind.BROADCAST)
 
@@ -150,7 +156,7 @@ def _(xp, *, dtype, shape, axis):
 def zeros_of(aval: Aval | StackAval) -> Any:
     """Zeros of this type (a tangent or cotangent that is known to be zero)."""
     if isinstance(aval, StackAval):
-        return Stack()
+        return Stack(aval.element)
     return full(aval.shape, 0, aval.dtype)
 
 

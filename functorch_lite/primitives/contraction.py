@@ -21,7 +21,7 @@ from functorch_lite.primitives.movement import permute_dims
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
-# --- dot_general -------------------------------------------------------------------------------------------------------
+# --- dot_general ------------------------------------------------------------------------------------------------------
 dot_general_p = Primitive("dot_general", Kind.CONTRACTION)
 
 

@@ -9,11 +9,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.linear import is_linear, zeros_of
-from functorch_lite.core.primitive import Primitive
-from functorch_lite.core.rules import batch_rules, jvp_rules, shape_rules, transpose_rules
+from functorch_lite.core.primitive import Kind, Primitive
+from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind
 from functorch_lite.errors import DTypeError, ShapeError
 
@@ -135,3 +137,31 @@ def require_inexact(name: str, dtype: Any) -> None:
     if not dtypes.is_inexact(dtype):
         raise DTypeError(f"{name}: expected a floating point or complex dtype, got {dtype}.")
 
+
+# --- element-wise primitives ----------------------------------------------------------------------------------------
+BY_KIND = "element-wise primitives are batched by their kind: operands are aligned and the primitive applied"
+
+
+def elementwise(name: str, fun: Any, *, allowed: str = "biufc", out: Any = None) -> Primitive:
+    """An element-wise primitive: `fun(xp, *arrays, **params)` evaluates it, `allowed` are the dtype kinds it takes.
+
+    out: gives the output dtype from the operands' dtype; default the same dtype.
+    """
+    prim = Primitive(name, Kind.ELEMENTWISE)
+
+    def shape_rule(*avals, **params):
+        dtype = check_dtypes(name, avals)
+        if dtypes.dtype_kind(dtype) not in allowed:
+            raise DTypeError(f"{name}: does not take dtype {dtype}.")
+        return Aval(check_same(name, avals), out(dtype) if out else dtype)
+
+    shape_rules.add(prim, shape_rule)
+    eval_rules.add(prim, fun)
+    batch_rules.absent(prim, BY_KIND)
+    return prim
+
+
+def ufunc(name: str) -> Any:
+    """An eval rule that calls the function of that name in numpy or cupy."""
+    numpy_fun = getattr(np, name)
+    return lambda xp, *args: numpy_fun(*args) if xp is np else getattr(xp, name)(*args)

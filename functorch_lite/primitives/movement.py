@@ -12,9 +12,10 @@ from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import ShapeError
-from functorch_lite.primitives.broadcast import broadcast_in_dim, reduce_sum
+from functorch_lite.primitives.broadcast import broadcast_in_dim, full, reduce_sum
+from functorch_lite.primitives.comparison import select, zero_like
 from functorch_lite.primitives.declare import batch_unary, check_axes, check_dtypes, linear, linear_in_all
-from functorch_lite.primitives.elementwise import zero_like
+from functorch_lite.primitives.elementwise import sub
 
 # --- reshape: the same elements in row-major order under another shape ------------------------------------------------
 reshape_p = Primitive("reshape", Kind.MOVEMENT)
@@ -169,9 +170,10 @@ def _(size, args, batched, *, config):
     if not batched[0]:
         x = broadcast_in_dim(x, (size, *x.shape), tuple(range(1, len(x.shape) + 1)))
     inside = pad(x, zero_like(x), ((0, 0, 0), *config))
-    ones = broadcast_in_dim(x.dtype.type(1), x.shape, ())
-    border = x.dtype.type(1) - pad(ones, zero_like(x), ((0, 0, 0), *config))
-    return inside + border * broadcast_in_dim(value, inside.shape, (0,)), True
+    kept = full(x.shape[1:], True, np.dtype(bool))
+    kept = pad(kept, np.False_, config)
+    kept = broadcast_in_dim(kept, inside.shape, tuple(range(1, len(inside.shape))))
+    return select(kept, inside, broadcast_in_dim(value, inside.shape, (0,))), True
 
 
 def _pad_transpose(ct, x, value, *, config):
@@ -182,7 +184,7 @@ def _pad_transpose(ct, x, value, *, config):
         ct_x = inner
     if is_linear(value):
         every = tuple(range(len(ct.shape)))
-        ct_value = reduce_sum(ct, every) - reduce_sum(inner, every)
+        ct_value = sub(reduce_sum(ct, every), reduce_sum(inner, every))
     return ct_x, ct_value
 
 

@@ -9,22 +9,9 @@ from typing import Any
 from functorch_lite.core import dtypes
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.tracer import bind1
-from functorch_lite.primitives.declare import derivatives, not_linear
-from functorch_lite.primitives.elementwise import (
-    add,
-    bit_and,
-    div,
-    elementwise,
-    eq,
-    mul,
-    neg,
-    safe_div_p,
-    scale,
-    select,
-    sub,
-    ufunc,
-    zero_like,
-)
+from functorch_lite.primitives.comparison import bit_and, eq, select, zero_like
+from functorch_lite.primitives.declare import derivatives, elementwise, not_linear, ufunc
+from functorch_lite.primitives.elementwise import add, div, mul, neg, safe_div_p, scale, sub
 
 
 def _one(x: Any) -> Any:
@@ -51,7 +38,7 @@ def _constant(x: Any, value: float) -> Any:
     return x.dtype.type(value)
 
 
-# --- roots and powers --------------------------------------------------------------------------------------------------
+# --- roots and powers -------------------------------------------------------------------------------------------------
 sqrt_p, sqrt = _unary("sqrt", lambda t, out, x: _over(t, mul(out, _two(out))))
 cbrt_p, cbrt = _unary("cbrt", lambda t, out, x: _over(t, mul(mul(out, out), _constant(out, 3))), allowed="f")
 rsqrt_p, rsqrt = _unary(
@@ -61,7 +48,7 @@ rsqrt_p, rsqrt = _unary(
 )
 square_p, square = _unary("square", lambda t, out, x: scale(mul(x, _two(x)), t), allowed="iufc")
 
-# --- exponentials and logarithms ---------------------------------------------------------------------------------------
+# --- exponentials and logarithms --------------------------------------------------------------------------------------
 exp_p, exp = _unary("exp", lambda t, out, x: scale(out, t))
 exp2_p, exp2 = _unary("exp2", lambda t, out, x: scale(mul(out, _constant(x, 0.6931471805599453)), t), allowed="f")
 expm1_p, expm1 = _unary("expm1", lambda t, out, x: scale(add(out, _one(out)), t))
@@ -70,7 +57,7 @@ log2_p, log2 = _unary("log2", lambda t, out, x: _over(t, mul(x, _constant(x, 0.6
 log10_p, log10 = _unary("log10", lambda t, out, x: _over(t, mul(x, _constant(x, 2.302585092994046))))
 log1p_p, log1p = _unary("log1p", lambda t, out, x: _over(t, add(x, _one(x))))
 
-# --- trigonometric -----------------------------------------------------------------------------------------------------
+# --- trigonometric ----------------------------------------------------------------------------------------------------
 sin_p, sin = _unary("sin", lambda t, out, x: scale(cos(x), t))
 cos_p, cos = _unary("cos", lambda t, out, x: neg(scale(sin(x), t)))
 tan_p, tan = _unary("tan", lambda t, out, x: scale(add(square(out), _one(out)), t))
@@ -78,7 +65,7 @@ asin_p, asin = _unary("asin", lambda t, out, x: _over(t, sqrt(sub(_one(x), squar
 acos_p, acos = _unary("acos", lambda t, out, x: neg(_over(t, sqrt(sub(_one(x), square(x))))), "arccos")
 atan_p, atan = _unary("atan", lambda t, out, x: _over(t, add(square(x), _one(x))), "arctan")
 
-# --- hyperbolic --------------------------------------------------------------------------------------------------------
+# --- hyperbolic -------------------------------------------------------------------------------------------------------
 sinh_p, sinh = _unary("sinh", lambda t, out, x: scale(cosh(x), t))
 cosh_p, cosh = _unary("cosh", lambda t, out, x: scale(sinh(x), t))
 tanh_p, tanh = _unary("tanh", lambda t, out, x: scale(sub(_one(out), mul(out, out)), t))
@@ -91,14 +78,17 @@ atanh_p, atanh = _unary("atanh", lambda t, out, x: _over(t, mul(sub(_one(x), x),
 
 def _logistic(xp, x):
     wide = x if x.dtype.itemsize > 2 else x.astype(dtypes.accumulator(x.dtype))
-    return (1 / (1 + xp.exp(-wide))).astype(x.dtype)
+    if dtypes.is_complex(x.dtype):
+        return 1 / (1 + xp.exp(-wide))
+    small = xp.exp(-xp.abs(wide))  # in (0, 1]: no overflow
+    return (xp.where(wide >= 0, wide.dtype.type(1), small) / (1 + small)).astype(x.dtype)
 
 
 logistic_p, logistic = _unary(
     "logistic", lambda t, out, x: scale(mul(out, sub(_one(out), out)), t), fun=_logistic, allowed="fc"
 )
 
-# --- atan2: the angle of the point (x, y); its derivatives at the origin are 0 -------------------------------------------
+# --- atan2: the angle of the point (x, y); its derivatives at the origin are 0 ----------------------------------------
 atan2_p: Primitive = elementwise("atan2", ufunc("arctan2"), allowed="f")
 not_linear(atan2_p)
 

@@ -14,6 +14,7 @@ from functorch_lite.core.program import subprograms
 from functorch_lite.core.rules import RuleTable, batch_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.primitives.broadcast import broadcast_in_dim
+from functorch_lite.transforms.jvp import closure_rules
 
 collective_rules = RuleTable(
     "collective", "(trace, args, batched, **params) -> (out, batched): a primitive that reduces over the mapped axis"
@@ -67,13 +68,16 @@ class BatchTrace(Trace):
             mine = isinstance(a, Tracer) and a.tag is tag
             values.append(a.value if mine else a)  # type: ignore[attr-defined]
             batched.append(mine)
-        if not any(batched) and not self._names_my_axis(prim, params):
+        may_close_over_mine = prim in closure_rules and "program" not in params
+        if not any(batched) and not may_close_over_mine and not self._names_my_axis(prim, params):
             return self.parent.process(prim, args, params)
         token = set_trace(self.parent)
         try:
             out, flags = self._apply(prim, values, batched, params)
         finally:
             reset_trace(token)
+        if flags is None:  # every output is batched
+            return [BatchTracer(tag, o) for o in out]
         if prim.multiple:
             return [BatchTracer(tag, o) if f else o for o, f in zip(out, flags, strict=True)]
         return BatchTracer(tag, out) if flags else out
@@ -120,7 +124,7 @@ class BatchTrace(Trace):
 def materialize(value: Any, size: int) -> Any:
     """An unbatched value, repeated along a new axis 0."""
     if type(value) is Stack:
-        return Stack([materialize(v, size) for v in value])
+        return Stack(Aval((size, *value.shape), value.dtype), [materialize(v, size) for v in value])
     aval = aval_of(value)
     return broadcast_in_dim(value, (size, *aval.shape), tuple(range(1, 1 + aval.ndim)))
 

@@ -7,12 +7,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from functorch_lite.core.aval import Aval
-from functorch_lite.core.linear import add_tangents
+from functorch_lite.core.aval import aval_of
+from functorch_lite.core.linear import TapeTrace, add_tangents
 from functorch_lite.core.primitive import Kind
-from functorch_lite.core.rules import jvp_rules
+from functorch_lite.core.rules import RuleTable, jvp_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.primitives.broadcast import broadcast_in_dim
+
+
+closure_rules = RuleTable(
+    "closure",
+    "(trace, inner, primals, tangents, **params) -> (outs, out tangents): a primitive whose parameters are Python "
+    "functions, which may close over tracers of `trace`; in `inner` those stand for their primal values",
+)
 
 
 class JVPTracer(Tracer):
@@ -28,7 +35,7 @@ class JVPTracer(Tracer):
 
     @property
     def aval(self):
-        return Aval(self.primal.shape, self.primal.dtype)
+        return aval_of(self.primal)
 
     @property
     def shape(self):
@@ -51,13 +58,21 @@ class JVPTrace(Trace):
         self.tag = tag
         self.parent = parent
 
+    def box(self, primal: Any, tangent: Any) -> JVPTracer:
+        """A tracer of this trace."""
+        return JVPTracer(self.tag, primal, tangent)
+
     def process(self, prim, args, params):
         primals, tangents, found = split(args, self.tag)
-        if not found:
+        special = closure_rules.get(prim)
+        if not found and special is None:
             return self.parent.process(prim, args, params)
         token = set_trace(self.parent)
         try:
-            outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)
+            if special is not None:
+                outs, out_dots = special(self, TapeTrace(self.parent, self.tag), primals, tangents, **params)
+            else:
+                outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)
         finally:
             reset_trace(token)
         if out_dots is None:

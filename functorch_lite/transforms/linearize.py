@@ -8,11 +8,11 @@ computed in the parent trace, eagerly where they are concrete, so Python's `if` 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from functorch_lite.core.aval import Aval
+from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
 from functorch_lite.core.rules import linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
-from functorch_lite.transforms.jvp import apply_jvp_rule, split
+from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, split
 
 
 class LinearTracer(Tracer):
@@ -28,7 +28,7 @@ class LinearTracer(Tracer):
 
     @property
     def aval(self):
-        return Aval(self.primal.shape, self.primal.dtype)
+        return aval_of(self.primal)
 
     @property
     def shape(self):
@@ -52,14 +52,21 @@ class LinearizeTrace(Trace):
         self.parent = parent
         self.tape = TapeTrace(parent, see_through=tag)
 
+    def box(self, primal: Any, tangent: Any) -> LinearTracer:
+        """A tracer of this trace."""
+        return LinearTracer(self.tag, primal, tangent)
+
     def process(self, prim, args, params):
         primals, tangents, found = split(args, self.tag)
-        if not found:
+        closure = closure_rules.get(prim)
+        if not found and closure is None:
             return self.parent.process(prim, args, params)
         token = set_trace(self.tape)
         try:
             special = linearize_rules.get(prim)
-            if special is not None:
+            if closure is not None:
+                outs, out_dots = closure(self, self.tape, primals, tangents, **params)
+            elif special is not None:
                 outs, out_dots = special(self.tape, primals, tangents, **params)
             else:
                 outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)

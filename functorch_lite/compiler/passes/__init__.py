@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Passes: pure functions from Program to Program."""

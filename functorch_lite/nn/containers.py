@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Modules made of modules, and functions as modules."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import functorch_lite.numpy as fnp
+from functorch_lite import random
+from functorch_lite.errors import ArgumentTypeError, ShapeError
+from functorch_lite.nn.activations import relu
+from functorch_lite.nn.linear import Linear
+from functorch_lite.nn.module import Array, Module
+
+
+class Lambda(Module):
+    """A function without parameters as a module."""
+
+    fn: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.fn(*args)
+
+
+class Identity(Module):
+    """x -> x."""
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class Sequential(Module):
+    """The layers one after the other; functions among them are wrapped in `Lambda`.
+
+    >>> model = Sequential(Linear(4, 8, key=random.key(0)), relu, Linear(8, 2, key=random.key(1)))
+    >>> len(model), model[0].out_features
+    (3, 8)
+    """
+
+    layers: tuple[Module, ...]
+
+    def __init__(self, *layers: Module | Callable[[Any], Any]):
+        self.layers = tuple(as_module(layer) for layer in layers)
+
+    def __call__(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+
+def as_module(layer: Any) -> Module:
+    """`layer` itself, or a `Lambda` of it when it is a plain function. Raises ArgumentTypeError for anything else."""
+    if isinstance(layer, Module):
+        return layer
+    if isinstance(layer, type) or not callable(layer):
+        raise ArgumentTypeError(f"expected a module or a function, got {layer!r}.")
+    return Lambda(layer)
+
+
+class Flatten(Module):
+    """x with the axes `start_axis` to `end_axis` made one; -3 for images, so that one example flattens too."""
+
+    start_axis: int = 1
+    end_axis: int = -1
+
+    def __call__(self, x: Array) -> Array:
+        start, end = self.start_axis % x.ndim, self.end_axis % x.ndim
+        if start > end or not -x.ndim <= self.start_axis < x.ndim:
+            raise ShapeError(f"Flatten: axes {self.start_axis} to {self.end_axis} are not in shape {x.shape}.")
+        return fnp.reshape(x, (*x.shape[:start], -1, *x.shape[end + 1 :]))
+
+
+class MLP(Module):
+    """Linear layers of the sizes `sizes`, with `activation` between them: x [..., sizes[0]] -> [..., sizes[-1]].
+
+    >>> import numpy as np
+    >>> MLP((784, 128, 10), key=random.key(0))(np.zeros((2, 784), np.float32)).shape
+    (2, 10)
+    """
+
+    layers: tuple[Linear, ...]
+    activation: Callable[[Array], Array]
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: Callable[[Array], Array] = relu,
+        bias: bool = True,
+        dtype: Any = None,
+        key: Array,
+    ):
+        keys = random.split(key, len(sizes) - 1)
+        widths = zip(sizes[:-1], sizes[1:], keys, strict=True)
+        self.layers = tuple(Linear(n_in, n_out, bias=bias, dtype=dtype, key=k) for n_in, n_out, k in widths)
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+
+class Residual(Module):
+    """x -> x + layer(x)."""
+
+    layer: Module
+
+    def __init__(self, layer: Module | Callable[[Any], Any]):
+        self.layer = as_module(layer)
+
+    def __call__(self, x: Array) -> Array:
+        return x + self.layer(x)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The one call for what is random or changes in a forward pass.
+
+    out, model = nn.apply(model, x, key=key, training=True)
+
+While the model runs, layers ask this file for three things: whether this is training, the next random key, and a place
+for the new values of their buffers. They live in a context variable that `apply` restores, so the call is pure from
+outside and works under every transform: the new statistics come out as part of the returned model. A plain `model(x)`
+is inference: deterministic, no changes.
+
+A function inside the model that is itself transformed (a block under `vmap`, the body of a `scan`) is traced once. A
+block with dropout or statistics in it should be run there by an `apply` of its own, with its own key, and returned.
+"""
+
+from contextvars import ContextVar
+from typing import Any
+
+from functorch_lite import random, tree
+from functorch_lite.errors import ArgumentError
+from functorch_lite.nn.module import Array, Module
+
+_NEEDS_KEY = """\
+{layer} draws random numbers when it trains, so it needs a key:
+    out, model = nn.apply(model, x, training=True)              # wrong
+    out, model = nn.apply(model, x, key=key, training=True)     # a new key for each step"""
+
+
+class _Pass:
+    """One forward pass: its key and how often it was used, and the changes by identity of the module."""
+
+    __slots__ = ("key", "n_keys", "training", "changes")
+
+    def __init__(self, key: Array | None, training: bool):
+        self.key = key
+        self.n_keys = 0
+        self.training = training
+        self.changes: dict[int, tuple[Module, dict[str, Any]]] = {}
+
+
+_INFERENCE = _Pass(None, False)
+_current: ContextVar[_Pass] = ContextVar("functorch_lite_forward_pass", default=_INFERENCE)
+
+
+def apply(model: Any, *args: Any, key: Array | None = None, training: bool = False, **kwargs: Any) -> tuple[Any, Any]:
+    """`(model(*args, **kwargs), model)`, where the second is the model with the statistics this pass has gathered.
+
+    key: a random key (uint32 [2]) for dropout and its like; each layer gets one of its own, derived by `fold_in`.
+    training: dropout drops, BatchNorm normalises by the batch and updates its running statistics.
+
+    The returned model has the structure of the given one. Raises ArgumentError when a key is needed and missing, and
+    when a layer that is no part of `model` changes its statistics.
+
+    >>> layer = Dropout(0.5)                                                                # doctest: +SKIP
+    >>> out, layer = apply(layer, np.ones(4), key=random.key(0), training=True)             # doctest: +SKIP
+    """
+    current = _Pass(key, training)
+    token = _current.set(current)
+    try:
+        out = model(*args, **kwargs)
+    finally:
+        _current.reset(token)
+    if not current.changes:
+        return out, model
+    used: set[int] = set()
+    model = _rebuilt(model, current.changes, used)
+    _check_all_used(current.changes, used)
+    return out, model
+
+
+def is_training() -> bool:
+    """Whether the running forward pass is one of `nn.apply(..., training=True)`. For authors of layers."""
+    return _current.get().training
+
+
+def next_key(layer: str) -> Array:
+    """A random key that no other layer of this forward pass gets; `layer` names the caller in the error."""
+    current = _current.get()
+    if current.key is None:
+        raise ArgumentError(_NEEDS_KEY.format(layer=layer))
+    current.n_keys += 1
+    return random.fold_in(current.key, current.n_keys - 1)
+
+
+def get_state(module: Module, name: str) -> Any:
+    """The buffer `name` of `module`, as this forward pass has left it so far."""
+    _, changes = _current.get().changes.get(id(module), (module, {}))
+    return changes.get(name, getattr(module, name))
+
+
+def set_state(module: Module, **changes: Any) -> None:
+    """Note new values for buffers of `module`; `nn.apply` returns them in the model. Outside of it: nothing."""
+    current = _current.get()
+    if current is _INFERENCE:
+        return
+    noted = current.changes
+    _, earlier = noted.get(id(module), (module, {}))
+    noted[id(module)] = (module, {**earlier, **changes})
+
+
+def _rebuilt(node: Any, changes: dict[int, tuple[Module, dict[str, Any]]], used: set[int]) -> Any:
+    """`node` with the noted changes in place; `used` gathers the identities of the modules that were met."""
+    if not isinstance(node, Module):
+        return tree.map(lambda x: _rebuilt(x, changes, used) if _is_module(x) else x, node, is_leaf=_is_module)
+    fields = {name: _rebuilt(getattr(node, name), changes, used) for name in node._child_names}
+    if id(node) in changes:
+        used.add(id(node))
+        fields |= changes[id(node)][1]
+    return node.replace(**fields)
+
+
+def _is_module(x: Any) -> bool:
+    return isinstance(x, Module)
+
+
+def _check_all_used(changes: dict[int, tuple[Module, dict[str, Any]]], used: set[int]) -> None:
+    strangers = [module for identity, (module, _) in changes.items() if identity not in used]
+    if strangers:
+        raise ArgumentError(
+            f"nn.apply: a {type(strangers[0]).__name__} that is no part of the model changed its statistics. "
+            "Make it a field of the model; inside an inner transform run it by an nn.apply of its own."
+        )

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""Losses, with PyTorch's definitions and defaults; `reduction` is "mean", "sum" or "none".
+
+Classes lie on the last axis (`axis` says otherwise). Labels are integers of any width.
+"""
+
+from typing import Any, Literal
+
+import functorch_lite.numpy as fnp
+from functorch_lite.core.dtypes import is_inexact
+from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.nn.activations import log_softmax, softplus
+
+Array = Any
+Reduction = Literal["mean", "sum", "none"]
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+    reduction: Reduction = "mean",
+) -> Array:
+    """-log softmax(logits) at the target class; for soft targets, the cross-entropy with that distribution.
+
+    logits [..., n_classes]; targets: integer labels [...] or probabilities [..., n_classes]; weight [n_classes].
+    Labels equal to `ignore_index` count neither in sum nor in mean. With weights the mean over labels is weighted.
+
+    >>> import numpy as np
+    >>> float(cross_entropy(np.zeros((2, 4), np.float32), np.array([1, 3])))  # log(4)
+    1.3862943649291992
+    """
+    logits = fnp.moveaxis(logits, axis, -1)
+    log_p = log_softmax(logits)
+    if is_inexact(targets.dtype):
+        return _soft_cross_entropy(log_p, fnp.moveaxis(targets, axis, -1), weight, label_smoothing, reduction)
+    if targets.shape != logits.shape[:-1]:
+        raise ShapeError(f"cross_entropy: logits {logits.shape} need labels {logits.shape[:-1]}, got {targets.shape}.")
+    return _nll(log_p, targets, weight, ignore_index, label_smoothing, reduction)
+
+
+def nll(
+    log_p: Array,
+    targets: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    axis: int = -1,
+    reduction: Reduction = "mean",
+) -> Array:
+    """-log_p at the target class: log_p [..., n_classes] (log-probabilities), targets integer [...]."""
+    return _nll(fnp.moveaxis(log_p, axis, -1), targets, weight, ignore_index, 0.0, reduction)
+
+
+def _soft_cross_entropy(log_p, targets, weight, smoothing, reduction):
+    if targets.shape != log_p.shape:
+        raise ShapeError(f"cross_entropy: logits {log_p.shape} and soft targets {targets.shape} differ in shape.")
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / log_p.shape[-1]
+    weighted = log_p if weight is None else log_p * weight
+    return _reduce(-fnp.sum(targets * weighted, axis=-1), reduction)
+
+
+def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
+    kept = targets != ignore_index
+    labels = fnp.where(kept, targets, 0)
+    each = -fnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+    importance = kept.astype(log_p.dtype)
+    if weight is not None:
+        importance = importance * fnp.take(weight, labels, axis=0)
+    losses = each * importance
+    if smoothing:
+        spread = -fnp.mean(log_p if weight is None else log_p * weight, axis=-1) * kept.astype(log_p.dtype)
+        losses = (1 - smoothing) * losses + smoothing * spread
+    if reduction == "mean":
+        return fnp.sum(losses) / fnp.sum(importance)
+    return _reduce(losses, reduction)
+
+
+def mse(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
+    """(predictions - targets)^2."""
+    difference = _difference("mse", predictions, targets)
+    return _reduce(difference * difference, reduction)
+
+
+def l1(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
+    """|predictions - targets|."""
+    return _reduce(fnp.abs(_difference("l1", predictions, targets)), reduction)
+
+
+def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: Reduction = "mean") -> Array:
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)."""
+    distance = fnp.abs(_difference("huber", predictions, targets))
+    small = fnp.minimum(distance, delta)
+    return _reduce(0.5 * small * small + delta * (distance - small), reduction)
+
+
+def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reduction: Reduction = "mean") -> Array:
+    """huber(delta=beta) / beta; l1 when beta is 0."""
+    if beta == 0:
+        return l1(predictions, targets, reduction=reduction)
+    return huber(predictions, targets, delta=beta, reduction=reduction) / beta
+
+
+def bce(probabilities: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
+    """Binary cross-entropy of probabilities in [0, 1]; logarithms are cut at -100 as in PyTorch."""
+    _difference("bce", probabilities, targets)
+    log_p = fnp.maximum(fnp.log(probabilities), -100)
+    log_q = fnp.maximum(fnp.log1p(-probabilities), -100)
+    return _reduce(-(targets * log_p + (1 - targets) * log_q), reduction)
+
+
+def bce_with_logits(
+    logits: Array, targets: Array, *, pos_weight: Array | None = None, reduction: Reduction = "mean"
+) -> Array:
+    """Binary cross-entropy of sigmoid(logits), without overflow; `pos_weight` multiplies the positive part."""
+    _difference("bce_with_logits", logits, targets)
+    positive = targets if pos_weight is None else targets * pos_weight
+    return _reduce(positive * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
+
+
+def kl_div(
+    log_q: Array,
+    p: Array,
+    *,
+    log_target: bool = False,
+    reduction: Literal["mean", "sum", "none", "batchmean"] = "batchmean",
+) -> Array:
+    """p (log p - log_q), with 0 where p is 0; log_q and p (or with `log_target` log p) of one shape.
+
+    "batchmean", the default, divides the sum by the size of axis 0 and is the divergence of a batch.
+    """
+    _difference("kl_div", log_q, p)
+    if log_target:
+        each = fnp.exp(p) * (p - log_q)
+    else:
+        each = fnp.where(p > 0, p * (fnp.log(fnp.where(p > 0, p, 1)) - log_q), 0)
+    return fnp.sum(each) / log_q.shape[0] if reduction == "batchmean" else _reduce(each, reduction)
+
+
+def cosine_similarity(x: Array, y: Array, *, axis: int = -1, eps: float = 1e-8) -> Array:
+    """x . y / (|x| |y|) along `axis`, each norm at least `eps`."""
+    norms = [fnp.maximum(fnp.sqrt(fnp.sum(z * z, axis=axis)), eps) for z in (x, y)]
+    return fnp.sum(x * y, axis=axis) / (norms[0] * norms[1])
+
+
+def _difference(name: str, predictions: Array, targets: Array) -> Array:
+    # Broadcasting [n] against [n, 1] is the classical silent mistake here.
+    if predictions.shape != targets.shape:
+        raise ShapeError(f"{name}: predictions {predictions.shape} and targets {targets.shape} differ in shape.")
+    return predictions - targets
+
+
+def _reduce(losses: Array, reduction: str) -> Array:
+    if reduction == "none":
+        return losses
+    if reduction not in ("mean", "sum"):
+        raise ArgumentError(f"`reduction` should be 'mean', 'sum' or 'none', but is {reduction!r}.")
+    return fnp.mean(losses) if reduction == "mean" else fnp.sum(losses)

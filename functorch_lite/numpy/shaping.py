@@ -1,0 +1,628 @@
+# SPDX-License-Identifier: MIT
+"""Functions that move elements: reshape, transpose, stack, split, tile, repeat, roll, pad, flip, tril and their kin."""
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.core.tracer import Tracer
+from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
+from functorch_lite.numpy import ops as e
+from functorch_lite.numpy.axes import normal_axis, reduction_axes, size_of
+from functorch_lite.numpy.dispatch import either, public
+from functorch_lite.numpy.indexing import lookup, whole
+from functorch_lite.numpy.promotion import (
+    asarray,
+    broadcast_shapes,
+    cast,
+    common_dtype,
+)
+from functorch_lite.numpy.promotion import broadcast_to as _broadcast_to
+
+# --- reshape ------------------------------------------------------------------------------------------------------
+
+
+def sizes_of(shape: Any) -> tuple[int, ...]:
+    """A shape argument as a tuple of Python integers; a traced size is refused with the way out."""
+    shape = (shape,) if isinstance(shape, (int, np.integer, Tracer)) else tuple(shape)
+    for n in shape:
+        if isinstance(n, Tracer) and n.concrete() is None:
+            raise ConcretizationError(
+                f"a shape needs Python integers, got a {n.aval} of {n.tag!r}. Take the size from x.shape, or mark the "
+                "argument with jit(..., static_argnums=...)."
+            )
+    return tuple(int(n) for n in shape)
+
+
+@public(np.reshape)
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: Any = None) -> Any:
+    """The elements in row-major order, arranged as `shape`; one size may be -1."""
+    x = asarray(a)
+    target = sizes_of(newshape if shape is None else shape)
+    if builtins.sum(n == -1 for n in target) > 1:
+        raise ArgumentError("can only specify one unknown dimension")
+    if -1 in target:
+        known = math.prod(n for n in target if n != -1)
+        total = size_of(x.shape)
+        if known == 0 or total % known:
+            raise ShapeError(f"cannot reshape array of size {total} into shape {target}")
+        target = tuple(total // known if n == -1 else n for n in target)
+    if order == "F":
+        flipped = e.permute_dims(x, tuple(range(len(x.shape)))[::-1])
+        return e.permute_dims(e.reshape(flipped, target[::-1]), tuple(range(len(target)))[::-1])
+    return x if target == x.shape else e.reshape(x, target)
+
+
+@public(np.ravel)
+def ravel(a: Any, order: str = "C") -> Any:
+    """The elements in row-major order, as a vector."""
+    return reshape(asarray(a), (-1,) if size_of(asarray(a).shape) else (0,), order=order)
+
+
+@public(np.squeeze)
+def squeeze(a: Any, axis: Any = None) -> Any:
+    """x without its axes of size 1, or without those given."""
+    x = asarray(a)
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else reduction_axes(axis, len(x.shape))
+    if builtins.any(x.shape[i] != 1 for i in axes):
+        raise ShapeError("cannot select an axis to squeeze out which has size not equal to one")
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+@public(np.expand_dims)
+def expand_dims(a: Any, axis: Any) -> Any:
+    """x with new axes of size 1 at these positions of the result."""
+    x = asarray(a)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    n = len(x.shape) + len(axes)
+    places = reduction_axes(axes, n)
+    rest = iter(x.shape)
+    return reshape(x, tuple(1 if i in places else next(rest) for i in range(n)))
+
+
+def _at_least(numpy_function: Any, grow: Any) -> Any:
+    def body(*arys: Any) -> Any:
+        found = tuple(grow(asarray(a)) for a in arys)
+        return found[0] if len(found) == 1 else found
+
+    body.__doc__ = numpy_function.__doc__.strip().splitlines()[0]
+    return public(numpy_function)(body)
+
+
+def _grow2(x):
+    return reshape(x, (1,) * (2 - len(x.shape)) + tuple(x.shape)) if len(x.shape) < 2 else x
+
+
+def _grow3(x):
+    if len(x.shape) >= 3:
+        return x
+    shape = {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[len(x.shape)]
+    return reshape(x, shape)
+
+
+atleast_1d = _at_least(np.atleast_1d, lambda x: x if x.shape else reshape(x, (1,)))
+atleast_2d = _at_least(np.atleast_2d, _grow2)
+atleast_3d = _at_least(np.atleast_3d, _grow3)
+
+# --- order of axes ------------------------------------------------------------------------------------------------
+
+
+def _transpose(a: Any, axes: Any = None) -> Any:
+    """x with its axes in another order; reversed if none is given."""
+    x = asarray(a)
+    n = len(x.shape)
+    order = tuple(range(n))[::-1] if axes is None else tuple(normal_axis(int(i), n) for i in axes)
+    if sorted(order) != list(range(n)):
+        raise ArgumentError("axes don't match array")
+    return x if order == tuple(range(n)) else e.permute_dims(x, order)
+
+
+transpose = public(np.transpose)(_transpose)
+permute_dims = either(np.permute_dims, _transpose)
+
+
+@public(np.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Any:
+    """x with its last two axes exchanged."""
+    x = asarray(x)
+    if len(x.shape) < 2:
+        raise ShapeError(f"matrix_transpose: expected at least two axes, got shape {x.shape}.")
+    return swapaxes(x, -1, -2)
+
+
+@public(np.swapaxes)
+def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    """x with two axes exchanged."""
+    x = asarray(a)
+    order = list(range(len(x.shape)))
+    i, j = normal_axis(axis1, len(order)), normal_axis(axis2, len(order))
+    order[i], order[j] = order[j], order[i]
+    return _transpose(x, order)
+
+
+@public(np.moveaxis)
+def moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    """x with the axes `source` moved to the positions `destination`."""
+    x = asarray(a)
+    n = len(x.shape)
+    source = [normal_axis(i, n) for i in (source if isinstance(source, (tuple, list)) else (source,))]
+    destination = [normal_axis(i, n) for i in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    if len(source) != len(destination):
+        raise ArgumentError("`source` and `destination` arguments must have the same number of elements")
+    order = [i for i in range(n) if i not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(place, axis)
+    return _transpose(x, order)
+
+
+@public(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    """x with `axis` moved before the axis that is at `start`."""
+    x = asarray(a)
+    n = len(x.shape)
+    axis, start = normal_axis(axis, n), start + n if start < 0 else start
+    return moveaxis(x, axis, start - (1 if axis < start else 0))
+
+
+# --- broadcasting -------------------------------------------------------------------------------------------------
+
+
+@public(np.broadcast_to)
+def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
+    """x repeated to `shape`."""
+    return _broadcast_to(asarray(array), sizes_of(shape))
+
+
+@public(np.broadcast_arrays)
+def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
+    """The arrays, repeated to their common shape."""
+    arrays = [asarray(a) for a in args]
+    shape = broadcast_shapes(*[a.shape for a in arrays])
+    return tuple(_broadcast_to(a, shape) for a in arrays)
+
+
+# --- joining ------------------------------------------------------------------------------------------------------
+
+
+def _joined(arrays: Any, dtype: Any) -> list[Any]:
+    parts = [asarray(a) for a in arrays]
+    if not parts:
+        raise ArgumentError("need at least one array to concatenate")
+    common = common_dtype(*parts) if dtype is None else np.dtype(dtype)
+    return [cast(p, common) for p in parts]
+
+
+def _concatenate(arrays: Any, /, axis: int | None = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays one after the other along an axis; None: each flattened."""
+    parts = _joined(arrays, dtype)
+    if axis is None:
+        parts, axis = [ravel(p) for p in parts], 0
+    return e.concatenate(parts, normal_axis(axis, len(parts[0].shape)))
+
+
+concatenate = public(np.concatenate)(_concatenate)
+concat = either(np.concat, _concatenate)
+
+
+@public(np.stack)
+def stack(arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays, all of one shape, along a new axis."""
+    parts = _joined(arrays, dtype)
+    if len({tuple(p.shape) for p in parts}) != 1:
+        raise ShapeError(f"stack: shapes differ: {', '.join(dict.fromkeys(str(tuple(p.shape)) for p in parts))}.")
+    axis = normal_axis(axis, len(parts[0].shape) + 1)
+    shape = parts[0].shape
+    return e.concatenate([e.reshape(p, (*shape[:axis], 1, *shape[axis:])) for p in parts], axis)
+
+
+@public(np.vstack)
+def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays one below the other (vectors are rows)."""
+    return _concatenate([_grow2(asarray(a)) for a in tup], 0, dtype=dtype)
+
+
+@public(np.hstack)
+def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays side by side (along the second axis, vectors along the first)."""
+    parts = [atleast_1d(a) for a in tup]
+    return _concatenate(parts, 0 if len(parts[0].shape) == 1 else 1, dtype=dtype)
+
+
+@public(np.dstack)
+def dstack(tup: Any) -> Any:
+    """The arrays one behind the other (along the third axis)."""
+    return _concatenate([_grow3(asarray(a)) for a in tup], 2)
+
+
+@public(np.column_stack)
+def column_stack(tup: Any) -> Any:
+    """Vectors as columns, matrices as they are, side by side."""
+    parts = [asarray(a) for a in tup]
+    return _concatenate([reshape(p, (*p.shape, *[1] * (2 - len(p.shape)))) if len(p.shape) < 2 else p for p in parts], 1)
+
+
+@public(np.block)
+def block(arrays: Any) -> Any:
+    """An array assembled from nested lists of blocks: the innermost lists run along the last axis."""
+    depth = _depth(arrays)
+    n = builtins.max(depth, _rank(arrays))
+    return _blocks(arrays, depth, n, 1)
+
+
+def _depth(value):
+    return 1 + _depth(value[0]) if isinstance(value, list) else 0
+
+
+def _rank(value):
+    return builtins.max(_rank(v) for v in value) if isinstance(value, list) else len(asarray(value).shape)
+
+
+def _blocks(value, depth, n, level):
+    if not isinstance(value, list):
+        x = asarray(value)
+        return reshape(x, (1,) * (n - len(x.shape)) + tuple(x.shape))
+    return _concatenate([_blocks(v, depth, n, level + 1) for v in value], level - depth - 1)
+
+
+@public(np.append)
+def append(arr: Any, values: Any, axis: int | None = None) -> Any:
+    """`arr` with `values` after it along an axis; None: both flattened."""
+    return _concatenate([arr, values], axis)
+
+
+# --- splitting ----------------------------------------------------------------------------------------------------
+
+
+@public(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """x cut along an axis into n parts of nearly equal size, or at the indices given."""
+    x = asarray(ary)
+    axis = normal_axis(axis, len(x.shape))
+    n = x.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        each, extra = divmod(n, int(indices_or_sections))
+        sizes = [each + 1] * extra + [each] * (int(indices_or_sections) - extra)
+        cuts = [builtins.sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    else:
+        cuts = [0, *[int(i) for i in indices_or_sections], n]
+    return [lookup(x, (*whole(axis), np.s_[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+@public(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """x cut along an axis into n equal parts, or at the indices given."""
+    x = asarray(ary)
+    if isinstance(indices_or_sections, (int, np.integer)) and x.shape[axis] % indices_or_sections:
+        raise ArgumentError("array split does not result in an equal division")
+    return array_split(x, indices_or_sections, axis)
+
+
+@public(np.hsplit)
+def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """`split` along the second axis (of a vector, the first)."""
+    x = asarray(ary)
+    return split(x, indices_or_sections, 1 if len(x.shape) > 1 else 0)
+
+
+@public(np.vsplit)
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """`split` along the first axis."""
+    return split(ary, indices_or_sections, 0)
+
+
+@public(np.dsplit)
+def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    """`split` along the third axis."""
+    return split(ary, indices_or_sections, 2)
+
+
+@public(np.unstack)
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along an axis."""
+    x = asarray(x)
+    axis = normal_axis(axis, len(x.shape))
+    return tuple(lookup(x, (*whole(axis), i)) for i in range(x.shape[axis]))
+
+
+# --- repetition ---------------------------------------------------------------------------------------------------
+
+
+@public(np.tile)
+def tile(A: Any, reps: Any) -> Any:
+    """x repeated as a block along each axis."""
+    x = asarray(A)
+    reps = (int(reps),) if isinstance(reps, (int, np.integer)) else tuple(int(r) for r in reps)
+    n = builtins.max(len(reps), len(x.shape))
+    reps = (1,) * (n - len(reps)) + reps
+    shape = (1,) * (n - len(x.shape)) + tuple(x.shape)
+    wide = tuple(m for r, size in zip(reps, shape, strict=True) for m in (r, size))
+    dims = tuple(2 * i + 1 for i in range(n))
+    out = e.broadcast_in_dim(reshape(x, shape), wide, dims)
+    return reshape(out, tuple(r * size for r, size in zip(reps, shape, strict=True)))
+
+
+@public(np.repeat)
+def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None) -> Any:
+    """Each element along an axis repeated; `repeats` must be known while tracing."""
+    x = asarray(a)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = normal_axis(axis, len(x.shape))
+    if isinstance(repeats, Tracer):
+        if repeats.concrete() is None:
+            raise ConcretizationError("repeat: the counts decide the size of the result, so they cannot be traced.")
+        repeats = repeats.concrete()
+    counts = np.asarray(repeats)
+    if counts.size == 1:
+        k, shape = int(counts.reshape(())), x.shape
+        out = e.broadcast_in_dim(x, (*shape[: axis + 1], k, *shape[axis + 1 :]),
+                                 (*range(axis + 1), *range(axis + 2, len(shape) + 1)))
+        return reshape(out, (*shape[:axis], shape[axis] * k, *shape[axis + 1 :]))
+    return lookup(x, (*whole(axis), np.repeat(np.arange(x.shape[axis]), counts)))
+
+
+@public(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    """x with its elements moved along the axes, those that leave at one end coming back at the other."""
+    x = asarray(a)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,)
+    if len(shifts) == 1:
+        shifts = tuple(shifts) * len(axes)
+    for i, s in zip(axes, shifts, strict=True):
+        x = _roll_one(x, s, normal_axis(i, len(x.shape)))
+    return x
+
+
+def _roll_one(x, shift, axis):
+    n = x.shape[axis]
+    if not n:
+        return x
+    if isinstance(shift, Tracer):
+        places = (np.arange(n) - cast(shift, np.dtype(np.int64))) % n
+        return lookup(x, (*whole(axis), places), mode="unchecked")
+    s = int(shift) % n
+    if not s:
+        return x
+    return e.concatenate([e.slice_in_axis(x, n - s, n, axis), e.slice_in_axis(x, 0, n - s, axis)], axis)
+
+
+@public(np.flip)
+def flip(m: Any, axis: Any = None) -> Any:
+    """x with the order of its elements reversed along the axes."""
+    x = asarray(m)
+    axes = reduction_axes(axis, len(x.shape))
+    return e.rev(x, axes) if axes else x
+
+
+@public(np.fliplr)
+def fliplr(m: Any) -> Any:
+    """x reversed along the second axis."""
+    return flip(m, 1)
+
+
+@public(np.flipud)
+def flipud(m: Any) -> Any:
+    """x reversed along the first axis."""
+    return flip(m, 0)
+
+
+@public(np.rot90)
+def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+    """x turned k times by 90 degrees in the plane of two axes."""
+    x = asarray(m)
+    i, j = (normal_axis(a, len(x.shape)) for a in axes)
+    k %= 4
+    if k == 0:
+        return x
+    if k == 2:
+        return flip(x, (i, j))
+    if k == 1:
+        return swapaxes(flip(x, j), i, j)
+    return flip(swapaxes(x, i, j), j)
+
+
+@public(np.resize)
+def resize(a: Any, new_shape: Any) -> Any:
+    """The elements of x, repeated as often as needed, arranged as `new_shape`."""
+    shape = sizes_of(new_shape)
+    flat = ravel(a)
+    total = size_of(shape)
+    if not flat.shape[0] or not total:
+        return e.full(shape, 0, flat.dtype)
+    copies = -(-total // flat.shape[0])
+    return reshape(e.slice_in_axis(tile(flat, copies), 0, total, 0), shape)
+
+
+# --- parts of matrices --------------------------------------------------------------------------------------------
+
+
+def _triangle(x: Any, k: int, lower: bool) -> Any:
+    rows, cols = x.shape[-2:]
+    mask = np.tri(rows, cols, k if lower else k - 1, dtype=bool)
+    mask = _broadcast_to(mask if lower else ~mask, x.shape)
+    return e.select(mask, x, x.dtype.type(0))
+
+
+@public(np.tril)
+def tril(m: Any, k: int = 0) -> Any:
+    """The matrices x with zeros above the k-th diagonal."""
+    x = asarray(m)
+    x = _broadcast_to(x, (x.shape[0], x.shape[0])) if len(x.shape) == 1 else x
+    return _triangle(x, k, True)
+
+
+@public(np.triu)
+def triu(m: Any, k: int = 0) -> Any:
+    """The matrices x with zeros below the k-th diagonal."""
+    x = asarray(m)
+    x = _broadcast_to(x, (x.shape[0], x.shape[0])) if len(x.shape) == 1 else x
+    return _triangle(x, k, False)
+
+
+@public(np.diagonal)
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The diagonals of x in the plane of two axes, along a new last axis."""
+    x = moveaxis(asarray(a), (axis1, axis2), (0, 1))
+    rows, cols = x.shape[:2]
+    i = np.arange(builtins.max(builtins.min(rows + builtins.min(offset, 0), cols - builtins.max(offset, 0)), 0))
+    out = lookup(x, (i - builtins.min(offset, 0), i + builtins.max(offset, 0)))
+    return moveaxis(out, 0, -1)
+
+
+@public(np.diag)
+def diag(v: Any, k: int = 0) -> Any:
+    """The k-th diagonal of a matrix, or the matrix with a vector as its k-th diagonal."""
+    x = asarray(v)
+    if len(x.shape) == 2:
+        return diagonal(x, k)
+    if len(x.shape) != 1:
+        raise ShapeError("Input must be 1- or 2-d.")
+    n = x.shape[0] + builtins.abs(k)
+    rows = e.broadcast_in_dim(x, (x.shape[0], n), (0,))
+    eye = np.eye(x.shape[0], n, builtins.max(k, 0), dtype=bool)
+    part = e.select(eye, rows, x.dtype.type(0))
+    return e.pad(part, x.dtype.type(0), ((builtins.max(-k, 0), builtins.max(k, 0), 0), (0, 0, 0)))
+
+
+@public(np.diagflat)
+def diagflat(v: Any, k: int = 0) -> Any:
+    """The matrix whose k-th diagonal is x flattened."""
+    return diag(ravel(v), k)
+
+
+@public(np.trace)
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None) -> Any:
+    """The sums of the diagonals of x in the plane of two axes."""
+    x = diagonal(a, offset, axis1, axis2)
+    wide = np.dtype(np.int64) if x.dtype.kind in "bi" and x.dtype.itemsize < 8 else x.dtype
+    wide = np.dtype(np.uint64) if x.dtype.kind == "u" else wide
+    return e.reduce_sum(cast(x, np.dtype(dtype) if dtype is not None else wide), (len(x.shape) - 1,))
+
+
+# --- editing ------------------------------------------------------------------------------------------------------
+
+
+@public(np.delete)
+def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
+    """x without the slices at `obj`, which must be known while tracing."""
+    x = asarray(arr)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = normal_axis(axis, len(x.shape))
+    return lookup(x, (*whole(axis), np.delete(np.arange(x.shape[axis]), obj)))
+
+
+@public(np.insert)
+def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
+    """x with `values` put before the positions `obj`, which must be known while tracing."""
+    x = asarray(arr)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = normal_axis(axis, len(x.shape))
+    n = x.shape[axis]
+    where = np.insert(np.arange(n), obj, -1 - np.arange(np.size(np.arange(n + 1)[obj])), axis=0)
+    count = int((where < 0).sum())
+    values = cast(asarray(values), x.dtype)
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    if np.ndim(obj) == 0 and not isinstance(obj, slice):
+        values = moveaxis(values, 0, axis) if len(values.shape) == len(shape) else values
+        if len(values.shape) == 1 and len(shape) == 1 and values.shape[0] > 1:
+            where = np.insert(np.arange(n), [int(obj)] * values.shape[0], -1 - np.arange(values.shape[0]))
+            shape = (values.shape[0],)
+    values = _broadcast_to(values, shape)
+    joined = e.concatenate([x, values], axis)
+    return lookup(joined, (*whole(axis), np.where(where < 0, n - 1 - where, where)))
+
+
+@public(np.trim_zeros)
+def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    """A vector without its leading and trailing zeros; its values must be known (eager, or under grad)."""
+    x = asarray(filt)
+    value = x.concrete() if isinstance(x, Tracer) else x
+    if value is None:
+        raise ConcretizationError("trim_zeros: the size of the result depends on the values, which are not known yet.")
+    (found,) = np.nonzero(value)
+    first = found[0] if len(found) and "f" in trim.lower() else (len(value) if not len(found) else 0)
+    last = found[-1] + 1 if len(found) and "b" in trim.lower() else len(value)
+    return x[int(first) : int(last)]
+
+
+# --- padding ------------------------------------------------------------------------------------------------------
+
+
+def _pad_widths(pad_width: Any, n: int) -> list[tuple[int, int]]:
+    if isinstance(pad_width, dict):
+        found = [(0, 0)] * n
+        for axis, width in pad_width.items():
+            found[normal_axis(axis, n)] = (width, width) if isinstance(width, int) else tuple(width)
+        return found
+    return [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (n, 2))]
+
+
+def _pad_constant(x: Any, widths: Sequence[tuple[int, int]], values: Any) -> Any:
+    if not isinstance(values, (list, tuple)):
+        return e.pad(x, cast(values, x.dtype), tuple((a, b, 0) for a, b in widths))
+    pairs = np.broadcast_to(np.asarray(values), (len(widths), 2))
+    for axis, ((a, b), (low, high)) in enumerate(zip(widths, pairs, strict=True)):
+        none = [(0, 0, 0)] * len(widths)
+        x = e.pad(x, cast(low.item(), x.dtype), (*none[:axis], (a, 0, 0), *none[axis + 1 :]))
+        x = e.pad(x, cast(high.item(), x.dtype), (*none[:axis], (0, b, 0), *none[axis + 1 :]))
+    return x
+
+
+_INDEX_MODES = ("edge", "wrap", "reflect", "symmetric")
+
+
+@public(np.pad)
+def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
+    """x with a border: constant, edge, wrap, reflect, symmetric, linear_ramp, maximum, minimum, mean, or empty (zeros)."""
+    x = asarray(array)
+    widths = _pad_widths(pad_width, len(x.shape))
+    if mode in ("constant", "empty"):
+        return _pad_constant(x, widths, options.get("constant_values", 0))
+    if mode not in _INDEX_MODES:
+        return _pad_computed(x, widths, mode, options)
+    for axis, (a, b) in enumerate(widths):
+        if a or b:
+            places = np.pad(np.arange(x.shape[axis]), (a, b), mode=mode)  # type: ignore[call-overload]
+            x = lookup(x, (*whole(axis), places))
+    return x
+
+
+def _pad_computed(x, widths, mode, options):
+    if mode not in ("linear_ramp", "maximum", "minimum", "mean") or options.get("stat_length") is not None:
+        raise ArgumentError(f"pad: mode {mode!r} with {options} cannot be traced.")
+    ends = np.broadcast_to(np.asarray(options.get("end_values", 0)), (len(widths), 2))
+    reduce = {"maximum": np.max, "minimum": np.min, "mean": np.mean}.get(mode)
+    for axis, (a, b) in enumerate(widths):
+        if not a and not b:
+            continue
+        if reduce is not None:
+            border = cast(reduce(x, axis=axis, keepdims=True), x.dtype)
+            parts = [repeat(border, a, axis), x, repeat(border, b, axis)]
+        else:
+            parts = [_ramp(x, axis, a, ends[axis][0], 0), x, flip(_ramp(x, axis, b, ends[axis][1], -1), axis)]
+        x = e.concatenate(parts, axis)
+    return x
+
+
+def _ramp(x, axis, count, end, edge):
+    """`count` values from `end` to (not including) the edge of x."""
+    first = 0 if edge == 0 else x.shape[axis] - 1
+    border = e.slice_in_axis(x, first, first + 1, axis)
+    shape = [1] * len(x.shape)
+    shape[axis] = count
+    weight = np.linspace(0, 1, count, endpoint=False).reshape(shape).astype(x.dtype if x.dtype.kind in "fc" else float)
+    return cast(end + (border - end) * weight, x.dtype)
+
+
+@public(np.copy)
+def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+    """x itself: traced arrays do not change."""
+    return asarray(a)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Adagrad: steps scaled by the sum of all squared gradients."""
+
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite import tree
+from functorch_lite.optim.base import GradientTransformation, Schedule, map_state, map_updates
+from functorch_lite.optim.chain import chain
+from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.scale import scale_by_learning_rate
+
+
+class AdagradState(NamedTuple):
+    """total: the sum of g^2 so far, like the parameters."""
+
+    total: Any
+
+
+def scale_by_sum_of_squares(initial: float = 0.0, eps: float = 1e-10) -> GradientTransformation:
+    """g / (sqrt(s) + eps) with s = s + g^2, which starts at `initial`."""
+
+    def update(grads, state, params=None):
+        total = map_state(lambda g, s: s + g * g, grads, state.total)
+        return map_updates(lambda g, s: g / (fnp.sqrt(s) + eps), grads, total), AdagradState(total)
+
+    return GradientTransformation(
+        lambda params: AdagradState(tree.map(lambda p: fnp.full_like(p, initial), params)), update
+    )
+
+
+def adagrad(
+    learning_rate: float | Schedule = 1e-2,
+    *,
+    weight_decay: float = 0.0,
+    initial_accumulator_value: float = 0.0,
+    eps: float = 1e-10,
+) -> GradientTransformation:
+    """p - learning_rate * g / (sqrt(sum g^2) + eps), g with weight_decay p added. As torch.optim.Adagrad.
+
+    Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12 (2011).
+    """
+    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    scaled = scale_by_sum_of_squares(initial_accumulator_value, eps)
+    return chain(*decay, scaled, scale_by_learning_rate(learning_rate))

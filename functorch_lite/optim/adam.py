@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Adam: steps scaled by running averages of the gradient and of its square."""
+
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    bias_correction,
+    cast,
+    check_range,
+    map_state,
+    map_updates,
+    zero_count,
+    zeros_like,
+)
+from functorch_lite.optim.chain import chain
+from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.scale import scale_by_learning_rate
+
+
+class AdamState(NamedTuple):
+    """count: steps taken, int64 []; mean, square: running averages, like the parameters; peak: largest square so far
+    (amsgrad) or None."""
+
+    count: Any
+    mean: Any
+    square: Any
+    peak: Any
+
+
+def scale_by_adam(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, amsgrad: bool = False
+) -> GradientTransformation:
+    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2."""
+    check_range("adam", "b1", b1, 0.0, 1.0)
+    check_range("adam", "b2", b2, 0.0, 1.0)
+
+    def init(params):
+        peak = zeros_like(params) if amsgrad else None
+        return AdamState(zero_count(), zeros_like(params), zeros_like(params), peak)
+
+    def update(grads, state, params=None):
+        count = state.count + 1
+        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
+        peak = map_state(lambda g, p, v: fnp.maximum(p, v), grads, state.peak, square) if amsgrad else None
+        c1, c2 = bias_correction(b1, count), fnp.sqrt(bias_correction(b2, count))
+
+        def scaled(g, m, v):
+            return (m / cast(c1, m)) / (fnp.sqrt(v) / cast(c2, v) + eps)
+
+        return map_updates(scaled, grads, mean, peak if amsgrad else square), AdamState(count, mean, square, peak)
+
+    return GradientTransformation(init, update)
+
+
+def adam(
+    learning_rate: float | Schedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
+    amsgrad: bool = False,
+) -> GradientTransformation:
+    """p - learning_rate * scale_by_adam(g + weight_decay p). As torch.optim.Adam; for decoupled decay see `adamw`.
+
+    Source: D. Kingma, J. Ba, arXiv:1412.6980; amsgrad: S. Reddi and others, arXiv:1904.09237.
+    """
+    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    return chain(*decay, scale_by_adam(b1, b2, eps, amsgrad=amsgrad), scale_by_learning_rate(learning_rate))

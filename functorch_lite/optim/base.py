@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""What an optimizer is: a pair of pure functions over pytrees.
+
+    state = opt.init(params)
+    updates, state = opt.update(grads, state, params)     # gradients in, what to add to params out
+    params, state = opt.step(params, grads, state)        # the everyday call: update and add
+
+State is a NamedTuple of pytrees, so it is checkpointed, jitted and mapped like any other value. Where a gradient is
+None (a frozen part) or carries no information (integer parameters), parameters and state stay as they are. Buffers of
+modules (running statistics) have zero gradients, and weight decay leaves them out: see `add_decayed_weights`.
+
+Source: the interface of Optax (DeepMind); the numbers are PyTorch's.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite import tree
+from functorch_lite.core.dtypes import float0
+from functorch_lite.errors import ArgumentError
+
+Params = Any
+"""A pytree of arrays: a model, a dictionary, one array."""
+
+Schedule = Callable[[Any], Any]
+"""From the number of steps taken so far (an integer array, 0 at first) to a value, such as a learning rate."""
+
+NEEDS_PARAMS = """\
+{name} needs the parameters:
+    updates, state = opt.update(grads, state)             # wrong
+    updates, state = opt.update(grads, state, params)     # right; opt.step does it"""
+
+
+class GradientTransformation(NamedTuple):
+    """An optimizer, or a part of one.
+
+    init: params -> state.
+    update: (grads, state, params) -> (updates, state); `params` may be left out where it is not needed.
+    """
+
+    init: Callable[[Params], Any]
+    update: Callable[..., tuple[Any, Any]]
+
+    def step(self, params: Params, grads: Any, state: Any) -> tuple[Params, Any]:
+        """`(params, state)` after one step.
+
+        >>> import numpy as np
+        >>> from functorch_lite import optim
+        >>> opt = optim.sgd(0.5)
+        >>> params = {"w": np.ones(2, np.float32)}
+        >>> params, state = opt.step(params, {"w": np.ones(2, np.float32)}, opt.init(params))
+        >>> params["w"]
+        array([0.5, 0.5], dtype=float32)
+        """
+        updates, state = self.update(grads, state, params)
+        return apply_updates(params, updates), state
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+class CountState(NamedTuple):
+    """count: steps taken, int64 []."""
+
+    count: Any
+
+
+def stateless(update: Callable[[Any, Params], Any]) -> GradientTransformation:
+    """A transformation that remembers nothing, from `update(grads, params) -> updates`."""
+    return GradientTransformation(
+        lambda params: EmptyState(), lambda grads, state, params=None: (update(grads, params), state)
+    )
+
+
+def apply_updates(params: Params, updates: Any) -> Params:
+    """params + updates, leaf by leaf, in the dtype of each parameter; where an update is None the parameter stays."""
+    return tree.map(
+        lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent
+    )
+
+
+def is_absent(gradient: Any) -> bool:
+    """Whether a gradient says nothing: None, or the float0 of an integer parameter."""
+    return gradient is None or getattr(gradient, "dtype", None) == float0
+
+
+def map_updates(fun: Callable[..., Any], grads: Any, *rest: Any) -> Any:
+    """`fun` over the leaves of `grads` (and of trees like it); None where a gradient is absent."""
+    return tree.map(lambda g, *r: None if is_absent(g) else fun(g, *r), grads, *rest, is_leaf=is_absent)
+
+
+def map_state(fun: Callable[..., Any], grads: Any, state: Any, *rest: Any) -> Any:
+    """A new state tree, `fun(g, s, ...)` at each leaf; where a gradient is absent the state stays."""
+    return tree.map(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
+
+
+def zeros_like(params: Params) -> Any:
+    """A tree like `params` of zeros: the first value of averages."""
+    return tree.map(fnp.zeros_like, params)
+
+
+def zero_count() -> Any:
+    """The count of steps at the start: int64 []."""
+    return fnp.zeros((), fnp.int64)
+
+
+def cast(scalar: Any, leaf: Any) -> Any:
+    """A number or float64 array [] in the dtype of `leaf`, so that it does not promote it."""
+    return scalar if isinstance(scalar, int | float) else scalar.astype(leaf.dtype)
+
+
+def bias_correction(decay: float, count: Any) -> Any:
+    """1 - decay^count, in float64: in float32 the first steps would lose three digits."""
+    return 1.0 - decay ** fnp.asarray(count, fnp.float64)
+
+
+def check_range(name: str, argument: str, value: float, low: float, high: float) -> None:
+    """Raise ArgumentError unless low <= value < high."""
+    if not low <= value < high:
+        raise ArgumentError(f"{name}: `{argument}` should be in [{low}, {high}), but is {value}.")

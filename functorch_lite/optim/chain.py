@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Putting gradient transformations together: one after the other, or each on its own part of the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+from functorch_lite import tree
+from functorch_lite.nn.select import Where, combine, mask
+from functorch_lite.optim.base import EmptyState, GradientTransformation
+
+
+def chain(*transformations: GradientTransformation) -> GradientTransformation:
+    """The transformations one after the other; the state is the tuple of their states.
+
+    >>> from functorch_lite import optim
+    >>> opt = optim.chain(optim.clip_by_global_norm(1.0), optim.adam(1e-3))
+    """
+
+    def init(params):
+        return tuple(t.init(params) for t in transformations)
+
+    def update(grads, state, params=None):
+        states = []
+        for transformation, own in zip(transformations, state, strict=True):
+            grads, own = transformation.update(grads, own, params)
+            states.append(own)
+        return grads, tuple(states)
+
+    return GradientTransformation(init, update)
+
+
+def identity() -> GradientTransformation:
+    """The gradients as they are."""
+    return GradientTransformation(lambda params: EmptyState(), lambda grads, state, params=None: (grads, state))
+
+
+def freeze() -> GradientTransformation:
+    """No updates: parameters stay."""
+    return GradientTransformation(
+        lambda params: EmptyState(), lambda grads, state, params=None: (tree.map(lambda g: None, grads), state)
+    )
+
+
+def masked(transformation: GradientTransformation, where: Where) -> GradientTransformation:
+    """`transformation` on the leaves that `where` selects, the other gradients as they are.
+
+    where: a pattern for paths, a predicate (path, leaf) -> bool, or a tree of booleans like the parameters.
+    """
+    return _by_part({"in": transformation, "out": identity()}, lambda params: _labels(params, where))
+
+
+def groups(
+    transformations: dict[str, GradientTransformation], default: GradientTransformation
+) -> GradientTransformation:
+    """Settings per group: a pattern for paths -> its transformation; `default` takes the leaves that match none.
+
+    The first pattern that matches a leaf has it.
+
+    >>> from functorch_lite import optim
+    >>> opt = optim.groups({"*.bias": optim.sgd(0.1)}, default=optim.adamw(1e-3))
+    """
+
+    def labels(params):
+        chosen: list[str] = [""] * len(tree.leaves(params))
+        for pattern in transformations:
+            selected = tree.leaves(mask(params, pattern))
+            chosen = [c or (pattern if s else "") for c, s in zip(chosen, selected, strict=True)]
+        return chosen
+
+    return _by_part({**transformations, "": default}, labels)
+
+
+def _labels(params: Any, where: Any) -> list[str]:
+    return ["in" if selected else "out" for selected in tree.leaves(mask(params, where))]
+
+
+def _by_part(
+    transformations: dict[str, GradientTransformation], labels: Callable[[Any], list[str]]
+) -> GradientTransformation:
+    def init(params):
+        parts = _split(params, params, labels(params), transformations)
+        return {label: t.init(parts[label]) for label, t in transformations.items()}
+
+    def update(grads, state, params=None):
+        like = grads if params is None else params
+        names = labels(like)
+        own_grads = _split(grads, like, names, transformations)
+        own_params = None if params is None else _split(params, like, names, transformations)
+        updates, states = {}, {}
+        for label, transformation in transformations.items():
+            own = None if own_params is None else own_params[label]
+            updates[label], states[label] = transformation.update(own_grads[label], state[label], own)
+        return combine(*updates.values()), states
+
+    return GradientTransformation(init, update)
+
+
+def _split(values: Any, like: Any, names: list[str], transformations: dict[str, Any]) -> dict[str, Any]:
+    """For each label the tree of its leaves, None elsewhere."""
+    treedef = tree.structure(like)
+    leaves = treedef.flatten_up_to(values)
+    return {
+        label: tree.unflatten(treedef, [v if name == label else None for v, name in zip(leaves, names, strict=True)])
+        for label in transformations
+    }

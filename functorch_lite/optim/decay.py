@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Weight decay."""
+
+from functorch_lite import tree
+from functorch_lite.errors import ArgumentError
+from functorch_lite.nn.select import Where, mask, trainable_mask
+from functorch_lite.optim.base import NEEDS_PARAMS, GradientTransformation, is_absent, stateless
+
+
+def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTransformation:
+    """g + weight_decay * p, on the leaves that `where` selects.
+
+    where: a pattern for paths, a predicate (path, leaf) -> bool, or a tree of booleans like the parameters. By default
+    all leaves but the buffers of modules (BatchNorm's running statistics), which must not decay.
+
+    Raises ArgumentError when it is not given the parameters.
+    """
+
+    def update(grads, params):
+        if params is None:
+            raise ArgumentError(NEEDS_PARAMS.format(name="add_decayed_weights"))
+        selected = trainable_mask(params) if where is None else mask(params, where)
+        return tree.map(
+            lambda g, p, keep: g + weight_decay * p if keep and not is_absent(g) else g,
+            grads, params, selected, is_leaf=is_absent,
+        )  # fmt: skip
+
+    return stateless(update)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""Lion: the sign of an interpolated momentum."""
+
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite.nn.select import Where
+from functorch_lite.optim.base import GradientTransformation, Schedule, map_state, map_updates, zeros_like
+from functorch_lite.optim.chain import chain
+from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.scale import scale_by_learning_rate
+
+
+class LionState(NamedTuple):
+    """mean: running average of the gradient, like the parameters."""
+
+    mean: Any
+
+
+def scale_by_lion(b1: float = 0.9, b2: float = 0.99) -> GradientTransformation:
+    """sign(b1 m + (1 - b1) g), then m = b2 m + (1 - b2) g."""
+
+    def update(grads, state, params=None):
+        signs = map_updates(lambda g, m: fnp.sign(b1 * m + (1 - b1) * g), grads, state.mean)
+        return signs, LionState(map_state(lambda g, m: b2 * m + (1 - b2) * g, grads, state.mean))
+
+    return GradientTransformation(lambda params: LionState(zeros_like(params)), update)
+
+
+def lion(
+    learning_rate: float | Schedule = 1e-4,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    *,
+    weight_decay: float = 0.0,
+    where: Where = None,
+) -> GradientTransformation:
+    """p - learning_rate (sign(b1 m + (1 - b1) g) + weight_decay p); `where` as in `add_decayed_weights`.
+
+    Source: X. Chen and others, arXiv:2302.06675.
+    """
+    decay = [add_decayed_weights(weight_decay, where)] if weight_decay else []
+    return chain(scale_by_lion(b1, b2), *decay, scale_by_learning_rate(learning_rate))

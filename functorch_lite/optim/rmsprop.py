@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""RMSprop: steps scaled by a running average of the squared gradient."""
+
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    check_range,
+    map_state,
+    map_updates,
+    zeros_like,
+)
+from functorch_lite.optim.chain import chain
+from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.scale import scale_by_learning_rate
+from functorch_lite.optim.sgd import trace
+
+
+class RmsState(NamedTuple):
+    """square: running average of g^2, like the parameters; mean: that of g (centered) or None."""
+
+    square: Any
+    mean: Any
+
+
+def scale_by_rms(alpha: float = 0.99, eps: float = 1e-8, *, centered: bool = False) -> GradientTransformation:
+    """g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2; `centered` subtracts the squared mean of g from v."""
+    check_range("rmsprop", "alpha", alpha, 0.0, 1.0)
+
+    def init(params):
+        return RmsState(zeros_like(params), zeros_like(params) if centered else None)
+
+    def update(grads, state, params=None):
+        square = map_state(lambda g, v: alpha * v + (1 - alpha) * (g * g), grads, state.square)
+        if not centered:
+            return map_updates(lambda g, v: g / (fnp.sqrt(v) + eps), grads, square), RmsState(square, None)
+        mean = map_state(lambda g, m: alpha * m + (1 - alpha) * g, grads, state.mean)
+        updates = map_updates(lambda g, v, m: g / (fnp.sqrt(v - m * m) + eps), grads, square, mean)
+        return updates, RmsState(square, mean)
+
+    return GradientTransformation(init, update)
+
+
+def rmsprop(
+    learning_rate: float | Schedule = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    centered: bool = False,
+) -> GradientTransformation:
+    """p - learning_rate * velocity(scale_by_rms(g + weight_decay p)). As torch.optim.RMSprop: eps outside the root.
+
+    Source: T. Hinton, "Neural networks for machine learning", lecture 6e (2012).
+    """
+    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    velocity = [trace(momentum)] if momentum else []
+    scaled = scale_by_rms(alpha, eps, centered=centered)
+    return chain(*decay, scaled, *velocity, scale_by_learning_rate(learning_rate))

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Multiplying updates by a number, which a schedule may give."""
+
+from functorch_lite.optim.base import (
+    CountState,
+    GradientTransformation,
+    Schedule,
+    cast,
+    map_updates,
+    stateless,
+    zero_count,
+)
+
+
+def scale(factor: float) -> GradientTransformation:
+    """factor * g."""
+    return stateless(lambda grads, params: map_updates(lambda g: factor * g, grads))
+
+
+def scale_by_schedule(schedule: Schedule) -> GradientTransformation:
+    """schedule(count) * g, where count is 0 at the first step."""
+
+    def update(grads, state, params=None):
+        factor = schedule(state.count)
+        return map_updates(lambda g: cast(factor, g) * g, grads), CountState(state.count + 1)
+
+    return GradientTransformation(lambda params: CountState(zero_count()), update)
+
+
+def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransformation:
+    """-learning_rate * g: the last link of an optimizer's chain, which turns a gradient into a descent step."""
+    if callable(learning_rate):
+        return scale_by_schedule(lambda count: -learning_rate(count))
+    return scale(-learning_rate)

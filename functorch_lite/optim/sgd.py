@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Stochastic gradient descent with momentum."""
+
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite.errors import ArgumentError
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    map_state,
+    map_updates,
+    zero_count,
+    zeros_like,
+)
+from functorch_lite.optim.chain import chain
+from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.scale import scale_by_learning_rate
+
+
+class TraceState(NamedTuple):
+    """count: steps taken, int64 []; trace: the velocity, like the parameters."""
+
+    count: Any
+    trace: Any
+
+
+def trace(momentum: float, *, dampening: float = 0.0, nesterov: bool = False) -> GradientTransformation:
+    """v = momentum v + (1 - dampening) g, where the first v is g; gives v, or with `nesterov` g + momentum v."""
+
+    def init(params):
+        return TraceState(zero_count(), zeros_like(params))
+
+    def update(grads, state, params=None):
+        velocity = map_state(lambda g, v: momentum * v + weight(g, state.count) * g, grads, state.trace)
+        out = map_updates(lambda g, v: g + momentum * v if nesterov else v, grads, velocity)
+        return out, TraceState(state.count + 1, velocity)
+
+    def weight(g, count):
+        return fnp.where(count == 0, 1.0, 1.0 - dampening).astype(g.dtype) if dampening else 1
+
+    return GradientTransformation(init, update)
+
+
+def sgd(
+    learning_rate: float | Schedule,
+    momentum: float = 0.0,
+    *,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    """p - learning_rate v, where v is the velocity of g + weight_decay p (see `trace`). As torch.optim.SGD.
+
+    learning_rate: a number, or a schedule of the step. Raises ArgumentError for nesterov without momentum.
+
+    Source: I. Sutskever and others, "On the importance of initialization and momentum in deep learning", ICML 2013.
+    """
+    if nesterov and (momentum <= 0 or dampening != 0):
+        raise ArgumentError("sgd: nesterov needs a momentum above 0 and no dampening.")
+    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    velocity = [trace(momentum, dampening=dampening, nesterov=nesterov)] if momentum else []
+    return chain(*decay, *velocity, scale_by_learning_rate(learning_rate))

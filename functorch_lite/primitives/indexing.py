@@ -1,0 +1,522 @@
+# SPDX-License-Identifier: MIT
+"""Indexing family: gather and scatter, and slices whose start is known only at run time.
+
+    gather(x, i, j)            x[i, j]: k index arrays of one shape S pick from the first k axes of x
+    scatter(x, u, i, j)        x with u put, added, multiplied, ... at [i, j]
+
+`mode` says what an index outside its axis does:
+
+    "raise"      a BoundsError naming axis, index and size; -n ... -1 count from the end, as in Python
+    "clip"       the nearest index of the axis (negative: 0)
+    "wrap"       the index modulo the size
+    "fill"       gather gives NaN (0 for integers and booleans), scatter leaves the update out; -n ... -1 as in Python
+    "zero"       as "fill", but gather gives 0: the derivative of "fill"
+    "unchecked"  the caller knows that every index is in range
+"""
+
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.linear import is_linear
+from functorch_lite.core.primitive import Kind, Primitive
+from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
+from functorch_lite.core.tracer import bind1
+from functorch_lite.errors import ArgumentError, BoundsError, DTypeError, ShapeError
+from functorch_lite.primitives.broadcast import broadcast_in_dim, full, iota, zeros_like, zeros_of
+from functorch_lite.primitives.casts import convert
+from functorch_lite.primitives.comparison import bit_or, eq, ge, lt, select, zero_like
+from functorch_lite.primitives.declare import check_dtypes, not_linear, zero_derivative
+from functorch_lite.primitives.elementwise import add, add_any, div, maximum, minimum, mul, rem, scale
+from functorch_lite.primitives.movement import concatenate, permute_dims, reshape, slice_in_axis
+
+MODES = ("raise", "clip", "wrap", "fill", "zero", "unchecked")
+
+# --- gather: x[i, j, ...] ---------------------------------------------------------------------------------------------
+gather_p = Primitive("gather", Kind.INDEXING)
+
+
+def gather(x: Any, *indices: Any, mode: str = "raise") -> Any:
+    """`x[indices]`: shape S + x.shape[k:] for k index arrays of shape S.
+
+    Raises: BoundsError for an index out of range in mode "raise".
+    """
+    return bind1(gather_p, x, *indices, mode=mode)
+
+
+def check_indices(name: str, x: Aval, indices: tuple[Aval, ...], mode: str) -> tuple[int, ...]:
+    """The common shape of the index arrays; refuses float indices, differing shapes and too many arrays."""
+    if mode not in MODES:
+        raise ArgumentError(f"{name}: mode {mode!r} is none of {', '.join(MODES)}.")
+    if not 1 <= len(indices) <= x.ndim:
+        raise ShapeError(f"{name}: {len(indices)} index arrays for an array with {x.ndim} dimensions.")
+    for i in indices:
+        if i.dtype.kind not in "iu":
+            raise DTypeError(f"{name}: indices must be integers, got {i.dtype}.")
+        if i.shape != indices[0].shape:
+            raise ShapeError(f"{name}: index shapes {indices[0].shape} and {i.shape} differ.")
+    return indices[0].shape
+
+
+@shape_rules.register(gather_p)
+def _(x, *indices, mode):
+    return Aval((*check_indices("gather", x, indices, mode), *x.shape[len(indices) :]), x.dtype)
+
+
+@eval_rules.register(gather_p)
+def _(xp, x, *indices, mode):
+    if mode in ("raise", "unchecked"):
+        return _take(xp, x, indices, mode)
+    places, inside = _resolve(xp, indices, x.shape, mode)
+    if inside is None or 0 in x.shape[: len(indices)]:
+        return _take(xp, x, places, "unchecked") if inside is None else _filled(xp, x, indices, mode)
+    found = _take(xp, x, places, "unchecked")
+    inside = inside.reshape(inside.shape + (1,) * (found.ndim - inside.ndim))
+    return xp.where(inside, found, xp.asarray(_fill_value(x.dtype, mode)))
+
+
+def _take(xp, x, indices, mode):
+    if xp is not np and mode == "raise":
+        _resolve(xp, indices, x.shape, mode)  # CuPy itself wraps silently
+    try:
+        return x.take(indices[0], 0) if len(indices) == 1 else x[indices]
+    except IndexError:
+        _refuse(np, indices, x.shape)
+        raise
+
+
+def _filled(xp, x, indices, mode):
+    """Gathering from an axis of size 0: there is nothing but the fill value."""
+    shape = (*xp.asarray(indices[0]).shape, *x.shape[len(indices) :])
+    return xp.full(shape, _fill_value(x.dtype, mode), x.dtype)
+
+
+def _fill_value(dtype, mode):
+    return dtype.type(np.nan) if mode == "fill" and dtypes.is_inexact(dtype) else dtype.type(0)
+
+
+def _refuse(xp, indices, sizes):
+    """Raise for the first index that is out of range."""
+    for axis, (i, n) in enumerate(zip(indices, sizes, strict=False)):
+        i = xp.asarray(i)
+        bad = i[(i < -n) | (i >= n)]
+        if bad.size:
+            raise BoundsError(f"index {int(bad.reshape(-1)[0])} is out of range for axis {axis} with size {n}.")
+
+
+def _resolve(xp, indices, sizes, mode):
+    """Indices in range (int64), and where the given ones were in range (None: everywhere)."""
+    places, inside = [], None
+    for i, n in zip(indices, sizes, strict=False):
+        i = xp.asarray(i).astype(np.int64)
+        if mode == "clip":
+            i = xp.clip(i, 0, max(n - 1, 0))
+        elif mode == "wrap":
+            i = i % max(n, 1)
+        elif mode != "unchecked":
+            i = xp.where(i < 0, i + n, i)
+            ok = (i >= 0) & (i < n)
+            if mode == "raise" and not ok.all():
+                _refuse(xp, indices, sizes)
+            if mode != "raise":
+                inside = ok if inside is None else inside & ok
+                i = xp.where(ok, i, 0)
+        places.append(i)
+    return tuple(places), inside
+
+
+def lanes(size: int, shape: tuple[int, ...]) -> Any:
+    """The number of the example, for index arrays of `shape` with the mapped axis in front: int64 [size, *shape]."""
+    return iota(np.dtype(np.int64), (size, *shape), 0)
+
+
+def widen(value: Any, batched: bool, size: int) -> Any:
+    """`value` with the mapped axis in front, repeated if it had none."""
+    if batched:
+        return value
+    aval = aval_of(value)
+    return broadcast_in_dim(value, (size, *aval.shape), tuple(range(1, aval.ndim + 1)))
+
+
+@batch_rules.register(gather_p)
+def _(size, args, batched, *, mode):
+    x, *indices = args
+    k = len(indices)
+    if not any(batched[1:]):  # keep the indices: put the mapped axis behind the indexed ones
+        n, s = len(x.shape), len(aval_of(indices[0]).shape)
+        out = gather(permute_dims(x, (*range(1, k + 1), 0, *range(k + 1, n))), *indices, mode=mode)
+        return permute_dims(out, (s, *range(s), *range(s + 1, len(out.shape)))), True
+    indices = [widen(i, b, size) for i, b in zip(indices, batched[1:], strict=True)]
+    if not batched[0]:
+        return gather(x, *indices, mode=mode), True
+    return gather(x, lanes(size, indices[0].shape[1:]), *indices, mode=mode), True
+
+
+def _gather_jvp(primals, tangents, *, mode):
+    out = gather(*primals, mode=mode)
+    t = tangents[0]
+    return out, None if t is None else gather(t, *primals[1:], mode="zero" if mode == "fill" else mode)
+
+
+jvp_rules.add(gather_p, _gather_jvp)
+
+
+@transpose_rules.register(gather_p)
+def _(ct, x, *indices, mode):
+    return scatter(zeros_of(x.aval), ct, *indices, combine="add", mode=mode), *[None] * len(indices)
+
+
+# --- scatter: x with updates put or added at [i, j, ...] --------------------------------------------------------------
+scatter_p = Primitive("scatter", Kind.INDEXING)
+scatter_reduce_p = Primitive("scatter_reduce", Kind.INDEXING)
+
+
+def scatter(x: Any, updates: Any, *indices: Any, combine: str = "set", mode: str = "raise") -> Any:
+    """`x` with `updates` (shape S + x.shape[k:]) combined into the places that `gather(x, *indices)` reads.
+
+    combine: "set" (of several updates of one place the last wins), "add", "multiply", "min" or "max" (all count).
+    Raises: BoundsError for an index out of range in mode "raise".
+    """
+    prim = scatter_p if combine in ("set", "add") else scatter_reduce_p
+    return bind1(prim, x, updates, *indices, combine=combine, mode=mode)
+
+
+def _scatter_shape(x, updates, *indices, combine, mode):
+    if combine not in _UFUNCS and combine != "set":
+        raise ArgumentError(f"scatter: combine={combine!r} is none of set, add, multiply, min, max.")
+    check_dtypes("scatter", (x, updates))
+    expected = (*check_indices("scatter", x, indices, mode), *x.shape[len(indices) :])
+    if updates.shape != expected:
+        raise ShapeError(f"scatter: updates have shape {updates.shape}, expected {expected}.")
+    return x
+
+
+_UFUNCS = {"add": "add", "multiply": "multiply", "min": "minimum", "max": "maximum"}
+
+
+def _scatter_eval(xp, x, updates, *indices, combine, mode):
+    k = len(indices)
+    places, inside = _resolve(xp, indices, x.shape, mode)
+    rows = updates.reshape(-1, _size(x.shape[k:]))
+    flat = _ravel(places, x.shape).reshape(-1)
+    if inside is not None:
+        keep = inside.reshape(-1)
+        rows, flat = rows[keep], flat[keep]
+    wide = dtypes.accumulator(x.dtype) if combine in ("add", "multiply") else x.dtype
+    out = xp.array(x, dtype=wide, order="C")  # a copy
+    target = out.reshape(_size(x.shape[:k]), rows.shape[1])
+    if combine == "set":
+        _put_last(xp, target, flat, rows)
+    else:
+        _combine_all(xp, _UFUNCS[combine], target, flat, rows.astype(wide, copy=False))
+    return out.astype(x.dtype, copy=False)
+
+
+def _size(shape):
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _ravel(places, sizes):
+    flat = places[0]
+    for i, n in zip(places[1:], sizes[1:], strict=False):
+        flat = flat * n + i
+    return flat
+
+
+def _put_last(xp, target, flat, rows):
+    if xp is not np and flat.size:  # CuPy does not say which of several updates wins
+        order = xp.argsort(flat, kind="stable")
+        ordered = flat[order]
+        last = xp.concatenate((ordered[1:] != ordered[:-1], xp.ones(1, bool)))
+        flat, rows = ordered[last], rows[order[last]]
+    target[flat] = rows
+
+
+def _combine_all(xp, name, target, flat, rows):
+    if xp is not np and name == "multiply":
+        return _multiply_by_rounds(xp, target, flat, rows)
+    width = rows.shape[1]
+    if width != 1:  # NumPy's ufunc.at is fast for one axis only
+        flat = (flat[:, None] * width + xp.arange(width)).reshape(-1)
+    return getattr(xp, name).at(target.reshape(-1), flat, rows.reshape(-1))
+
+
+def _multiply_by_rounds(xp, target, flat, rows):
+    """Multiply the first update of every place, then the second, ...: CuPy has no `multiply.at`."""
+    order = xp.argsort(flat, kind="stable")
+    ordered = flat[order]
+    rank = xp.arange(flat.size) - xp.searchsorted(ordered, ordered, side="left")
+    for r in range(int(rank.max()) + 1 if flat.size else 0):
+        chosen = order[rank == r]
+        target[flat[chosen]] *= rows[chosen]
+
+
+def _scatter_batch(size, args, batched, *, combine, mode):
+    x, updates, *indices = [widen(a, b, size) for a, b in zip(args, batched, strict=True)]
+    return scatter(x, updates, lanes(size, indices[0].shape[1:]), *indices, combine=combine, mode=mode), True
+
+
+for _prim in (scatter_p, scatter_reduce_p):
+    shape_rules.add(_prim, _scatter_shape)
+    eval_rules.add(_prim, _scatter_eval)
+    batch_rules.add(_prim, _scatter_batch)
+
+
+@jvp_rules.register(scatter_p)
+def _(primals, tangents, **params):
+    x, updates, *indices = primals
+    out = scatter(x, updates, *indices, **params)
+    t_x, t_u = tangents[:2]
+    if t_x is None and t_u is None:
+        return out, None
+    if t_u is None and params["combine"] == "add":
+        return out, t_x
+    t_x = zeros_like(x) if t_x is None else t_x
+    t_u = zeros_like(updates) if t_u is None else t_u
+    return out, scatter(t_x, t_u, *indices, **params)
+
+
+@transpose_rules.register(scatter_p)
+def _(ct, x, updates, *indices, combine, mode):
+    ct_x = ct_u = None
+    if is_linear(updates):
+        ct_u = gather(ct, *indices, mode="zero" if mode == "fill" else mode)
+    if combine == "set":
+        if ct_u is not None:
+            ct_u = select(_is_last(ct, indices, mode, ct_u.shape), ct_u, zero_like(ct_u))
+        if is_linear(x):
+            hole = broadcast_in_dim(zero_like(ct), updates.shape, ())
+            ct_x = scatter(ct, hole, *indices, combine="set", mode=mode)
+    elif is_linear(x):
+        ct_x = ct
+    return ct_x, ct_u, *[None] * len(indices)
+
+
+def _is_last(x, indices, mode, shape):
+    """Whether an update is the last one of its place, broadcast to the updates' `shape`."""
+    where = aval_of(indices[0]).shape
+    count = _size(where)
+    number = reshape(iota(np.dtype(np.int64), (count,)), where)
+    sizes = x.shape[: len(indices)]
+    winners = scatter(full(sizes, -1, np.dtype(np.int64)), number, *indices, combine="set", mode=mode)
+    last = eq(gather(winners, *indices, mode=mode), number)
+    return broadcast_in_dim(last, shape, tuple(range(len(where))))
+
+
+# --- scatter_reduce: multiply, min and max ----------------------------------------------------------------------------
+not_linear(scatter_reduce_p)
+
+
+@jvp_rules.register(scatter_reduce_p)
+def _(primals, tangents, *, combine, mode):
+    x, updates, *indices = primals
+    out = scatter(x, updates, *indices, combine=combine, mode=mode)
+    t_x, t_u = tangents[:2]
+    if t_x is None and t_u is None:
+        return out, None
+    t_x = zeros_like(x) if t_x is None else t_x
+    t_u = zeros_like(updates) if t_u is None else t_u
+    rule = _product_tangent if combine == "multiply" else _extremum_tangent
+    return out, rule(out, x, updates, t_x, t_u, indices, mode)
+
+
+def _extremum_tangent(out, x, updates, t_x, t_u, indices, mode):
+    """Everything that equals the extremum of its place shares the derivative."""
+    read = "zero" if mode == "fill" else mode
+    one, zero = out.dtype.type(1), out.dtype.type(0)
+    own = select(eq(x, out), one, zero)
+    theirs = select(eq(updates, gather(out, *indices, mode=read)), one, zero)
+    count = maximum(scatter(own, theirs, *indices, combine="add", mode=mode), one)
+    t_x = scale(div(own, count), t_x)
+    t_u = scale(div(theirs, maximum(gather(count, *indices, mode=read), one)), t_u)
+    return scatter(t_x, t_u, *indices, combine="add", mode=mode)
+
+
+def _product_tangent(out, x, updates, t_x, t_u, indices, mode):
+    """By running products over the updates of each place, in order: exact where factors are zero, to every order."""
+    k = len(indices)
+    places, drop = _traced_places(indices, x.shape, mode), mode in ("fill", "zero")
+    count, width = _size(aval_of(indices[0]).shape), _size(x.shape[k:])
+    flat = reshape(places, (count,))
+    order = index_order(flat)
+    segment = gather(flat, order, mode="unchecked")
+    factors = gather(reshape(updates, (count, width)), order, mode="unchecked")
+    dots = gather(reshape(t_u, (count, width)), order, mode="unchecked")
+    factors, dots = _running_products(segment, factors, dots)
+    into = "zero" if drop else "unchecked"
+    rows = (_size(x.shape[:k]), width)
+    product = scatter(full(rows, 1, out.dtype), factors, segment, combine="set", mode=into)
+    t_product = scatter(full(rows, 0, out.dtype), dots, segment, combine="set", mode=into)
+    product, t_product = reshape(product, x.shape), reshape(t_product, x.shape)
+    return add(scale(product, t_x), scale(x, t_product))
+
+
+def _running_products(segment, factors, dots):
+    """Products from the first row of a segment up to each row, and their tangents, in log2(n) steps."""
+    count, width = factors.shape
+    step = 1
+    while step < count:
+        same = eq(slice_in_axis(segment, step, count, 0), slice_in_axis(segment, 0, count - step, 0))
+        same = broadcast_in_dim(same, (count - step, width), (0,))
+        left, here = slice_in_axis(factors, 0, count - step, 0), slice_in_axis(factors, step, count, 0)
+        dot_left, dot_here = slice_in_axis(dots, 0, count - step, 0), slice_in_axis(dots, step, count, 0)
+        both = add_any(scale(left, dot_here), scale(here, dot_left))
+        dots = concatenate((slice_in_axis(dots, 0, step, 0), select(same, both, dot_here)), 0)
+        factors = concatenate((slice_in_axis(factors, 0, step, 0), select(same, mul(left, here), here)), 0)
+        step *= 2
+    return factors, dots
+
+
+def _traced_places(indices, sizes, mode):
+    """One row-major place for each update; out of range (modes "fill", "zero"): a place past the end."""
+    flat = outside = None
+    for i, n in zip(indices, sizes, strict=False):
+        i = convert(i, np.int64)
+        top, zero = np.int64(n), np.int64(0)
+        if mode == "clip":
+            i = minimum(maximum(i, zero), np.int64(n - 1))
+        elif mode == "wrap":
+            i = rem(add(rem(i, top), top), top)
+        else:
+            i = select(lt(i, zero), add(i, top), i)
+            bad = bit_or(lt(i, zero), ge(i, top))
+            outside = bad if outside is None else bit_or(outside, bad)
+        flat = i if flat is None else add(mul(flat, top), i)
+    if mode not in ("fill", "zero"):
+        return flat
+    return select(outside, np.int64(_size(sizes[: len(indices)])), flat)
+
+
+# --- index_order: the stable order that sorts integers ----------------------------------------------------------------
+index_order_p = Primitive("index_order", Kind.OPAQUE)
+
+
+def index_order(x: Any) -> Any:
+    """Int64 positions that sort the integers `x` along the last axis, equal ones in their given order."""
+    return bind1(index_order_p, x)
+
+
+shape_rules.add(index_order_p, lambda x: Aval(x.shape, np.dtype(np.int64)))
+eval_rules.add(index_order_p, lambda xp, x: xp.argsort(x, axis=-1, kind="stable"))
+batch_rules.add(index_order_p, lambda size, args, batched: (index_order(args[0]), True))
+zero_derivative(index_order_p)
+
+# --- dynamic_slice: a block whose start is a run-time value -----------------------------------------------------------
+dynamic_slice_p = Primitive("dynamic_slice", Kind.INDEXING)
+
+
+def dynamic_slice(x: Any, *starts: Any, sizes: tuple[int, ...]) -> Any:
+    """The block of shape `sizes` that begins at `starts`, rank-0 integers clamped so that the block fits."""
+    return bind1(dynamic_slice_p, x, *starts, sizes=sizes)
+
+
+def _check_block(name, x, starts, sizes):
+    if len(starts) != x.ndim or len(sizes) != x.ndim or any(not 0 <= m <= n for m, n in zip(sizes, x.shape, strict=True)):
+        raise ShapeError(f"{name}: {len(starts)} starts and block shape {sizes} do not fit shape {x.shape}.")
+    for s in starts:
+        if s.shape or s.dtype.kind not in "iu":
+            raise DTypeError(f"{name}: a start must be an integer scalar, got {s}.")
+
+
+@shape_rules.register(dynamic_slice_p)
+def _(x, *starts, sizes):
+    _check_block("dynamic_slice", x, starts, sizes)
+    return Aval(sizes, x.dtype)
+
+
+def _block(x, starts, sizes):
+    clamped = [min(max(int(s), 0), n - m) for s, n, m in zip(starts, x.shape, sizes, strict=True)]
+    return tuple(np.s_[s : s + m] for s, m in zip(clamped, sizes, strict=True))
+
+
+eval_rules.add(dynamic_slice_p, lambda xp, x, *starts, sizes: x[_block(x, starts, sizes)])
+
+
+@jvp_rules.register(dynamic_slice_p)
+def _(primals, tangents, *, sizes):
+    x, *starts = primals
+    t = tangents[0]
+    return dynamic_slice(x, *starts, sizes=sizes), None if t is None else dynamic_slice(t, *starts, sizes=sizes)
+
+
+@transpose_rules.register(dynamic_slice_p)
+def _(ct, x, *starts, sizes):
+    return dynamic_update_slice(zeros_of(x.aval), ct, *starts), *[None] * len(starts)
+
+
+@batch_rules.register(dynamic_slice_p)
+def _(size, args, batched, *, sizes):
+    x, *starts = args
+    if not any(batched[1:]):
+        return dynamic_slice(x, np.int64(0), *starts, sizes=(size, *sizes)), True
+    x = widen(x, batched[0], size)
+    return gather(x, *_block_indices(size, x.shape[1:], starts, batched[1:], sizes), mode="unchecked"), True
+
+
+def _block_indices(size, shape, starts, batched, sizes):
+    """Index arrays [size, *sizes] of one block for each example."""
+    indices = [lanes(size, sizes)]
+    for axis, (s, b) in enumerate(zip(starts, batched, strict=True)):
+        s = convert(s, np.int64)
+        s = minimum(maximum(s, np.int64(0)), np.int64(shape[axis] - sizes[axis]))
+        s = broadcast_in_dim(s, (size, *sizes), (0,) if b else ())
+        indices.append(add(s, iota(np.dtype(np.int64), (size, *sizes), axis + 1)))
+    return indices
+
+
+# --- dynamic_update_slice: an array with a block replaced -------------------------------------------------------------
+dynamic_update_slice_p = Primitive("dynamic_update_slice", Kind.INDEXING)
+
+
+def dynamic_update_slice(x: Any, update: Any, *starts: Any) -> Any:
+    """`x` with the block that begins at `starts` (clamped as in `dynamic_slice`) replaced by `update`."""
+    return bind1(dynamic_update_slice_p, x, update, *starts)
+
+
+@shape_rules.register(dynamic_update_slice_p)
+def _(x, update, *starts):
+    check_dtypes("dynamic_update_slice", (x, update))
+    _check_block("dynamic_update_slice", x, starts, update.shape)
+    return x
+
+
+@eval_rules.register(dynamic_update_slice_p)
+def _(xp, x, update, *starts):
+    out = xp.array(x)
+    out[_block(x, starts, update.shape)] = update
+    return out
+
+
+@jvp_rules.register(dynamic_update_slice_p)
+def _(primals, tangents):
+    x, update, *starts = primals
+    out = dynamic_update_slice(x, update, *starts)
+    t_x, t_u = tangents[:2]
+    if t_x is None and t_u is None:
+        return out, None
+    t_x = zeros_like(x) if t_x is None else t_x
+    t_u = zeros_like(update) if t_u is None else t_u
+    return out, dynamic_update_slice(t_x, t_u, *starts)
+
+
+@transpose_rules.register(dynamic_update_slice_p)
+def _(ct, x, update, *starts):
+    hole = broadcast_in_dim(zero_like(ct), update.shape, ())
+    ct_x = dynamic_update_slice(ct, hole, *starts) if is_linear(x) else None
+    ct_u = dynamic_slice(ct, *starts, sizes=update.shape) if is_linear(update) else None
+    return ct_x, ct_u, *[None] * len(starts)
+
+
+@batch_rules.register(dynamic_update_slice_p)
+def _(size, args, batched):
+    x, update, *starts = args
+    x, update = widen(x, batched[0], size), widen(update, batched[1], size)
+    if not any(batched[2:]):
+        return dynamic_update_slice(x, update, np.int64(0), *starts), True
+    indices = _block_indices(size, x.shape[1:], starts, batched[2:], update.shape[1:])
+    return scatter(x, update, *indices, combine="set", mode="unchecked"), True

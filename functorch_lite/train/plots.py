@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Pictures of a training run, written as files; needs matplotlib.
+
+No window is opened and no global state of matplotlib is touched, so it works without a display.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.errors import ArgumentError, FunctorchLiteError
+
+_SMOOTHING = 50  # points of the running mean drawn over a noisy curve
+
+
+class MissingPackageError(FunctorchLiteError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+def plot_curves(path: str | os.PathLike[str], history: Mapping[str, Sequence[Any]], *, title: str = "") -> Path:
+    """Draw each series of `history` in a panel of its own and write the picture to `path` (.png, .svg, .pdf).
+
+    A series is numbers, drawn over 1, 2, 3 ..., or pairs (step, number). Folders are made. Returns the path.
+
+    Raises ArgumentError for an empty history, MissingPackageError without matplotlib.
+
+    >>> plot_curves("out/curves.png", {"loss": [2.3, 1.2, 0.8]})                         # doctest: +SKIP
+    """
+    if not history:
+        raise ArgumentError("plot_curves: `history` has no series.")
+    figure = _figure((5 * len(history), 3.5))
+    for axes, (name, series) in zip(_panels(figure, 1, len(history)), history.items(), strict=True):
+        points = np.asarray(series, dtype=np.float64)
+        steps, values = (points[:, 0], points[:, 1]) if points.ndim == 2 else (np.arange(1, len(points) + 1), points)
+        _draw(axes, steps, values)
+        axes.set_title(name)
+        axes.grid(alpha=0.3)
+    return _save(figure, path, title)
+
+
+def plot_predictions(
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str] | None = None,
+    *,
+    n_columns: int = 8,
+) -> Path:
+    """Draw images [n, height, width] with what they were taken for, wrong ones in red with the right name; the path.
+
+    predictions and labels are integers [n]; `names` are those of the classes.
+    """
+    n_rows = max(1, -(-len(images) // n_columns))
+    figure = _figure((1.6 * n_columns, 1.9 * n_rows))
+    named = [str(i) for i in range(int(max(predictions.max(), labels.max())) + 1)] if names is None else names
+    for axes in _panels(figure, n_rows, n_columns):
+        axes.axis("off")
+    for axes, image, guess, label in zip(figure.axes, images, predictions, labels, strict=False):
+        axes.imshow(image, cmap="gray_r")
+        right = guess == label
+        text = named[guess] if right else f"{named[guess]}\nnot {named[label]}"
+        axes.set_title(text, fontsize=8, color="black" if right else "crimson")
+    return _save(figure, path, "")
+
+
+def _draw(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
+    noisy = len(values) > 4 * _SMOOTHING
+    axes.plot(steps, values, alpha=0.35 if noisy else 1.0, marker="" if len(values) > 30 else "o")
+    if noisy:
+        mean = np.convolve(values, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="valid")
+        axes.plot(steps[_SMOOTHING - 1 :], mean)
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingPackageError("plots need matplotlib: pip install 'functorch_lite[train]'") from e
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _panels(figure: Any, n_rows: int, n_columns: int) -> list[Any]:
+    return list(np.ravel(figure.subplots(n_rows, n_columns, squeeze=False)))
+
+
+def _save(figure: Any, path: str | os.PathLike[str], title: str) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if title:
+        figure.suptitle(title)
+    figure.savefig(target, dpi=120)
+    return target

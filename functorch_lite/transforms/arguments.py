@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Between the user's pytrees of arguments and the flat lists that the transforms work on, with errors that name paths."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from functorch_lite import tree
+from functorch_lite.backends.registry import is_array, is_scalar
+from functorch_lite.core import dtypes
+from functorch_lite.core.tracer import Tracer
+from functorch_lite.errors import ArgumentError, ArgumentTypeError
+
+quiet = functools.partial(np.errstate, all="ignore")
+"""Inside a transform, floating-point exceptions are silent, as they are in compiled code."""
+
+
+def name_of(fun: Callable[..., Any]) -> str:
+    """The name of a function for messages."""
+    return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def argument_names(fun: Callable[..., Any], count: int) -> list[str]:
+    """Names of the first `count` positional arguments of `fun`."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names: list[str] = []
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL:
+            names += [f"{p.name}[{i}]" for i in range(count - len(names))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+    return (names + [f"argument {i}" for i in range(len(names), count)])[:count]
+
+
+def leaf_paths(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> list[str]:
+    """The path of every leaf of the arguments, as the user would write it: `params['w']`."""
+    named = list(zip(argument_names(fun, len(args)), args, strict=True)) + sorted((kwargs or {}).items())
+    return [name + path for name, arg in named for path in tree.paths(arg)]
+
+
+def is_value(leaf: Any) -> bool:
+    """Whether a leaf is something the transforms compute with: an array, a scalar or a tracer."""
+    return isinstance(leaf, Tracer) or is_array(leaf) or is_scalar(leaf)
+
+
+def canonical(leaf: Any) -> tuple[Any, bool]:
+    """An array leaf and whether it was a Python scalar (which is weakly typed)."""
+    kind = dtypes.weak_type(leaf)
+    if kind is None:
+        return leaf, isinstance(leaf, Tracer) and leaf.weak
+    return dtypes.python_dtype(kind).type(leaf), True
+
+
+def canonical_leaves(
+    transform: str, fun: Callable[..., Any], leaves: Sequence[Any], paths: Callable[[], list[str]]
+) -> tuple[list[Any], list[bool]]:
+    """`canonical` for all leaves; a leaf that is no array raises with its path."""
+    values, weak = [], []
+    for i, leaf in enumerate(leaves):
+        if not is_value(leaf):
+            leaf = _from_protocol(leaf)
+            if leaf is None:
+                raise ArgumentTypeError(
+                    f"{transform}: `{paths()[i]}` of {name_of(fun)} is {_describe(leaves[i])}, expected an array or a "
+                    "number. Pass it as a static argument, or close over it."
+                )
+        value, is_weak = canonical(leaf)
+        values.append(value)
+        weak.append(is_weak)
+    return values, weak
+
+
+def _from_protocol(leaf):
+    if isinstance(leaf, str | bytes) or callable(leaf):
+        return None
+    if hasattr(leaf, "__dlpack__"):
+        return np.from_dlpack(leaf)
+    return np.asarray(leaf) if hasattr(leaf, "__array__") else None
+
+
+def _describe(value):
+    text = repr(value)
+    return f"a {type(value).__name__} ({text if len(text) <= 40 else text[:37] + '...'})"
+
+
+def normalize_argnums(transform: str, fun: Callable[..., Any], argnums: Any, count: int) -> tuple[int, ...]:
+    """`argnums` as non-negative positions, checked against the number of arguments given."""
+    if not isinstance(argnums, int | np.integer) and not (
+        isinstance(argnums, tuple | list) and all(isinstance(a, int | np.integer) for a in argnums)
+    ):
+        raise ArgumentTypeError(f"{transform}: argnums must be an int or a tuple of ints, got {argnums!r}.")
+    numbers = (argnums,) if isinstance(argnums, int | np.integer) else tuple(argnums)
+    for a in numbers:
+        if not -count <= a < count:
+            raise ArgumentError(
+                f"{transform}: argnums names argument {a}, but {name_of(fun)} was called with {count} positional "
+                f"argument{'s' * (count != 1)}."
+            )
+    return tuple(int(a) % count for a in numbers)
+
+
+def check_callable(transform: str, fun: Any) -> None:
+    """Refuse a first argument that is no function."""
+    if not callable(fun):
+        raise ArgumentTypeError(f"{transform}: expected a function, got {_describe(fun)}.")
+
+
+class FlatFunction:
+    """`fun` of pytrees as a function of flat leaves; the structure of its last result is kept in `out_tree`."""
+
+    __slots__ = ("fun", "rebuild", "out_tree")
+
+    def __init__(self, fun: Callable[..., Any], rebuild: Callable[[Sequence[Any]], tuple[Any, dict[str, Any]]]):
+        self.fun = fun
+        self.rebuild = rebuild
+        self.out_tree: Any = None
+
+    def __call__(self, *leaves: Any) -> list[Any]:
+        args, kwargs = self.rebuild(leaves)
+        out, self.out_tree = tree.flatten(self.fun(*args, **kwargs))
+        return out
+
+
+def check_outputs(transform: str, fun: Callable[..., Any], outs: Sequence[Any], out_tree: Any) -> None:
+    """Refuse a result that holds something else than arrays and numbers, naming its path."""
+    for i, leaf in enumerate(outs):
+        if not is_value(leaf):
+            path = tree.paths(tree.unflatten(out_tree, list(range(len(outs)))))[i]
+            raise ArgumentTypeError(
+                f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, expected arrays or numbers. "
+                "Return None for nothing."
+            )

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: MIT
+"""The derivative API: jvp, vjp, linearize, linear_transpose, grad, Jacobians and Hessians, with JAX's signatures."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from functorch_lite import tree
+from functorch_lite.config import config
+from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer, zeros_of
+from functorch_lite.core.tracer import current_trace, tracing
+from functorch_lite.errors import ArgumentTypeError, DTypeError, ShapeError, TreeError
+from functorch_lite.primitives.complex_parts import conj
+from functorch_lite.primitives.movement import reshape, slice_in_axis
+from functorch_lite.transforms.arguments import (
+    FlatFunction,
+    argument_names,
+    canonical_leaves,
+    check_callable,
+    check_outputs,
+    leaf_paths,
+    name_of,
+    normalize_argnums,
+    quiet,
+)
+from functorch_lite.transforms.jvp import jvp_flat
+from functorch_lite.transforms.linearize import linearize_flat
+from functorch_lite.transforms.vmap import vmap
+
+
+def grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """The gradient of a scalar function with respect to the arguments `argnums`.
+
+    The gradient has the structure, shapes and dtypes of the argument; a tuple of gradients for a tuple of argnums.
+    has_aux: `fun` returns (value, aux) and the gradient function returns (gradient, aux).
+    holomorphic: `fun` is a complex function of complex arguments. allow_int: integer arguments get float0 zeros.
+
+    >>> grad(lambda x: x * x)(3.0)
+    6.0
+
+    Raises: TypeError for integer or complex inputs and non-scalar or non-real outputs.
+    """
+    value_and_gradient = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, _name="grad")
+
+    @functools.wraps(fun)
+    def gradient(*args, **kwargs):
+        value, found = value_and_gradient(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
+
+    return gradient
+
+
+def value_and_grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False,
+    allow_int: bool = False, *, _name: str = "value_and_grad",
+) -> Callable[..., Any]:
+    """`fun`'s value and its gradient, as in `grad`: (value, gradient), or ((value, aux), gradient) with has_aux.
+
+    >>> value_and_grad(lambda x: x * x)(3.0)
+    (9.0, 6.0)
+    """
+    check_callable(_name, fun)
+
+    @functools.wraps(fun)
+    def value_and_gradient(*args, **kwargs):
+        positions = normalize_argnums(_name, fun, argnums, len(args))
+        leaves, treedef = tree.flatten([args[i] for i in positions])
+        paths = functools.partial(_selected_paths, fun, args, positions)
+        values, weak = canonical_leaves(_name, fun, leaves, paths)
+        active = _differentiable(_name, values, paths, holomorphic, allow_int)
+
+        def rebuild(flat):
+            new = list(args)
+            for i, arg in zip(positions, tree.unflatten(treedef, flat), strict=True):
+                new[i] = arg
+            return new, kwargs
+
+        with quiet():
+            flat_fun = FlatFunction(fun, rebuild)
+            outs, tape = linearize_flat(flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak)
+            value = tree.unflatten(flat_fun.out_tree, outs)
+            _check_value(_name, fun, value, outs, has_aux, holomorphic)
+            cts = [outs[0].dtype.type(1), *[None] * (len(outs) - 1)]
+            found = iter(tape.backward(cts, consume=True))
+            grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
+        if config.conjugate_grad and not holomorphic:
+            grads = [conj(g) if dtypes.is_complex(g.dtype) else g for g in grads]
+        grads = tree.unflatten(treedef, grads)
+        return value, grads[0] if np.ndim(argnums) == 0 else tuple(grads)
+
+    return value_and_gradient
+
+
+def _finish(ct, value):
+    return zeros_of(Aval(value.shape, value.dtype)) if ct is None else ct
+
+
+def _no_gradient(value):
+    return np.zeros(value.shape, dtypes.float0)
+
+
+def _selected_paths(fun, args, positions):
+    names = argument_names(fun, len(args))
+    return [names[i] + path for i in positions for path in tree.paths(args[i])]
+
+
+def _differentiable(transform, values, paths, holomorphic, allow_int) -> list[bool]:
+    active = []
+    for i, v in enumerate(values):
+        inexact = dtypes.is_inexact(v.dtype)
+        if not inexact and not allow_int:
+            raise DTypeError(
+                f"{transform}: `{paths()[i]}` has dtype {v.dtype}; derivatives need floating point. "
+                "Convert it with .astype(float), leave it out of argnums, or pass allow_int=True for a zero gradient."
+            )
+        if holomorphic and not dtypes.is_complex(v.dtype):
+            raise DTypeError(f"{transform}: holomorphic=True needs complex inputs, `{paths()[i]}` has dtype {v.dtype}.")
+        active.append(inexact)
+    return active
+
+
+def _check_value(transform, fun, value, outs, has_aux, holomorphic):
+    name = name_of(fun)
+    if has_aux:
+        if not (isinstance(value, tuple) and len(value) == 2):
+            raise ArgumentTypeError(f"{transform}: with has_aux=True {name} must return a pair (value, aux).")
+        value = value[0]
+    if tree.structure(value).num_leaves != 1 or not tree.structure(value).is_leaf():
+        raise ArgumentTypeError(
+            f"{transform}: {name} must return one scalar, it returned a {type(value).__name__}. "
+            "Return (value, aux) with has_aux=True to get more out."
+        )
+    aval = aval_of(outs[0]) if hasattr(outs[0], "dtype") or isinstance(outs[0], int | float | complex) else None
+    if aval is None:
+        raise ArgumentTypeError(f"{transform}: {name} must return a scalar array, it returned {value!r}.")
+    if aval.shape:
+        raise ShapeError(
+            f"{transform}: {name} must return a scalar, it returned shape {aval.shape}. "
+            "Sum it, or use jacrev for a Jacobian, vjp for a product."
+        ) from TypeError("gradient of a non-scalar function")
+    if holomorphic != dtypes.is_complex(aval.dtype) or not dtypes.is_inexact(aval.dtype):
+        want = "complex (holomorphic=True)" if holomorphic else "real floating point"
+        raise DTypeError(
+            f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. "
+            "For complex functions take .real or .imag first, or pass holomorphic=True."
+        )
+
+
+# --- forward mode --------------------------------------------------------------------------------------------------------
+
+
+def jvp(
+    fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> tuple[Any, ...]:
+    """`fun(*primals)` and its directional derivative along `tangents`: (value, tangent[, aux]).
+
+    >>> jvp(lambda x: x * x, (3.0,), (1.0,))
+    (9.0, 6.0)
+    """
+    check_callable("jvp", fun)
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise ArgumentTypeError("jvp: primals and tangents must be tuples or lists with one entry for each argument.")
+    leaves, treedef = tree.flatten(list(primals))
+    dots, dot_tree = tree.flatten(list(tangents))
+    if treedef != dot_tree:
+        message = tree.first_difference(list(primals), list(tangents))
+        raise TreeError(f"jvp: tangents must have the structure of primals: {message}")
+    paths = functools.partial(leaf_paths, fun, primals)
+    values, _ = canonical_leaves("jvp", fun, leaves, paths)
+    dots, _ = canonical_leaves("jvp", fun, dots, paths)
+    dots = [_checked_tangent("jvp", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
+    flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
+    with quiet():
+        outs, out_dots = jvp_flat(flat_fun, values, dots, name_of(fun))
+        check_outputs("jvp", fun, outs, flat_fun.out_tree)
+        out_dots = [_zero_tangent(o) if t is None else t for o, t in zip(outs, out_dots, strict=True)]
+    value, dot = tree.unflatten(flat_fun.out_tree, outs), tree.unflatten(flat_fun.out_tree, out_dots)
+    return (value[0], dot[0], value[1]) if has_aux else (value, dot)
+
+
+def _zero_tangent(out):
+    aval = aval_of(out)
+    return zeros_of(aval) if dtypes.is_inexact(aval.dtype) else np.zeros(aval.shape, dtypes.float0)
+
+
+def _checked_tangent(transform, primal, tangent, i, paths, what="tangent"):
+    if tangent.dtype == dtypes.float0 or not dtypes.is_inexact(primal.dtype):
+        if dtypes.is_inexact(primal.dtype) or tangent.dtype not in (dtypes.float0, primal.dtype):
+            raise DTypeError(f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} dtype {tangent.dtype}.")
+        return None
+    if tangent.shape != primal.shape:
+        raise ShapeError(f"{transform}: `{paths()[i]}` has shape {primal.shape}, its {what} has shape {tangent.shape}.")
+    if tangent.dtype != primal.dtype:
+        if dtypes.promote((primal.dtype, tangent.dtype)) == primal.dtype and not isinstance(tangent, np.ndarray):
+            return primal.dtype.type(tangent) if not tangent.shape and isinstance(tangent, np.generic) else tangent
+        raise DTypeError(f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} has dtype {tangent.dtype}.")
+    return tangent
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """`fun(*primals)` and the function of tangents that is its derivative there (computed once, applied often).
+
+    >>> y, derivative = linearize(lambda x: x * x, 3.0)
+    >>> derivative(1.0)
+    6.0
+    """
+    outs, tape, flat_fun, values, treedef, active = _linearized("linearize", fun, primals)
+    paths = functools.partial(leaf_paths, fun, primals)
+
+    def derivative(*tangents):
+        dots, dot_tree = tree.flatten(list(tangents))
+        if dot_tree != treedef:
+            message = tree.first_difference(list(primals), list(tangents))
+            raise TreeError(f"linearize: tangents must have the structure of the arguments: {message}")
+        dots, _ = canonical_leaves("linearize", fun, dots, paths)
+        dots = [_checked_tangent("linearize", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
+        with quiet():
+            found = tape.replay([t for t, on in zip(dots, active, strict=True) if on])
+            found = [_zero_tangent(o) if t is None else t for o, t in zip(outs, found, strict=True)]
+        out = tree.unflatten(flat_fun.out_tree, found)
+        return out[0] if has_aux else out
+
+    value = tree.unflatten(flat_fun.out_tree, outs)
+    return (value[0], derivative, value[1]) if has_aux else (value, derivative)
+
+
+def _linearized(transform, fun, primals):
+    check_callable(transform, fun)
+    leaves, treedef = tree.flatten(list(primals))
+    values, weak = canonical_leaves(transform, fun, leaves, functools.partial(leaf_paths, fun, primals))
+    active = [dtypes.is_inexact(v.dtype) for v in values]
+    flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
+    with quiet():
+        outs, tape = linearize_flat(flat_fun, values, active, transform=transform, name=name_of(fun), weak=weak)
+    check_outputs(transform, fun, outs, flat_fun.out_tree)
+    outs = [o if hasattr(o, "dtype") else dtypes.python_dtype(type(o)).type(o) for o in outs]
+    return outs, tape, flat_fun, values, treedef, active
+
+
+# --- reverse mode --------------------------------------------------------------------------------------------------------
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """`fun(*primals)` and the function from an output cotangent to a tuple of input cotangents.
+
+    An integer input gets a float0 array: its cotangent carries no information.
+
+    >>> y, pullback = vjp(lambda x: x * x, 3.0)
+    >>> pullback(1.0)
+    (6.0,)
+    """
+    outs, tape, flat_fun, values, treedef, active = _linearized("vjp", fun, primals)
+    out_tree = flat_fun.out_tree
+    n_out = len(outs)
+    if has_aux:
+        main = tree.unflatten(out_tree, list(range(n_out)))[0]
+        out_tree = tree.structure(main)
+        n_out = out_tree.num_leaves
+
+    def pullback(ct):
+        cts, ct_tree = tree.flatten(ct)
+        if ct_tree != out_tree:
+            message = tree.first_difference(tree.unflatten(out_tree, outs[:n_out]), ct)
+            raise TreeError(f"vjp: the cotangent must have the structure of {name_of(fun)}'s output: {message}")
+        cts, _ = canonical_leaves("vjp", fun, cts, lambda: [f"cotangent{p}" for p in tree.paths(ct)])
+        paths = lambda: [f"output{p}" for p in tree.paths(ct)]  # noqa: E731
+        cts = [_checked_tangent("vjp", o, c, i, paths, "cotangent") for i, (o, c) in enumerate(zip(outs, cts, strict=False))]
+        with quiet():
+            found = iter(tape.backward([*cts, *[None] * (len(outs) - n_out)]))
+            grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
+        return tuple(tree.unflatten(treedef, grads))
+
+    value = tree.unflatten(flat_fun.out_tree, outs)
+    return (value[0], pullback, value[1]) if has_aux else (value, pullback)
+
+
+def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
+    """The transpose of a linear function: from an output cotangent to a tuple of input cotangents.
+
+    `primals` give shapes and dtypes only. Raises NotLinearError, naming the primitive, for a function not linear.
+
+    >>> linear_transpose(lambda x: 3.0 * x, 1.0)(1.0)
+    (3.0,)
+    """
+    check_callable("linear_transpose", fun)
+    leaves, treedef = tree.flatten(list(primals))
+    avals = [aval_of(x) for x in leaves]
+
+    def transposed(ct):
+        trace = TapeTrace(current_trace())
+        inputs = [trace.input(a) for a in avals]
+        with quiet():
+            with tracing(trace):
+                out, out_tree = tree.flatten(fun(*tree.unflatten(treedef, inputs)))
+            linear = [o if isinstance(o, TapeTracer) and o.tag is trace.tag else None for o in out]
+            cts, ct_tree = tree.flatten(ct)
+            if ct_tree != out_tree:
+                raise TreeError(f"linear_transpose: the cotangent must have the structure of {name_of(fun)}'s output.")
+            cts, _ = canonical_leaves("linear_transpose", fun, cts, lambda: [f"cotangent{p}" for p in tree.paths(ct)])
+            found = Tape(trace, inputs, linear).backward(cts)
+            found = [zeros_of(a) if c is None else c for c, a in zip(found, avals, strict=True)]
+        return tuple(tree.unflatten(treedef, found))
+
+    return transposed
+
+
+# --- Jacobians and Hessians ----------------------------------------------------------------------------------------------
+
+
+def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
+           holomorphic: bool = False) -> Callable[..., Any]:
+    """The Jacobian by forward mode, one column at a time under `vmap`: for functions with few inputs.
+
+    An output leaf of shape S and an input leaf of shape T give a block of shape S + T.
+    """
+
+    def jacobian(f, args):
+        leaves, treedef = tree.flatten(args)
+        values, weak = canonical_leaves("jacfwd", fun, leaves, lambda: tree.paths(args))
+        _differentiable("jacfwd", values, lambda: [f"argument{p}" for p in tree.paths(args)], holomorphic, False)
+
+        def push(*tangents):
+            _, dot, *aux = jvp(f, args, tree.unflatten(treedef, tangents), has_aux=has_aux)
+            return dot, tuple(aux)
+
+        sizes = [int(np.prod(v.shape)) for v in values]
+        columns, aux = vmap(push, out_axes=(-1, None), axis_size=sum(sizes))(*_basis(values, sizes))
+        blocks = tree.map(lambda c: _Row(tree.unflatten(treedef, _split(c, values, sizes, last=True))), columns)
+        return (blocks, *aux)
+
+    return _jacobian_of("jacfwd", fun, argnums, has_aux, jacobian)
+
+
+def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
+           holomorphic: bool = False, allow_int: bool = False) -> Callable[..., Any]:
+    """The Jacobian by reverse mode, one row at a time under `vmap`: for functions with few outputs."""
+
+    def jacobian(f, args):
+        leaves, _ = tree.flatten(args)
+        values, _ = canonical_leaves("jacrev", fun, leaves, lambda: tree.paths(args))
+        _differentiable("jacrev", values, lambda: [f"argument{p}" for p in tree.paths(args)], holomorphic, allow_int)
+        value, pullback, *aux = vjp(f, *args, has_aux=has_aux)
+        outs, out_tree = tree.flatten(value)
+        outs, _ = canonical_leaves("jacrev", fun, outs, lambda: [f"output{p}" for p in tree.paths(value)])
+        sizes = [int(np.prod(o.shape)) for o in outs]
+        rows = vmap(lambda *cts: pullback(tree.unflatten(out_tree, cts)), axis_size=sum(sizes))(*_basis(outs, sizes))
+        parts = tree.map(lambda r: _split(r, outs, sizes, last=False), rows)
+        blocks = [_Row(tree.map(lambda r, i=i: r[i], parts)) for i in range(len(outs))]
+        return (tree.unflatten(out_tree, blocks), *aux)
+
+    return _jacobian_of("jacrev", fun, argnums, has_aux, jacobian)
+
+
+class _Parts(tuple):
+    """The parts of one Jacobian leaf, one for each output leaf; a leaf itself, as every subclass of a container is."""
+
+    __slots__ = ()
+
+
+def _jacobian_of(transform, fun, argnums, has_aux, jacobian):
+    check_callable(transform, fun)
+
+    @functools.wraps(fun)
+    def jacobian_of(*args, **kwargs):
+        positions = normalize_argnums(transform, fun, argnums, len(args))
+
+        def partial(*selected):
+            new = list(args)
+            for i, a in zip(positions, selected, strict=True):
+                new[i] = a
+            return fun(*new, **kwargs)
+
+        blocks, *aux = jacobian(functools.wraps(fun)(partial), [args[i] for i in positions])
+        if np.ndim(argnums) == 0:
+            blocks = tree.map(lambda row: row[0], blocks)
+        else:
+            blocks = tree.map(tuple, blocks)
+        return (blocks, aux[0]) if has_aux else blocks
+
+    return jacobian_of
+
+
+class _Row(list):
+    """The blocks of one output leaf, one for each selected argument; a leaf itself."""
+
+    __slots__ = ()
+
+
+def _basis(values, sizes):
+    """For each array, the unit vectors of all arrays together that fall in it: [total, *shape]."""
+    total, start, found = sum(sizes), 0, []
+    for v, n in zip(values, sizes, strict=True):
+        block = np.zeros((total, n), v.dtype)
+        block[start + np.arange(n), np.arange(n)] = 1
+        found.append(block.reshape((total, *v.shape)))
+        start += n
+    return found
+
+
+def _split(x, values, sizes, last):
+    parts, start = [], 0
+    for v, n in zip(values, sizes, strict=True):
+        part = slice_in_axis(x, start, start + n, len(x.shape) - 1 if last else 0)
+        rest = x.shape[:-1] if last else x.shape[1:]
+        parts.append(reshape(part, (*rest, *v.shape) if last else (*v.shape, *rest)))
+        start += n
+    return parts if last else _Parts(parts)
+
+
+def hessian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,
+            holomorphic: bool = False) -> Callable[..., Any]:
+    """The matrix of second derivatives: forward mode over reverse mode.
+
+    >>> float(hessian(lambda x: x ** 3)(2.0))
+    12.0
+    """
+    return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
+
+
+def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """The Hessian of scalar `fun` times a vector, at the cost of two gradients: forward over reverse.
+
+    >>> float(hvp(lambda x: x ** 3, (2.0,), (1.0,)))
+    12.0
+    """
+    numbers = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(fun, numbers), primals, tangents)[1]
