@@ -93,7 +93,7 @@ def load(name):
 
 def arguments(argv):
     parser = argparse.ArgumentParser(description="Train a small CNN on Fashion-MNIST.")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--steps", type=int, help="stop after this many steps in all")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=3e-3)

@@ -7,11 +7,14 @@
 No other module reads an environment variable.
 """
 
+import difflib
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from functorch_lite.errors import ArgumentTypeError
 
 
 def _cores() -> int:
@@ -48,7 +51,11 @@ _names = frozenset(field.name for field in fields(Settings))
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(changes) - _names)
     if unknown:
-        raise TypeError(f"config: unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(_names))}.")
+        close = difflib.get_close_matches(unknown[0], _names, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ArgumentTypeError(
+            f"config: unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(_names))}.{hint}"
+        )
     return changes
 
 

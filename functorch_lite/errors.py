@@ -7,8 +7,9 @@ adds the user's own source line. Nothing here knows about traces or arrays.
 
 import linecache
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PACKAGE = str(Path(__file__).parent) + "/"
 
@@ -26,13 +27,34 @@ class Source(NamedTuple):
         return f"{where}: {text}" if text else where
 
 
+_replays: dict[Any, str] = {}
+
+
+def replays(variable: str) -> Callable[[Any], Any]:
+    """Decorator of a function that runs equations again: `variable`, its local, holds the one that stands for it."""
+
+    def file(fun):
+        _replays[fun.__code__] = variable
+        return fun
+
+    return file
+
+
 def user_source() -> Source | None:
-    """The innermost line on the stack that is outside this package, or None when there is none."""
+    """The innermost line on the stack that is outside this package, or None when there is none.
+
+    Where equations are run again, it is the line that the equation was written for.
+    """
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
+        code = frame.f_code
+        name = code.co_filename
         if not name.startswith(_PACKAGE) and not name.startswith("<"):
-            return Source(name, frame.f_lineno, frame.f_code.co_name)
+            return Source(name, frame.f_lineno, code.co_name)
+        if code in _replays:
+            equation = frame.f_locals.get(_replays[code])
+            if equation is not None and equation.source is not None:
+                return equation.source
         frame = frame.f_back
     return None
 
@@ -41,9 +63,16 @@ class FunctorchLiteError(Exception):
     """Base of the library's errors: the message, and below it the user's line it is about."""
 
     def __init__(self, message: str, *, source: Source | None = None):
+        self.message = message
         self.source = source if source is not None else user_source()
         line = f"\n  at {self.source}" if self.source is not None else ""
         super().__init__(message + line)
+
+
+def add_place(error: Exception, primitive: str, source: Source | None) -> None:
+    """Note below an exception that is not ours which primitive raised it and for which line; the first note stays."""
+    if source is not None and not any(n.startswith("  in `") for n in getattr(error, "__notes__", ())):
+        error.add_note(f"  in `{primitive}` at {source}")
 
 
 class ShapeError(FunctorchLiteError, ValueError):

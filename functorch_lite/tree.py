@@ -97,21 +97,14 @@ def broadcast_prefix(prefix: Any, tree: Any, *, what: str, is_leaf: Callable[[An
 
     `what` names the argument in the error. None in the prefix is a value.
     """
-    none_is_leaf = is_leaf or (lambda x: x is None)
-    try:
-        return optree.broadcast_prefix(prefix, tree, none_is_leaf, namespace=NAMESPACE)
-    except (ValueError, TypeError):
-        pass
-    return _broadcast_by_hand(prefix, tree, what, none_is_leaf)
-
-
-def _broadcast_by_hand(prefix, tree, what, is_leaf):
+    is_leaf = is_leaf or (lambda x: x is None)
     values, treedef = flatten(prefix, is_leaf)
     try:
         subtrees = treedef.flatten_up_to(tree)
     except ValueError as error:
         message = first_difference(prefix, tree, is_leaf) or str(error)
         raise TreeError(f"{what}: must be a prefix of the tree it describes: {message}") from error
+    # None in `tree` is no leaf (a layer without bias), even where None in the prefix is a value.
     return [v for v, sub in zip(values, subtrees, strict=True) for _ in range(structure(sub).num_leaves)]
 
 

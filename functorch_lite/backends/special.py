@@ -73,7 +73,7 @@ def _series(xp, x, order, sign):
     return total
 
 
-# --- derivatives of the incomplete gamma function in its first argument -------------------------------------------------
+# --- derivatives of the incomplete gamma function in its first argument ---------------------------------------------
 GAMMA_STEPS = 2000
 
 

@@ -8,9 +8,10 @@ from functorch_lite.backends.registry import module_of_arrays
 from functorch_lite.core.program import Equation, Literal, Program, memoized
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, set_trace
-from functorch_lite.errors import FunctorchLiteError
+from functorch_lite.errors import FunctorchLiteError, add_place, replays
 
 
+@replays("eqn")
 def interpret(program: Program, args: Sequence[Any]) -> list[Any]:
     """Apply the program's primitives to `args` in the current trace, so that any transform can act on them."""
     env: dict[Any, Any] = dict(zip(program.inputs, args, strict=True))
@@ -49,6 +50,7 @@ class Evaluator:
         dead = [slots[v] for v in dict.fromkeys((*eqn.inputs, *eqn.outputs)) if last.get(v, -1) == index]
         return eval_rules[eqn.prim], eqn.params, ins, outs if eqn.prim.multiple else None, outs and outs[0], dead, eqn
 
+    @replays("eqn")
     def __call__(self, *args: Any) -> list[Any]:
         env = self._template.copy()
         for slot, arg in zip(self._inputs, args, strict=True):
@@ -69,8 +71,8 @@ class Evaluator:
         except FunctorchLiteError:
             raise
         except Exception as error:
-            if eqn is not None and eqn.source is not None:
-                error.add_note(f"  in `{eqn.prim.name}` at {eqn.source}")
+            if eqn is not None:
+                add_place(error, eqn.prim.name, eqn.source)
             raise
         finally:
             reset_trace(token)

@@ -21,7 +21,7 @@ from functorch_lite.errors import NotLinearError
 class Linear:
     """An entry of a tape: an unknown that the rest of the tape is linear in. Has a shape and dtype, and no value."""
 
-    __slots__ = ("index", "prim", "args", "params", "outs", "_aval")
+    __slots__ = ("index", "prim", "args", "params", "outs", "known_aval")
 
     def __init__(self, index: int, prim: Primitive | None, args: tuple, params: dict[str, Any], aval: Any = None):
         self.index = index
@@ -29,14 +29,14 @@ class Linear:
         self.args = args
         self.params = params
         self.outs: list[Linear] | None = None
-        self._aval = aval
+        self.known_aval = aval
 
     @property
     def aval(self) -> Any:
-        if self._aval is None:
+        if self.known_aval is None:
             assert self.prim is not None
-            self._aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
-        return self._aval
+            self.known_aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
+        return self.known_aval
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,14 +99,14 @@ class TapeTrace(Trace):
         found = False
         values = []
         for a in args:
-            if isinstance(a, Tracer):
-                if a.tag is tag:
-                    found = True
-                    a = a.linear
-                elif a.tag is hidden:
-                    a = a.primal
-                    self.saw_hidden = True
-            values.append(a)
+            if type(a) is TapeTracer and a.tag is tag:
+                found = True
+                values.append(a.linear)
+            elif isinstance(a, Tracer) and a.tag is hidden:
+                self.saw_hidden = True
+                values.append(a.primal)
+            else:
+                values.append(a)
         if not found:
             return self.parent.process(prim, values, params)
         if prim not in transpose_rules:
@@ -165,6 +165,7 @@ class Tape:
         for linear, ct in zip(self.outputs, cts, strict=True):
             if linear is not None and ct is not None:
                 _accumulate(env, linear.index, ct)
+        add = _helpers["add"]
         for entry in reversed(self.entries):
             if entry.outs is None:
                 ct = env[entry.index]
@@ -175,10 +176,12 @@ class Tape:
                 ct = [env[o.index] for o in entry.outs]
                 if all(c is None for c in ct):
                     continue
-            found = transpose_rules[entry.prim](ct, *entry.args, **entry.params)
-            for arg, c in zip(entry.args, found, strict=True):
+            args = entry.args
+            found = transpose_rules[entry.prim](ct, *args, **entry.params)
+            for arg, c in zip(args, found, strict=True):
                 if c is not None and type(arg) is Linear:
-                    _accumulate(env, arg.index, c)
+                    old = env[arg.index]
+                    env[arg.index] = c if old is None else add(old, c)
             if consume:
                 entry.args = ()
         return [env[linear.index] for linear in self.inputs]

@@ -6,6 +6,7 @@ tables of `core.rules` by the paragraph in `primitives/<family>.py` that declare
 """
 
 import enum
+from typing import Any
 
 
 class Kind(enum.Enum):
@@ -27,15 +28,17 @@ class Primitive:
 
     multiple: it returns a list of arrays instead of one.
     effect: it does something besides returning values (prints, calls back), so it is kept and ordered.
+    ufunc: the NumPy ufunc that evaluates it, where one call of that is the whole rule.
     """
 
-    __slots__ = ("name", "kind", "multiple", "effect", "scalar", "__weakref__")
+    __slots__ = ("name", "kind", "multiple", "effect", "scalar", "ufunc", "__weakref__")
 
     def __init__(self, name: str, kind: Kind, *, multiple: bool = False, effect: bool = False, scalar: str | None = None):
         self.name = name
         self.kind = kind
         self.multiple = multiple
         self.effect = effect
+        self.ufunc: Any = None
         self.scalar = scalar or (name if kind is Kind.ELEMENTWISE else None)
 
     def __repr__(self):

@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy
+from numpy import float32, float64, ndarray
+
 from functorch_lite.backends.registry import module_of_arrays
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Primitive
@@ -87,7 +90,12 @@ class EvalTrace(Trace):
         self.parent = self
 
     def process(self, prim, args, params):
-        return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+        for a in args:
+            if type(a) is not ndarray and type(a) is not float32 and type(a) is not float64:
+                return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+        if prim.ufunc is not None:
+            return prim.ufunc(*args)
+        return eval_rules[prim](numpy, *args, **params)
 
 
 def raise_leak(value: Any) -> None:

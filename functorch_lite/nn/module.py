@@ -231,7 +231,7 @@ def _dotted(path: Any) -> str:
 
 
 def _lines(module: Module) -> list[str]:
-    shown = [(name, _shown(value)) for name, value in module.__dict__.items()]
+    shown = [(field.name, _shown(getattr(module, field.name))) for field in dataclasses.fields(module)]  # type: ignore
     name = type(module).__name__
     short = f"{name}({', '.join(f'{n}={lines[0]}' for n, lines in shown)})"
     if len(short) <= 100 and all(len(lines) == 1 for _, lines in shown):

@@ -217,7 +217,7 @@ def _python_number(value: Any, name: str) -> Any:
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Any:
     """start, start + step, ... up to, not including, stop. The bounds must be known while tracing."""
-    bounds = [v for v in (start, stop, step) if v is not None]
+    bounds = [0, start, step] if stop is None else [start, stop, step]
     given = [v.dtype for v in bounds if hasattr(v, "dtype")]
     if dtype is None and not given and any(isinstance(v, float) for v in bounds):
         dtype = dtypes.default_float()
@@ -226,12 +226,10 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, de
     numbers = [_python_number(v, "arange") for v in bounds]
     if not is_staging():
         return array_module(device).arange(*numbers, dtype=dtype)
-    if stop is None:
-        numbers = [0, *numbers]
     found = np.arange(*numbers, dtype=dtype)
     if found.dtype.kind in "iu" and found.size:
         base = e.iota(found.dtype, found.shape)
-        if len(numbers) == 3 and numbers[2] != 1:
+        if numbers[2] != 1:
             base = e.mul(base, found.dtype.type(numbers[2]))
         return e.add(base, found.dtype.type(numbers[0])) if numbers[0] else base
     return broadcast_to(found, found.shape) if not found.size else e.add(found, found.dtype.type(0))

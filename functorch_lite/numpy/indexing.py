@@ -215,8 +215,14 @@ def before(x: Any, y: Any, or_equal: bool) -> Any:
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """The number of the bin (between the monotonic `bins`) in which each element of x falls."""
     bins = asarray(bins)
+    n = shape_of(bins)[0]
     known = bins.concrete() if isinstance(bins, Tracer) else bins
-    if known is not None and len(known) > 1 and known[0] > known[-1]:
-        side = "right" if right else "left"
-        return e.sub(np.int64(shape_of(bins)[0]), searchsorted(e.rev(bins, (0,)), x, side=side))
-    return searchsorted(bins, x, side="left" if right else "right")
+    ascending = searchsorted(bins, x, side="left" if right else "right")
+    if n < 2 or (known is not None and known[0] <= known[-1]):
+        return ascending
+    backwards = searchsorted(e.rev(bins, (0,)), x, side="right" if right else "left")
+    descending = e.sub(broadcast_to(np.int64(n), backwards.shape), backwards)
+    if known is not None:
+        return descending
+    falls = e.gt(lookup(bins, 0), lookup(bins, n - 1))
+    return e.select(broadcast_to(falls, ascending.shape), descending, ascending)

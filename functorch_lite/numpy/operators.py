@@ -124,6 +124,11 @@ def _refuse(x: Tracer, why: str) -> ConcretizationError:
     return ConcretizationError(f"{_what(x)} {why}.")
 
 
+def refuse_number(x: Tracer, name: str) -> ConcretizationError:
+    """The error for a conversion of x to a Python value by `name`."""
+    return _refuse(x, _NUMBER.format(name=name))
+
+
 def _to_bool(self):
     value = self.concrete()
     if value is None:

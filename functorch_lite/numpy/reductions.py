@@ -82,7 +82,7 @@ def _highest(dtype: np.dtype) -> Any:
     return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
-def _extremum(numpy_function: Any, primitive: Any, neutral: Any, combine: Any) -> Callable[..., Any]:
+def _extremum(numpy_function: Any, alias: Any, primitive: Any, neutral: Any, combine: Any) -> Callable[..., Any]:
     def body(
         a: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None,
     ) -> Any:
@@ -99,11 +99,11 @@ def _extremum(numpy_function: Any, primitive: Any, neutral: Any, combine: Any) -
         return out if initial is None else combine(out, broadcast_to(cast(initial, x.dtype), out.shape))
 
     body.__doc__ = numpy_function.__doc__.strip().splitlines()[0]
-    return public(numpy_function)(body)
+    return public(numpy_function, alias)(body)
 
 
-max = amax = _extremum(np.max, reduction.reduce_max, _lowest, e.maximum)
-min = amin = _extremum(np.min, reduction.reduce_min, _highest, e.minimum)
+max = amax = _extremum(np.max, np.amax, reduction.reduce_max, _lowest, e.maximum)
+min = amin = _extremum(np.min, np.amin, reduction.reduce_min, _highest, e.minimum)
 
 
 def _logical(numpy_function: Any, primitive: Any, neutral: bool) -> Callable[..., Any]:

@@ -25,8 +25,8 @@ from functorch_lite.numpy.promotion import (
     operand,
 )
 from functorch_lite.numpy.ufuncs import truth
+from functorch_lite.primitives.cumulative import cumsum
 from functorch_lite.primitives.indexing import scatter
-from functorch_lite.primitives.reduction import cumsum
 
 _i64 = np.dtype(np.int64)
 

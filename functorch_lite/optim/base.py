@@ -113,7 +113,7 @@ def cast(scalar: Any, leaf: Any) -> Any:
 
 def bias_correction(decay: float, count: Any) -> Any:
     """1 - decay^count, in float64: in float32 the first steps would lose three digits."""
-    return 1.0 - decay ** fnp.asarray(count, fnp.float64)
+    return 1.0 - decay ** fnp.asarray(count, dtype=fnp.float64)
 
 
 def check_range(name: str, argument: str, value: float, low: float, high: float) -> None:

@@ -15,7 +15,7 @@ from functorch_lite.optim.base import Schedule
 
 def constant(value: float) -> Schedule:
     """Always `value`."""
-    return lambda count: fnp.asarray(value, fnp.float64)
+    return lambda count: fnp.asarray(value, dtype=fnp.float64)
 
 
 def linear(start: float, end: float, n_steps: int) -> Schedule:
@@ -57,7 +57,7 @@ def exponential(start: float, rate: float, n_steps: int = 1, *, staircase: bool 
     _check_steps("exponential", n_steps)
 
     def value(count):
-        exponent = fnp.asarray(count, fnp.float64) / n_steps
+        exponent = fnp.asarray(count, dtype=fnp.float64) / n_steps
         return start * rate ** (fnp.floor(exponent) if staircase else exponent)
 
     return value
@@ -67,7 +67,7 @@ def step(start: float, milestones: Sequence[int], factor: float = 0.1) -> Schedu
     """`start`, multiplied by `factor` at each of `milestones` (steps)."""
 
     def value(count):
-        passed = sum((fnp.asarray(count >= m, fnp.float64) for m in milestones), start=fnp.zeros((), fnp.float64))
+        passed = sum((fnp.asarray(count >= m, dtype=fnp.float64) for m in milestones), start=fnp.zeros((), fnp.float64))
         return start * factor**passed
 
     return value
@@ -88,7 +88,7 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
 
 
 def _fraction(count: Any, n_steps: int) -> Any:
-    return fnp.clip(fnp.asarray(count, fnp.float64) / n_steps, 0.0, 1.0)
+    return fnp.clip(fnp.asarray(count, dtype=fnp.float64) / n_steps, 0.0, 1.0)
 
 
 def _check_steps(name: str, n_steps: int) -> None:

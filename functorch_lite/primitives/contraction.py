@@ -17,7 +17,7 @@ from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import ShapeError
 from functorch_lite.primitives.declare import bilinear, check_dtypes
-from functorch_lite.primitives.movement import permute_dims
+from functorch_lite.primitives.movement import inverse_permutation, permute_dims
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -114,41 +114,43 @@ def _to_front(x, position):
 
 
 def _left(ct, x, y, *, contract, batch):
-    free_x = _free(x.ndim, contract[0], batch[0])
-    return _operand_cotangent(ct, y, contract[::-1], batch[::-1], free_x, len(batch[0]) + len(free_x), True)
+    """ct_x = ct . y over y's free axes, which come last in ct: batch, x's free axes, x's contracted axes."""
+    pair, batch_pair, order = _left_plan(len(x.shape), len(y.shape), contract, batch)
+    out = dot_general(ct, y, pair, batch_pair)
+    return out if order is None else permute_dims(out, order)
 
 
 def _right(ct, x, y, *, contract, batch):
-    free_y = _free(y.ndim, contract[1], batch[1])
-    return _operand_cotangent(ct, x, contract, batch, free_y, len(batch[0]), False)
+    """ct_y = x . ct over x's free axes, which follow the batch axes in ct: batch, y's contracted axes, y's free axes."""
+    pair, batch_pair, order = _right_plan(len(x.shape), len(y.shape), contract, batch)
+    out = dot_general(x, ct, pair, batch_pair)
+    return out if order is None else permute_dims(out, order)
 
 
 @functools.lru_cache(4096)
-def _cotangent_plan(n_other, nct, contract, batch, free, start, ct_first):
-    """Axes of the product that gives an operand's cotangent from `ct` and the other operand, and the final order."""
+def _left_plan(nx: int, ny: int, contract: Axes, batch: Axes):
+    free_x, free_y = _free(nx, contract[0], batch[0]), _free(ny, contract[1], batch[1])
     nb = len(batch[0])
-    other_free = _free(n_other, contract[0], batch[0])
-    first = start if ct_first else nb
-    ct_axes = tuple(range(first, nct)) if ct_first else tuple(range(nb, nct - len(free)))
-    pair = (ct_axes, other_free)
-    batch_pair = (tuple(range(nb)), batch[0])
-    # result axes: batch, then ct's free axes (= free of the operand), then the other operand's contracted axes, in
-    # increasing order of the axes of that operand
-    contracted = sorted(range(len(contract[0])), key=lambda i: contract[0][i])
-    order = (*batch[1], *free, *(contract[1][i] for i in contracted))
-    inverse = [0] * len(order)
-    for i, a in enumerate(order):
-        inverse[a] = i
-    inverse = tuple(inverse)
-    return pair, batch_pair, None if inverse == tuple(range(len(order))) else inverse
+    first = nb + len(free_x)
+    pair = tuple(range(first, first + len(free_y))), free_y
+    # the product's last axes are y's contracted axes in increasing order; each is paired with one of x
+    paired = [contract[0][i] for i in sorted(range(len(contract[1])), key=contract[1].__getitem__)]
+    return pair, (tuple(range(nb)), batch[1]), _to_increasing((*batch[0], *free_x, *paired))
 
 
-def _operand_cotangent(ct, other, contract, batch, free, start, ct_first):
-    pair, batch_pair, inverse = _cotangent_plan(
-        len(other.shape), len(ct.shape), contract, batch, free, start, ct_first
-    )
-    out = dot_general(ct, other, pair, batch_pair)
-    return out if inverse is None else permute_dims(out, inverse)
+@functools.lru_cache(4096)
+def _right_plan(nx: int, ny: int, contract: Axes, batch: Axes):
+    free_x, free_y = _free(nx, contract[0], batch[0]), _free(ny, contract[1], batch[1])
+    nb = len(batch[0])
+    pair = free_x, tuple(range(nb, nb + len(free_x)))
+    paired = [contract[1][i] for i in sorted(range(len(contract[0])), key=contract[0].__getitem__)]
+    return pair, (batch[0], tuple(range(nb))), _to_increasing((*batch[1], *paired, *free_y))
+
+
+def _to_increasing(axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The permutation that puts a product with these axes in order; None if they are."""
+    order = inverse_permutation(axes)
+    return None if order == tuple(range(len(axes))) else order
 
 
 bilinear(dot_general_p, _left, _right)

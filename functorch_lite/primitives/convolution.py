@@ -40,7 +40,7 @@ Padding = tuple[tuple[int, int], ...]
 
 PATCH_BYTES = 1 << 18  # of the patch buffer: a quarter of a megabyte stays in the second-level cache
 
-# --- conv_general_dilated: a sum of products over a sliding window ----------------------------------------------------
+# --- conv_general_dilated: a sum of products over a sliding window --------------------------------------------------
 conv_general_dilated_p = Primitive("conv_general_dilated", Kind.CONTRACTION)
 
 
@@ -109,7 +109,7 @@ def _check_groups(x, w, groups, batch_groups):
         )
 
 
-# --- its transposes ---------------------------------------------------------------------------------------------------
+# --- its transposes -------------------------------------------------------------------------------------------------
 
 
 def _input_padding(x, w, ct, strides, padding, lhs_dilation, rhs_dilation):
@@ -158,7 +158,7 @@ def _swap(ndim: int, i: int, j: int) -> Ints:
 bilinear(conv_general_dilated_p, _input_cotangent, _kernel_cotangent)
 
 
-# --- under vmap: the mapped axis joins the examples, the filters, or the groups ----------------------------------------
+# --- under vmap: the mapped axis joins the examples, the filters, or the groups -------------------------------------
 @batch_rules.register(conv_general_dilated_p)
 def _(size, args, batched, *, groups, batch_groups, **params):
     x, w = args
@@ -203,7 +203,7 @@ def _batch_kernel(size, x, w, groups, batch_groups, params):
     return reshape(out, (size, out.shape[1], filters, *out.shape[4:]))
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------------------------
 @eval_rules.register(conv_general_dilated_p)
 def _(xp, x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_groups):
     dtype = x.dtype

@@ -157,6 +157,7 @@ def elementwise(name: str, fun: Any, *, allowed: str = "biufc", out: Any = None)
 
     shape_rules.add(prim, shape_rule)
     eval_rules.add(prim, fun)
+    prim.ufunc = getattr(fun, "ufunc", None)
     batch_rules.absent(prim, BY_KIND)
     return prim
 
@@ -164,4 +165,9 @@ def elementwise(name: str, fun: Any, *, allowed: str = "biufc", out: Any = None)
 def ufunc(name: str) -> Any:
     """An eval rule that calls the function of that name in numpy or cupy."""
     numpy_fun = getattr(np, name)
-    return lambda xp, *args: numpy_fun(*args) if xp is np else getattr(xp, name)(*args)
+
+    def rule(xp, *args):
+        return numpy_fun(*args) if xp is np else getattr(xp, name)(*args)
+
+    rule.ufunc = numpy_fun
+    return rule

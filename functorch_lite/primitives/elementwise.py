@@ -54,7 +54,7 @@ transpose_rules.add(add_any_p, lambda ct, x, y: (ct if is_linear(x) else None, c
 
 def scale(c: Any, t: Any) -> Any:
     """`c * t` in a derivative: zero where either is zero, even if the other is infinite or NaN; dtype of t."""
-    if c.dtype != t.dtype:
+    if c.dtype is not t.dtype and c.dtype != t.dtype:
         c = convert(c, t.dtype)
     return bind1(scale_p if config.strong_zero else mul_p, c, t)
 
@@ -69,15 +69,12 @@ def _(c, t):
 def _(xp, c, t):
     if xp is not np:
         return xp.where((c == 0) | (t == 0), xp.zeros((), t.dtype), c * t)
-    out = _quiet_product(c, t)
-    if out.dtype.char in "fd" and not np.isnan(np.vdot(out, out)):
-        return out  # no NaN anywhere, so no zero met an infinity: one cheap pass
+    out = c * t
+    if out.dtype.char in "fd":
+        norm = np.vdot(out, out)  # NaN if any element is: one cheap pass
+        if norm == norm:
+            return out  # so no zero met an infinity
     return np.where((c == 0) | (t == 0), np.zeros((), out.dtype), out)
-
-
-@np.errstate(invalid="ignore")  # zero times infinity is no accident here
-def _quiet_product(c, t):
-    return c * t
 
 
 batch_rules.absent(scale_p, BY_KIND)

@@ -27,7 +27,7 @@ from functorch_lite.primitives.declare import batch_unary, linear
 from functorch_lite.primitives.elementwise import mul
 from functorch_lite.primitives.movement import pad
 
-# --- fft --------------------------------------------------------------------------------------------------------------
+# --- fft ------------------------------------------------------------------------------------------------------------
 fft_p = Primitive("fft", Kind.OPAQUE)
 KINDS = ("fft", "ifft", "rfft", "irfft")
 

@@ -18,13 +18,12 @@ import numpy as np
 from functorch_lite.backends import linalg as backend
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.linear import is_linear
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind, bind1
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.primitives.complex_parts import imag
-from functorch_lite.primitives.declare import check_dtypes, derivatives, not_linear
+from functorch_lite.primitives.declare import check_dtypes, derivatives, not_linear, zero_derivative
 from functorch_lite.primitives.elementwise import add, mul, neg, sub
 from functorch_lite.primitives.matrix import (
     adjoint,
@@ -58,7 +57,7 @@ def hermitian_part(x: Any) -> Any:
     return mul(add(x, adjoint(x)), x.dtype.type(0.5))
 
 
-# --- solve: a X = b ---------------------------------------------------------------------------------------------------
+# --- solve: a X = b -------------------------------------------------------------------------------------------------
 solve_p = Primitive("solve", Kind.OPAQUE)
 batch_leading(solve_p)
 
@@ -82,7 +81,7 @@ eval_rules.add(solve_p, lambda xp, a, b: xp.linalg.solve(a, b))
 derivatives(solve_p, lambda t, out, a, b: neg(solve(a, matmul(t, out))), lambda t, out, a, b: solve(a, t))
 transpose_rules.add(solve_p, lambda ct, a, b: (None, solve(transposed(a), ct)))
 
-# --- triangular_solve -------------------------------------------------------------------------------------------------
+# --- triangular_solve -----------------------------------------------------------------------------------------------
 triangular_solve_p = Primitive("triangular_solve", Kind.OPAQUE)
 batch_leading(triangular_solve_p)
 
@@ -131,7 +130,7 @@ def _triangular_transpose(ct, a, b, *, left_side, lower, trans, unit_diagonal):
 derivatives(triangular_solve_p, _triangular_in_a, lambda t, out, a, b, **params: triangular_solve(a, t, **params))
 transpose_rules.add(triangular_solve_p, _triangular_transpose)
 
-# --- cholesky: a = L L^H ----------------------------------------------------------------------------------------------
+# --- cholesky: a = L L^H --------------------------------------------------------------------------------------------
 cholesky_p = Primitive("cholesky", Kind.OPAQUE)
 not_linear(cholesky_p)
 batch_leading(cholesky_p)
@@ -164,7 +163,7 @@ def _cholesky_jvp(t, out, a):  # dL = L phi(L^-1 da L^-H), phi: lower half, diag
 eval_rules.add(cholesky_p, lambda xp, a: xp.linalg.cholesky(a))
 derivatives(cholesky_p, _cholesky_jvp)
 
-# --- lu: a[order] = L U -----------------------------------------------------------------------------------------------
+# --- lu: a[order] = L U ---------------------------------------------------------------------------------------------
 lu_p = Primitive("lu", Kind.OPAQUE, multiple=True)
 not_linear(lu_p)
 batch_leading(lu_p)
@@ -189,6 +188,25 @@ def _(a):
 
 
 eval_rules.add(lu_p, lambda xp, a: backend.lu(xp, a))
+
+
+pivots_to_order_p = Primitive("pivots_to_order", Kind.OPAQUE)
+zero_derivative(pivots_to_order_p)
+batch_leading(pivots_to_order_p)
+
+
+def pivots_to_order(pivots: Any, m: int) -> Any:
+    """The permutation [..., m] (int32) of m rows that the row exchanges `pivots` [..., k] make, one after the other."""
+    return bind1(pivots_to_order_p, pivots, m=m)
+
+
+shape_rules.add(pivots_to_order_p, lambda pivots, *, m: Aval((*pivots.shape[:-1], m), _int32))
+
+
+@eval_rules.register(pivots_to_order_p)
+def _(xp, pivots, *, m):
+    on_host = pivots if xp is np else pivots.get()
+    return xp.asarray(backend.permutation_of(on_host, m))
 
 
 @jvp_rules.register(lu_p)
@@ -222,7 +240,7 @@ def _lu_tangent_wide(packed, t, m, n):
     return concatenate([dot, rest], len(packed.shape) - 1)
 
 
-# --- qr: a = Q R ------------------------------------------------------------------------------------------------------
+# --- qr: a = Q R ----------------------------------------------------------------------------------------------------
 qr_p = Primitive("qr", Kind.OPAQUE, multiple=True)
 not_linear(qr_p)
 batch_leading(qr_p)

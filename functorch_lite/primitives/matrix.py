@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Matrices in the last two axes: products, adjoints, triangles, diagonals, row exchanges. Linear algebra is built on it.
+"""Matrices in the last two axes: products, adjoints, triangles, diagonals, row exchanges.
 
 All operands of one call have the same leading axes.
 """
@@ -52,7 +52,7 @@ def batch_leading(prim: Primitive) -> None:
     batch_rules.add(prim, rule)
 
 
-# --- products and transposes ------------------------------------------------------------------------------------------
+# --- products and transposes ----------------------------------------------------------------------------------------
 
 
 def matmul(x: Any, y: Any) -> Any:
@@ -99,7 +99,7 @@ def scale_columns(v: Any, x: Any) -> Any:
     return scale(by_columns(v, x.shape), x)
 
 
-# --- triangle: the part on one side of a diagonal ----------------------------------------------------------------------
+# --- triangle: the part on one side of a diagonal -------------------------------------------------------------------
 triangle_p = Primitive("triangle", Kind.MOVEMENT)
 
 
@@ -124,7 +124,7 @@ eval_rules.add(triangle_p, lambda xp, x, *, k, lower: (xp.tril if lower else xp.
 batch_unary(triangle_p)(lambda x, *, k, lower: bind1(triangle_p, x, k=k, lower=lower))
 linear(triangle_p, lambda ct, x, *, k, lower: bind1(triangle_p, ct, k=k, lower=lower))
 
-# --- diagonal and its transpose diagonal_matrix ------------------------------------------------------------------------
+# --- diagonal and its transpose diagonal_matrix ---------------------------------------------------------------------
 diagonal_p = Primitive("diagonal", Kind.MOVEMENT)
 diagonal_matrix_p = Primitive("diagonal_matrix", Kind.MOVEMENT)
 
@@ -163,7 +163,7 @@ batch_unary(diagonal_matrix_p)(diagonal_matrix)
 linear(diagonal_p, lambda ct, x: diagonal_matrix(ct))
 linear(diagonal_matrix_p, lambda ct, v: diagonal(ct))
 
-# --- permute_rows: rows in the order of a permutation, or back -----------------------------------------------------------
+# --- permute_rows: rows in the order of a permutation, or back ------------------------------------------------------
 permute_rows_p = Primitive("permute_rows", Kind.INDEXING)
 
 
@@ -185,7 +185,7 @@ def _(xp, x, order, *, inverse):
 
 linear_in_first(permute_rows_p, lambda ct, x, order, *, inverse: permute_rows(ct, order, not inverse))
 
-# --- negligible: what rounding makes of zero ----------------------------------------------------------------------------
+# --- negligible: what rounding makes of zero ------------------------------------------------------------------------
 negligible_p = Primitive("negligible", Kind.REDUCTION)
 
 
@@ -213,7 +213,7 @@ def safe_reciprocal(x: Any, values: Any) -> Any:
     one = x.dtype.type(1)
     return select(zero, zero_like(x), div(one, select(zero, one, x)))
 
-# --- identity: the unit matrix, where the operand lives -----------------------------------------------------------------
+# --- identity: the unit matrix, where the operand lives -------------------------------------------------------------
 identity_p = Primitive("identity", Kind.BROADCAST)
 same_as_input(identity_p)
 zero_derivative(identity_p)

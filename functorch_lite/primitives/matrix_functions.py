@@ -35,7 +35,7 @@ from functorch_lite.primitives.matrix import (
 )
 from functorch_lite.primitives.movement import pad
 
-# --- the determinant and its logarithm ----------------------------------------------------------------------------------
+# --- the determinant and its logarithm ------------------------------------------------------------------------------
 det_p = Primitive("det", Kind.OPAQUE)
 adjugate_p = Primitive("adjugate", Kind.OPAQUE)
 slogdet_p = Primitive("slogdet", Kind.OPAQUE, multiple=True)
@@ -123,7 +123,7 @@ def _(primals, tangents):
     return [sign, logdet], [scale(sign, imaginary(turn)), real(change)]
 
 
-# --- pinv: the Moore-Penrose inverse ------------------------------------------------------------------------------------
+# --- pinv: the Moore-Penrose inverse --------------------------------------------------------------------------------
 pinv_p = Primitive("pinv", Kind.OPAQUE)
 not_linear(pinv_p)
 batch_leading(pinv_p)
@@ -160,7 +160,7 @@ def _pinv_jvp(t, out, a, *, rtol):
 
 derivatives(pinv_p, _pinv_jvp)
 
-# --- expm: the matrix exponential, and its derivative in a direction ----------------------------------------------------
+# --- expm: the matrix exponential, and its derivative in a direction ------------------------------------------------
 expm_p = Primitive("expm", Kind.OPAQUE)
 expm_frechet_p = Primitive("expm_frechet", Kind.OPAQUE)
 not_linear(expm_p)

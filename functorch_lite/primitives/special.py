@@ -45,7 +45,7 @@ def _no_derivative(name: str, argument: str):
     return rule
 
 
-# --- error functions and the normal distribution ----------------------------------------------------------------------
+# --- error functions and the normal distribution --------------------------------------------------------------------
 
 
 def _gauss(x: Any, factor: float) -> Any:
@@ -103,7 +103,7 @@ def log_ndtr(x: Any) -> Any:
     return bind1(log_ndtr_p, x)
 
 
-# --- gamma and zeta ---------------------------------------------------------------------------------------------------
+# --- gamma and zeta -------------------------------------------------------------------------------------------------
 
 
 def _polygamma(xp, x, *, n):
@@ -117,6 +117,7 @@ def _high_polygamma(xp, x, n):  # psi_n(x) = (-1)^(n+1) n! zeta(n + 1, x)
     return (out if n % 2 else -out).astype(x.dtype)
 
 
+gamma_p = _one_argument("gamma", lambda t, out, x: scale(mul(out, digamma(x)), t))
 lgamma_p = _one_argument("lgamma", lambda t, out, x: scale(digamma(x), t), "gammaln")
 digamma_p = _one_argument("digamma", lambda t, out, x: scale(polygamma(1, x), t))
 polygamma_p = elementwise("polygamma", _polygamma, allowed="f")
@@ -128,6 +129,11 @@ derivatives(
     lambda t, out, x, q: scale(neg(mul(x, zeta(add(x, _c(x, 1)), q))), t),  # d/dq of the sum of (k + q)^-x
 )
 not_linear(polygamma_p, zeta_p)
+
+
+def gamma(x: Any) -> Any:
+    """The gamma function."""
+    return bind1(gamma_p, x)
 
 
 def lgamma(x: Any) -> Any:
@@ -150,7 +156,7 @@ def zeta(x: Any, q: Any) -> Any:
     return bind1(zeta_p, x, q)
 
 
-# --- Bessel functions of integer order --------------------------------------------------------------------------------
+# --- Bessel functions of integer order ------------------------------------------------------------------------------
 bessel_j_p = elementwise("bessel_j", lambda xp, x, *, order: special.bessel(xp, "j", order, x), allowed="f")
 bessel_i_p = elementwise("bessel_i", lambda xp, x, *, order: special.bessel(xp, "i", order, x), allowed="f")
 bessel_ie_p = elementwise("bessel_ie", lambda xp, x, *, order: special.bessel(xp, "ie", order, x), allowed="f")
@@ -193,7 +199,7 @@ derivatives(
     lambda t, out, x, *, order: scale(sub(_bessel_i_slope(bessel_ie, order, x), mul(sign(x), out)), t),
 )
 
-# --- incomplete gamma -------------------------------------------------------------------------------------------------
+# --- incomplete gamma -----------------------------------------------------------------------------------------------
 gammainc_p = elementwise("gammainc", special.by_name("gammainc"), allowed="f")
 gammaincc_p = elementwise("gammaincc", special.by_name("gammaincc"), allowed="f")
 gammainc_slope_p = elementwise("gammainc_slope", special.gammainc_derivative, allowed="f")
@@ -241,7 +247,7 @@ derivatives(
     lambda t, out, a, x: scale(mul(_gamma_density(a, x), sub(log(x), digamma(a))), t),
 )
 
-# --- incomplete beta --------------------------------------------------------------------------------------------------
+# --- incomplete beta ------------------------------------------------------------------------------------------------
 betainc_p = elementwise("betainc", special.by_name("betainc"), allowed="f")
 not_linear(betainc_p)
 
@@ -264,7 +270,7 @@ derivatives(
     lambda t, out, a, b, x: scale(_beta_density(a, b, x), t),
 )
 
-# --- x log y: 0 where x is 0, even at y = 0, where both derivatives are 0 ----------------------------------------------
+# --- x log y: 0 where x is 0, even at y = 0, where both derivatives are 0 -------------------------------------------
 xlogy_p = elementwise("xlogy", special.by_name("xlogy"), allowed="f")
 xlog1py_p = elementwise("xlog1py", special.by_name("xlog1py"), allowed="f")
 not_linear(xlogy_p, xlog1py_p)

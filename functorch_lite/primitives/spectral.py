@@ -18,8 +18,8 @@ from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import eval_rules, jvp_rules, shape_rules
 from functorch_lite.core.tracer import bind
 from functorch_lite.primitives.broadcast import reduce_sum
-from functorch_lite.primitives.complex_parts import real
 from functorch_lite.primitives.casts import convert
+from functorch_lite.primitives.complex_parts import real
 from functorch_lite.primitives.declare import not_linear
 from functorch_lite.primitives.elementwise import add, neg, scale, sub
 from functorch_lite.primitives.linalg import columns, hermitian_part, rows, solve
@@ -49,7 +49,7 @@ def _real_diagonal(x):
     return real(diagonal(x)) if dtypes.is_complex(x.dtype) else diagonal(x)
 
 
-# --- eigh: a = V diag(w) V^H ------------------------------------------------------------------------------------------
+# --- eigh: a = V diag(w) V^H ----------------------------------------------------------------------------------------
 eigh_p = Primitive("eigh", Kind.OPAQUE, multiple=True)
 not_linear(eigh_p)
 batch_leading(eigh_p)
@@ -80,7 +80,7 @@ def _(primals, tangents):
     return [w, v], [_real_diagonal(inner), v_dot]
 
 
-# --- eig: a V = V diag(w) ---------------------------------------------------------------------------------------------
+# --- eig: a V = V diag(w) -------------------------------------------------------------------------------------------
 eig_p = Primitive("eig", Kind.OPAQUE, multiple=True)
 not_linear(eig_p)
 batch_leading(eig_p)
@@ -123,7 +123,7 @@ def _column_products(x, y):
     return reduce_sum(scale(x, y), (len(y.shape) - 2,))
 
 
-# --- svd: a = U diag(s) V^H -------------------------------------------------------------------------------------------
+# --- svd: a = U diag(s) V^H -----------------------------------------------------------------------------------------
 svd_p = Primitive("svd", Kind.OPAQUE, multiple=True)
 not_linear(svd_p)
 batch_leading(svd_p)

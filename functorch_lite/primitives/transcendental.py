@@ -6,6 +6,7 @@ Derivatives reuse the output where they can: d tanh = (1 - tanh^2) dx. `primitiv
 
 from typing import Any
 
+from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.tracer import bind1
@@ -23,7 +24,7 @@ def _two(x: Any) -> Any:
 
 
 def _over(t: Any, c: Any) -> Any:
-    return bind1(safe_div_p, t, c)
+    return bind1(safe_div_p, t, c) if config.strong_zero else div(t, c)
 
 
 def _unary(name: str, rule: Any, numpy_name: str | None = None, fun: Any = None, allowed: str = "fc"):

@@ -47,8 +47,10 @@ def window_shape(
 ) -> Ints:
     """The number of window positions along each axis; ShapeError where a setting does not fit `shape`."""
     if any(len(s) != len(shape) for s in (window, strides, padding, dilation)):
-        raise ShapeError(f"{name}: window {window}, strides {strides}, padding {padding} and dilation {dilation} need one "
-                         f"entry for each of the {len(shape)} axes of shape {shape}.")
+        raise ShapeError(
+            f"{name}: window {window}, strides {strides}, padding {padding} and dilation {dilation} need one entry for "
+            f"each of the {len(shape)} axes of shape {shape}."
+        )
     if any(n < 1 for n in (*window, *strides, *dilation)):
         raise ShapeError(f"{name}: window {window}, strides {strides} and dilation {dilation} must be at least 1.")
     return tuple(
@@ -106,7 +108,7 @@ def _over_axes(xp, x, fill, combine, window, strides, padding, dilation):
     return xp.ascontiguousarray(x)
 
 
-# --- reduce_window_sum ------------------------------------------------------------------------------------------------
+# --- reduce_window_sum ----------------------------------------------------------------------------------------------
 reduce_window_sum_p = Primitive("reduce_window_sum", Kind.REDUCTION)
 
 
@@ -146,7 +148,7 @@ def _sum_transpose(ct, x, *, window, strides, padding, dilation):
 
 linear(reduce_window_sum_p, _sum_transpose)
 
-# --- window_take and window_put: the element of each window that a tap names, and its transpose ------------------------
+# --- window_take and window_put: the element of each window that a tap names, and its transpose ---------------------
 window_take_p = Primitive("window_take", Kind.INDEXING)
 window_put_p = Primitive("window_put", Kind.INDEXING)
 
@@ -169,8 +171,10 @@ def window_take(x: Any, taps: Any, window: Ints, strides: Ints, padding: Padding
     )
 
 
-def window_put(values: Any, taps: Any, shape: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Any:
-    """Zeros of `shape`, to which each window's value is added at its element number `taps`. Transpose of `window_take`."""
+def window_put(
+    values: Any, taps: Any, shape: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints
+) -> Any:
+    """Zeros of `shape`, plus each window's value at its element number `taps`: the transpose of `window_take`."""
     return bind1(
         window_put_p, values, taps, shape=shape, window=window, strides=strides, padding=padding, dilation=dilation
     )
@@ -204,14 +208,33 @@ def _(values, taps, *, shape, **params):
 
 @eval_rules.register(window_put_p)
 def _(xp, values, taps, *, shape, window, strides, padding, dilation):
-    wide = dtypes.accumulator(values.dtype)
+    dtype, wide = values.dtype, dtypes.accumulator(values.dtype)
     out = xp.zeros(tuple(n + lo + hi for n, (lo, hi) in zip(shape, padding, strict=True)), wide)
-    zero = wide.type(0)
     if values.size:
+        values = values.astype(wide, copy=False)
+        disjoint = all((k - 1) * d < s for k, s, d in zip(window, strides, dilation, strict=True))
+        put = xp.multiply if bool(xp.isfinite(values).all()) else _choose(xp)  # a product does not branch
         for number, tap in _taps(window):
-            out[_positions(tap, strides, dilation, taps.shape)] += xp.where(taps == number, values, zero)
-    out = eval_rules[pad_p](xp, out, zero, config=tuple((-lo, -hi, 0) for lo, hi in padding))
-    return out if wide == values.dtype else out.astype(values.dtype)
+            place = out[_positions(tap, strides, dilation, taps.shape)]
+            if disjoint:
+                put(values, taps == number, out=place)
+            else:
+                place += put(values, taps == number)
+    out = _filled(xp, out, tuple((-lo, -hi) for lo, hi in padding), 0)
+    return out.astype(dtype, copy=False)
+
+
+def _choose(xp):
+    """The product with a mask for values that may be infinite or NaN, which times zero would not be zero."""
+
+    def put(values, mask, out=None):
+        chosen = xp.where(mask, values, values.dtype.type(0))
+        if out is None:
+            return chosen
+        out[...] = chosen
+        return out
+
+    return put
 
 
 def _both_batched(size, args, batched):
@@ -234,7 +257,7 @@ def _(size, args, batched, *, shape, **params):
 linear_in_first(window_take_p, lambda ct, x, taps, **params: window_put(ct, taps, x.shape, **params))
 linear_in_first(window_put_p, lambda ct, values, taps, *, shape, **params: window_take(ct, taps, **params))
 
-# --- window_argmax and window_argmin: which element of each window is its first extreme one ----------------------------
+# --- window_argmax and window_argmin: which element of each window is its first extreme one -------------------------
 window_argmax_p = Primitive("window_argmax", Kind.REDUCTION)
 window_argmin_p = Primitive("window_argmin", Kind.REDUCTION)
 
@@ -247,30 +270,31 @@ def _highest(dtype):
     return np.inf if dtypes.is_inexact(dtype) else np.iinfo(dtype).max
 
 
-def _first_extreme(fill, better):
-    """Taps in row-major order; a later one replaces the best only if it is strictly better, or the first NaN."""
+def _first_extreme(fill, ufunc_name):
+    """The first tap equal to the extreme is the number of taps up to which none was: a sum without branches."""
 
     def rule(xp, x, *, window, strides, padding, dilation):
-        sizes = window_shape("reduce_window", x.shape, window, strides, padding, dilation)
-        taps = xp.zeros(sizes, TAP_DTYPE)
-        if 0 in sizes:
-            return taps
-        x = _filled(xp, x, padding, fill(x.dtype))
-        best = x[_positions((0,) * len(window), strides, dilation, sizes)].copy()
-        for number, tap in itertools.islice(_taps(window), 1, None):
-            value = x[_positions(tap, strides, dilation, sizes)]
-            replace = better(value, best)
-            if dtypes.is_inexact(x.dtype):
-                replace |= (value != value) & (best == best)  # noqa: PLR0124 (a NaN differs from itself)
-            xp.copyto(best, value, where=replace)
-            xp.copyto(taps, TAP_DTYPE.type(number), where=replace)
-        return taps
+        value = fill(x.dtype)
+        extreme = _over_axes(
+            xp, x, value, getattr(xp, ufunc_name), window=window, strides=strides, padding=padding, dilation=dilation
+        )
+        taps = xp.zeros(extreme.shape, np.uint8 if math.prod(window) < 256 else TAP_DTYPE)
+        if not taps.size:
+            return taps.astype(TAP_DTYPE)
+        x = _filled(xp, x, padding, value)
+        has_nan = dtypes.is_inexact(x.dtype) and bool(xp.isnan(extreme).any())
+        searching = xp.ones(extreme.shape, bool)
+        for _, tap in itertools.islice(_taps(window), math.prod(window) - 1):
+            here = x[_positions(tap, strides, dilation, taps.shape)]
+            searching &= (here != extreme) & ~xp.isnan(here) if has_nan else here != extreme
+            taps += searching
+        return taps.astype(TAP_DTYPE)
 
     return rule
 
 
-eval_rules.add(window_argmax_p, _first_extreme(_lowest, lambda value, best: value > best))
-eval_rules.add(window_argmin_p, _first_extreme(_highest, lambda value, best: value < best))
+eval_rules.add(window_argmax_p, _first_extreme(_lowest, "maximum"))
+eval_rules.add(window_argmin_p, _first_extreme(_highest, "minimum"))
 for _prim in (window_argmax_p, window_argmin_p):
     shape_rules.add(_prim, lambda x, **params: Aval(window_shape("window_argmax", x.shape, **params), TAP_DTYPE))
     zero_derivative(_prim)
@@ -291,7 +315,7 @@ def window_argmin(
     return _bind(window_argmin_p, x, window, strides, padding, dilation)
 
 
-# --- reduce_window_max and reduce_window_min --------------------------------------------------------------------------
+# --- reduce_window_max and reduce_window_min ------------------------------------------------------------------------
 reduce_window_max_p = Primitive("reduce_window_max", Kind.REDUCTION)
 reduce_window_min_p = Primitive("reduce_window_min", Kind.REDUCTION)
 
@@ -336,7 +360,9 @@ _declare_extreme(reduce_window_max_p, "reduce_window_max", _lowest, "maximum", w
 _declare_extreme(reduce_window_min_p, "reduce_window_min", _highest, "minimum", window_argmin_p)
 
 
-def window_count(shape: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints | None = None) -> np.ndarray:
+def window_count(
+    shape: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints | None = None
+) -> np.ndarray:
     """How many elements of an array of `shape`, not of its padding, each window holds: float64 (for mean pooling)."""
     dilation = dilation or (1,) * len(shape)
     sizes = window_shape("window_count", shape, window, strides, padding, dilation)

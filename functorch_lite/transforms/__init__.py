@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Composable transforms of pure functions: jvp, linearize, grad, vmap, jit, checkpoint, custom rules."""
 
+from functorch_lite.transforms.callbacks import debug as debug
+from functorch_lite.transforms.callbacks import ensure_compile_time_eval as ensure_compile_time_eval
+from functorch_lite.transforms.callbacks import pure_callback as pure_callback
 from functorch_lite.transforms.checkpoint import checkpoint as checkpoint
 from functorch_lite.transforms.checkpoint import checkpoint_name as checkpoint_name
 from functorch_lite.transforms.checkpoint import checkpoint_policies as checkpoint_policies
@@ -21,4 +24,5 @@ from functorch_lite.transforms.jit import closure_convert as closure_convert
 from functorch_lite.transforms.jit import eval_shape as eval_shape
 from functorch_lite.transforms.jit import jit as jit
 from functorch_lite.transforms.jit import make_program as make_program
+from functorch_lite.transforms.stop_gradient import stop_gradient as stop_gradient
 from functorch_lite.transforms.vmap import vmap as vmap

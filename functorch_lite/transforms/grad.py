@@ -87,7 +87,7 @@ def value_and_grad(
             outs, tape = linearize_flat(flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak)
             value = tree.unflatten(flat_fun.out_tree, outs)
             _check_value(_name, fun, value, outs, has_aux, holomorphic)
-            cts = [outs[0].dtype.type(1), *[None] * (len(outs) - 1)]
+            cts = [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
             found = iter(tape.backward(cts, consume=True))
             grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
         if config.conjugate_grad and not holomorphic:
@@ -141,10 +141,10 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
     if aval is None:
         raise ArgumentTypeError(f"{transform}: {name} must return a scalar array, it returned {value!r}.")
     if aval.shape:
-        raise ShapeError(
+        raise ArgumentTypeError(
             f"{transform}: {name} must return a scalar, it returned shape {aval.shape}. "
             "Sum it, or use jacrev for a Jacobian, vjp for a product."
-        ) from TypeError("gradient of a non-scalar function")
+        )
     if holomorphic != dtypes.is_complex(aval.dtype) or not dtypes.is_inexact(aval.dtype):
         want = "complex (holomorphic=True)" if holomorphic else "real floating point"
         raise DTypeError(

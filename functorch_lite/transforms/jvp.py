@@ -106,13 +106,13 @@ def apply_jvp_rule(parent: Trace, prim, primals, tangents, params) -> tuple[Any,
     if not rule:
         return out, None
     total = None
-    for position, t in enumerate(tangents):
-        if t is None or rule[position] is None:
+    for one, t, primal in zip(rule, tangents, primals, strict=True):
+        if t is None or one is None:
             continue
-        if prim.kind is Kind.ELEMENTWISE and not t.shape and out.shape:
+        if prim.kind is Kind.ELEMENTWISE and not primal.shape and out.shape:
             t = broadcast_in_dim(t, out.shape, ())
-        t = rule[position](t, out, *primals, **params)
-        total = add_tangents(total, t)
+        t = one(t, out, *primals, **params)
+        total = t if total is None else add_tangents(total, t)
     return out, total
 
 

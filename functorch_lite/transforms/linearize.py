@@ -10,6 +10,7 @@ from typing import Any
 
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
+from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, split
@@ -57,27 +58,40 @@ class LinearizeTrace(Trace):
         return LinearTracer(self.tag, primal, tangent)
 
     def process(self, prim, args, params):
-        primals, tangents, found = split(args, self.tag)
-        closure = closure_rules.get(prim)
-        if not found and closure is None:
+        tag = self.tag
+        primals, tangents, found = [], [], False
+        for a in args:  # `split`, written out: this is the hot path of eager gradients
+            if type(a) is LinearTracer and a.tag is tag:
+                primals.append(a.primal)
+                tangents.append(a.tangent)
+                found = True
+            else:
+                primals.append(a)
+                tangents.append(None)
+        if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
         token = set_trace(self.tape)
         try:
-            special = linearize_rules.get(prim)
-            if closure is not None:
-                outs, out_dots = closure(self, self.tape, primals, tangents, **params)
-            elif special is not None:
-                outs, out_dots = special(self.tape, primals, tangents, **params)
-            else:
-                outs, out_dots = apply_jvp_rule(self.parent, prim, primals, tangents, params)
+            outs, out_dots = self._linearized(prim, primals, tangents, params)
         finally:
             reset_trace(token)
         if out_dots is None:
             return outs
-        tag = self.tag
         if prim.multiple:
             return [o if t is None else LinearTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
+        linear = out_dots.linear
+        if linear.known_aval is None:  # a tangent has the type of its primal: no need to ask the shape rule
+            linear.known_aval = Aval(outs.shape, outs.dtype)
         return LinearTracer(tag, outs, out_dots)
+
+    def _linearized(self, prim, primals, tangents, params):
+        if prim.kind is Kind.HIGHER_ORDER:
+            closure, special = closure_rules.get(prim), linearize_rules.get(prim)
+            if closure is not None:
+                return closure(self, self.tape, primals, tangents, **params)
+            if special is not None:
+                return special(self.tape, primals, tangents, **params)
+        return apply_jvp_rule(self.parent, prim, primals, tangents, params)
 
 
 def linearize_flat(

@@ -114,7 +114,7 @@ def test_a_scheduled_rate_is_that_of_the_step():
         ),
         (optim.exponential(1.0, 0.5, 3), lambda i: 0.5 ** (i / 3)),
         (optim.exponential(1.0, 0.5, 3, staircase=True), lambda i: 0.5 ** (i // 3)),
-        (optim.step(1.0, [3, 6], 0.1), lambda i: 0.1 ** ((i >= 3) + (i >= 6))),
+        (optim.step(1.0, [3, 6], 0.1), lambda i: 0.1 ** (int(i >= 3) + int(i >= 6))),
         (optim.join([optim.constant(1.0), optim.linear(5.0, 0.0, 5)], [4]), lambda i: 1.0 if i < 4 else 9.0 - i),
     ],
     ids=["constant", "linear", "polynomial", "cosine", "warmup", "exponential", "staircase", "step", "join"],

@@ -93,6 +93,11 @@ def np_full_svd_function(x):
     return [first @ np.conj(first.swapaxes(-1, -2)), last @ np.conj(last.swapaxes(-1, -2)), values]
 
 
+def packed_lu(x):
+    """The packed factors of one matrix, by SciPy."""
+    return scipy.linalg.lu_factor(x)[0]
+
+
 def triangular(name, left_side, lower, trans, unit_diagonal):
     """A record of one choice of settings."""
 
@@ -126,7 +131,8 @@ RECORDS = [
     ),
     OpRecord(
         "safe_reciprocal", lambda x: m.safe_reciprocal(x, x),
-        calls(lambda rng: (positive(rng, 3, 3),), lambda rng: Sample((np.array([[2.0, 0.0, 1e-17]]),), "zeros", smooth=False)),
+        calls(lambda rng: (positive(rng, 3, 3),),
+              lambda rng: Sample((np.array([[2.0, 0.0, 1e-17]]),), "zeros", smooth=False)),
         lambda x: np.where(np.abs(x) < 1e-15, 0, 1 / np.where(np.abs(x) < 1e-15, 1, x)),
     ),
     OpRecord(
@@ -145,7 +151,7 @@ RECORDS = [
              lambda x: np.linalg.cholesky(np_definite(x)), ("float32", "complex64"), eval_rtol=1e-11, **LOOSE),
     *(
         OpRecord(f"lu_{name}", lambda x: p.lu(x)[0], calls(maker),
-                 lambda x: np.array([scipy.linalg.lu_factor(y)[0] for y in x.reshape(-1, *x.shape[-2:])]).reshape(x.shape),
+                 lambda x: np.array([packed_lu(y) for y in x.reshape(-1, *x.shape[-2:])]).reshape(x.shape),
                  eval_rtol=1e-11, **LOOSE)
         for name, maker in (
             ("square", batch), ("tall", lambda rng: (normal(rng, 4, 2) + 2 * np.eye(4)[:, [2, 0]],)),
@@ -155,6 +161,8 @@ RECORDS = [
     OpRecord("lu_order", lambda x: p.lu(x)[1:], calls(lambda rng: (normal(rng, 4, 3),)),
              lambda x: [scipy.linalg.lu_factor(x)[1].astype(np.int32),
                         np.argmax(scipy.linalg.lu(x)[0], 0).astype(np.int32)], order=0),
+    OpRecord("pivots_to_order", lambda x: p.pivots_to_order(x, 4), calls(lambda rng: (np.array([[2, 1], [3, 3]]),)),
+             lambda x: np.array([[2, 1, 0, 3], [3, 0, 2, 1]], np.int32), order=0),
     *(
         OpRecord(f"qr_{name}", lambda x, c=complete: p.qr(x, c), calls(maker),
                  lambda x, c=complete: list(np.linalg.qr(x, "complete" if c else "reduced")), dtypes=(),
@@ -172,8 +180,9 @@ RECORDS = [
         eval_rtol=1e-11, dtypes=(), **LOOSE,
     ),
     OpRecord("det", f.det, calls(square, batch, complex_square), np.linalg.det, ("float32", "complex64"), **LOOSE),
-    OpRecord("det_singular", f.det, calls(lambda rng: (np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]),)), order=1, dtypes=()),
-    OpRecord("adjugate", f.adjugate, calls(square, complex_square), lambda x: np.linalg.det(x) * np.linalg.inv(x), **LOOSE),
+    OpRecord("det_singular", f.det, calls(lambda rng: (np.arange(9.0).reshape(3, 3),)), order=1, dtypes=()),
+    OpRecord("adjugate", f.adjugate, calls(square, complex_square), lambda x: np.linalg.det(x) * np.linalg.inv(x),
+             **LOOSE),
     OpRecord("slogdet", f.slogdet, calls(square, batch, complex_square), lambda x: list(np.linalg.slogdet(x)),
              ("float32", "complex64"), **LOOSE),
     OpRecord(

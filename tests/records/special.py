@@ -43,6 +43,7 @@ RECORDS = [
     unary("ndtri", p.ndtri, scipy.ndtri, unit),
     unary("log_ndtr", p.log_ndtr, scipy.log_ndtr, signed, scalar(-20.0)),
     unary("lgamma", p.lgamma, scipy.gammaln, above, lambda rng: (np.array([-0.5, -1.5, 30.0]),)),
+    unary("gamma", p.gamma, scipy.gamma, above),
     unary("digamma", p.digamma, scipy.digamma, above),
     unary("polygamma", lambda x: p.polygamma(1, x), lambda x: scipy.polygamma(1, x), above),
     unary("polygamma_two", lambda x: p.polygamma(2, x), lambda x: scipy.polygamma(2, x), above, dtypes=("float32",)),
@@ -61,7 +62,8 @@ RECORDS = [
     ),
     unary("bessel_i_at_zero", lambda x: p.bessel_i(1, x), scipy.i1, lambda rng: (np.zeros(2),), dtypes=("float32",)),
     OpRecord(
-        "gammainc", p.gammainc, calls(lambda rng: (positive(rng, 4), positive(rng, 4))), scipy.gammainc, FLOATS, order=1,
+        "gammainc", p.gammainc, calls(lambda rng: (positive(rng, 4), positive(rng, 4))), scipy.gammainc, FLOATS,
+        order=1,
     ),
     OpRecord(
         "gammaincc", p.gammaincc, calls(lambda rng: (positive(rng, 4), positive(rng, 4))), scipy.gammaincc, FLOATS,

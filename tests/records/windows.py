@@ -42,7 +42,7 @@ def records(name, settings):
     for which, fun, reduce, fill in made:
         yield OpRecord(
             f"reduce_window_{which}_{name}", lambda x, fun=fun: fun(x, *rest),
-            calls(lambda rng: ((normal if which == "sum" else distinct)(rng, *shape),)),
+            calls(lambda rng, draw=normal if which == "sum" else distinct: (draw(rng, *shape),)),
             lambda x, reduce=reduce, fill=fill: direct(reduce, fill, x, *rest), FLOATS,
         )
 
@@ -56,7 +56,9 @@ RECORDS = [
     ),
     OpRecord(
         "reduce_window_integer",
-        lambda x: [f(x, (2,), (1,), ((1, 0),)) for f in (p.reduce_window_sum, p.reduce_window_max, p.reduce_window_min)],
+        lambda x: [
+            f(x, (2,), (1,), ((1, 0),)) for f in (p.reduce_window_sum, p.reduce_window_max, p.reduce_window_min)
+        ],
         calls(lambda rng: (rng.integers(-5, 5, 4),)),
         lambda x: [np.convolve(x, [1, 1])[:4], np.maximum(x, np.r_[x[0], x[:-1]]), np.minimum(x, np.r_[x[0], x[:-1]])],
         order=0,
@@ -67,7 +69,8 @@ RECORDS = [
         lambda x: np.maximum(x[:-1], x[1:]), order=1,
     ),
     OpRecord(
-        "window_arguments", lambda x: [p.window_argmax(x, (2, 2), (1, 2), ((1, 0), (0, 0))), p.window_argmin(x, (2, 2))],
+        "window_arguments",
+        lambda x: [p.window_argmax(x, (2, 2), (1, 2), ((1, 0), (0, 0))), p.window_argmin(x, (2, 2))],
         calls(lambda rng: (np.array([[1.0, 1.0, 0.0, 3.0], [1.0, 4.0, 3.0, 3.0]]),)),
         lambda x: [np.array([[2, 3], [3, 1]], np.int32), np.array([[0, 1, 0]], np.int32)], order=0,
     ),
