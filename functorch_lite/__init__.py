@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
 """functorch_lite: grad, vmap and jit for the NumPy and CuPy arrays you already have."""
 
+from functorch_lite import lax as lax
+from functorch_lite import nn as nn
 from functorch_lite import numpy as numpy
+from functorch_lite import optim as optim
+from functorch_lite import random as random
 from functorch_lite import scipy as scipy
 from functorch_lite import tree as tree
 from functorch_lite.config import config as config

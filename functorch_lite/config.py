@@ -8,11 +8,12 @@ No other module reads an environment variable.
 """
 
 import difflib
+import operator
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from functorch_lite.errors import ArgumentTypeError
 
@@ -72,8 +73,9 @@ class Config:
         """The whole record in force (hashable, so it can be part of a cache key)."""
         return _current.get() or self._base
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_current.get() or self._base, name)
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @contextmanager
     def __call__(self, **changes: Any):
@@ -90,5 +92,13 @@ class Config:
     def __repr__(self):
         return repr(self.settings).replace("Settings", "config", 1)
 
+
+def _reader(name: str) -> property:
+    read = operator.attrgetter(name)
+    return property(lambda self: read(_current.get() or self._base))
+
+
+for _name in _names:
+    setattr(Config, _name, _reader(_name))
 
 config = Config(_base)

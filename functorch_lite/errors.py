@@ -135,5 +135,9 @@ class PurityWarning(UserWarning):
     """A traced function behaved differently when it was traced twice."""
 
 
+class RetraceWarning(UserWarning):
+    """One function is wrapped by `jit` again and again, so that each call traces it anew."""
+
+
 class PromotionWarning(UserWarning):
     """Operands none of which is float64 were promoted to float64."""

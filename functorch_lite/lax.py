@@ -18,14 +18,24 @@ from functorch_lite.control_flow import map as map
 from functorch_lite.control_flow import scan as scan
 from functorch_lite.control_flow import switch as switch
 from functorch_lite.control_flow import while_loop as while_loop
-from functorch_lite.core import dtypes
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.numpy import contractions, creation, reductions, selection, shaping, ufuncs
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import normal_axis
-from functorch_lite.numpy.promotion import asarray, broadcast, broadcast_to, cast, operand, promote
+from functorch_lite.numpy.promotion import asarray, broadcast_to, cast, promote
+from functorch_lite.numpy.promotion import broadcast as _aligned
+from functorch_lite.numpy.promotion import operand as _operand
 from functorch_lite.numpy.shaping import sizes_of
-from functorch_lite.primitives import convolution, cumulative, indexing, reduction, sorting, special, transcendental, windows
+from functorch_lite.primitives import (
+    convolution,
+    cumulative,
+    indexing,
+    reduction,
+    sorting,
+    special,
+    transcendental,
+    windows,
+)
 from functorch_lite.transforms.collectives import all_gather as all_gather
 from functorch_lite.transforms.collectives import all_to_all as all_to_all
 from functorch_lite.transforms.collectives import axis_index as axis_index
@@ -55,7 +65,7 @@ def _unary(name: str, fun: Callable[[Any], Any], like: str) -> Callable[[Any], A
 
 def _binary(name: str, fun: Callable[[Any, Any], Any], like: str) -> Callable[[Any, Any], Any]:
     def function(x: Any, y: Any) -> Any:
-        return fun(*broadcast(*promote(x, y)))
+        return fun(*_aligned(*promote(x, y)))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{like}, element by element."
@@ -141,7 +151,7 @@ def integer_pow(x: Any, y: int) -> Any:
 
 def shift_right_logical(x: Any, y: Any) -> Any:
     """x >> y, filling with zeros."""
-    x, y = broadcast(*promote(x, y))
+    x, y = _aligned(*promote(x, y))
     if x.dtype.kind == "u":
         return e.shift_right(x, y)
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
@@ -150,7 +160,7 @@ def shift_right_logical(x: Any, y: Any) -> Any:
 
 def convert_element_type(x: Any, new_dtype: Any) -> Any:
     """x with its elements converted to a dtype."""
-    return cast(operand(x), np.dtype(new_dtype))
+    return cast(_operand(x), np.dtype(new_dtype))
 
 
 def bitcast_convert_type(x: Any, new_dtype: Any) -> Any:
@@ -287,7 +297,7 @@ def _starts(x, indices):
     """Start indices as int64 scalars; negative ones count from the end, as in JAX."""
     found = []
     for i, n in zip(indices, x.shape, strict=True):
-        i = cast(operand(i), _i64)
+        i = cast(_operand(i), _i64)
         found.append(i + n * (i < 0) if not hasattr(i, "tag") else e.select(e.lt(i, np.int64(0)), e.add(i, np.int64(n)), i))
     return found
 
@@ -610,7 +620,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_shapes(*shapes)
 
 
-def broadcast_like(operand: Any, sizes: _Ints) -> Any:
-    """The operand with new leading axes of these sizes (JAX's `lax.broadcast`)."""
+def broadcast(operand: Any, sizes: _Ints) -> Any:
+    """The operand with new leading axes of these sizes."""
     x = asarray(operand)
     return broadcast_to(x, (*sizes_of(sizes), *x.shape))

@@ -34,8 +34,7 @@ class Linear:
     @property
     def aval(self) -> Any:
         if self.known_aval is None:
-            assert self.prim is not None
-            self.known_aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
+            _infer_avals(self)
         return self.known_aval
 
     @property
@@ -49,6 +48,21 @@ class Linear:
     @property
     def ndim(self) -> int:
         return len(self.aval.shape)
+
+
+def _infer_avals(entry: Linear) -> None:
+    """Fill in the type of `entry` and of what it depends on: in a loop, for a tape is deeper than Python's stack."""
+    todo = [entry]
+    while todo:
+        last = todo[-1]
+        missing = [a for a in last.args if type(a) is Linear and a.known_aval is None]
+        if missing:
+            todo += missing
+            continue
+        todo.pop()
+        if last.known_aval is None:
+            assert last.prim is not None
+            last.known_aval = shape_rules[last.prim](*[aval_of(a) for a in last.args], **last.params)
 
 
 def is_linear(value: Any) -> bool:

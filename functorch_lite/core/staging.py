@@ -110,18 +110,20 @@ class StagingTrace(Trace):
 
 def stage(
     fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f", transform: str = "jit",
-    weak: Sequence[bool] = (), literal_bytes: float = LITERAL_BYTES,
+    weak: Sequence[bool] = (), literal_bytes: float = LITERAL_BYTES, paths: Callable[[], list[str]] | None = None,
 ) -> Staged:
-    """Run `fun` on one tracer for each of `avals` and return the program of what it did."""
+    """Run `fun` on one tracer for each of `avals` and return the program of what it did; `paths` names them in errors."""
     trace = StagingTrace(name, current_trace(), transform, literal_bytes)
     flags = weak or [False] * len(avals)
     inputs = [trace.input(a, w) for a, w in zip(avals, flags, strict=True)]
+    if paths is not None:
+        trace.tag.arguments = inputs, paths
     token = set_trace(trace)
     try:
         return trace.finish(inputs, fun(*inputs))
     finally:
         reset_trace(token)
-        trace.tag.alive = False
+        trace.tag.end()
 
 
 def stage_closed(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f") -> Program:

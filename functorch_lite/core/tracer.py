@@ -10,7 +10,7 @@ other value to its parent, so perturbation confusion cannot happen. At the root,
 Source: the stackless design of JAX's autodidax2 (D. Maclaurin, R. Frostig and others).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -22,18 +22,30 @@ from functorch_lite.backends.registry import module_of_arrays
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import eval_rules
-from functorch_lite.errors import LeakedTracerError
+from functorch_lite.errors import FunctorchLiteError, LeakedTracerError, add_place, user_source
+
+
+Arguments = tuple[Sequence[Any], Callable[[], list[str]]]
 
 
 class Tag:
-    """One run of one transform: what leak errors need to know, and an identity to compare."""
+    """One run of one transform: what errors need to know, and an identity to compare.
 
-    __slots__ = ("transform", "name", "alive")
+    arguments: while the function runs, the tracers of its arguments and a function that gives their paths.
+    """
 
-    def __init__(self, transform: str, name: str = ""):
+    __slots__ = ("transform", "name", "alive", "arguments")
+
+    def __init__(self, transform: str, name: str = "", arguments: Arguments | None = None):
         self.transform = transform
         self.name = name
         self.alive = True
+        self.arguments = arguments
+
+    def end(self) -> None:
+        """The function has returned."""
+        self.alive = False
+        self.arguments = None  # it holds the tracers, which hold the tag
 
     def __repr__(self):
         return f"{self.transform}({self.name})" if self.name else self.transform
@@ -50,6 +62,9 @@ class Tracer:
 
     tag: Tag
     weak: bool
+
+    def __init_subclass__(cls) -> None:
+        cls.__name__ = "traced array"  # in Python's own messages: 'traced array' object has no attribute 'cuda'
 
     @property
     def aval(self) -> Aval:
@@ -90,12 +105,27 @@ class EvalTrace(Trace):
         self.parent = self
 
     def process(self, prim, args, params):
-        for a in args:
-            if type(a) is not ndarray and type(a) is not float32 and type(a) is not float64:
-                return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
-        if prim.ufunc is not None:
-            return prim.ufunc(*args)
-        return eval_rules[prim](numpy, *args, **params)
+        try:
+            for a in args:
+                if type(a) is not ndarray and type(a) is not float32 and type(a) is not float64:
+                    return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+            if prim.ufunc is not None:
+                return prim.ufunc(*args)
+            return eval_rules[prim](numpy, *args, **params)
+        except FunctorchLiteError:
+            raise
+        except Exception as error:
+            add_place(error, prim.name, user_source())
+            raise
+
+
+def argument_path(value: Any) -> str | None:
+    """`params['w']` for a tracer that is an argument of the function being transformed, else None."""
+    arguments = value.tag.arguments if isinstance(value, Tracer) else None
+    if arguments is None:
+        return None
+    tracers, paths = arguments
+    return next((paths()[i] for i, t in enumerate(tracers) if t is value), None)
 
 
 def raise_leak(value: Any) -> None:

@@ -16,6 +16,7 @@ class Embedding(Module):
     The weight starts normal(0, 1). padding_idx: this row starts at zero and its lookups carry no gradient.
 
     >>> import numpy as np
+    >>> from functorch_lite import random
     >>> Embedding(10, 4, key=random.key(0))(np.array([[1, 2, 9]])).shape
     (1, 3, 4)
     """

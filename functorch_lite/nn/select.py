@@ -29,7 +29,7 @@ def mask(model: Any, where: Where) -> Any:
     Raises ArgumentError when a pattern selects nothing, TreeError when a tree of booleans is not like the model.
 
     >>> mask({"w": 1.0, "b": 0.0}, "*w*")
-    {'b': False, 'w': True}
+    {'w': True, 'b': False}
     """
     leaves, treedef = tree.flatten(model)
     if callable(where) and not isinstance(where, Module):
@@ -74,7 +74,7 @@ def partition(model: Any, where: Where) -> tuple[Any, Any]:
     leaves alone.
 
     >>> partition({"w": 1.0, "b": 0.0}, "*w*")
-    ({'b': None, 'w': 1.0}, {'b': 0.0, 'w': None})
+    ({'w': 1.0, 'b': None}, {'w': None, 'b': 0.0})
     """
     leaves, treedef = tree.flatten(model)
     pairs = list(zip(leaves, tree.leaves(mask(model, where)), strict=True))

@@ -79,7 +79,7 @@ def _matrix(x, axes, order):
 
 @public(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """The norm of a vector or matrix, or of all elements; over one axis a vector's, over two a matrix's, as in NumPy."""
+    """The norm of a vector or matrix, or of all elements; over one axis a vector's, over two a matrix's."""
     x = to_float(asarray(x))
     n = len(x.shape)
     if axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):

@@ -35,8 +35,8 @@ KINDS = ("fft", "ifft", "rfft", "irfft")
 def fft(x: Any, kind: str, lengths: tuple[int, ...]) -> Any:
     """The transform `kind` ("fft", "ifft", "rfft", "irfft") of `x` over its last `len(lengths)` axes.
 
-    fft and ifft take and give complex x [..., *lengths]; rfft takes real x and gives [..., n // 2 + 1] on the last axis;
-    irfft takes that and gives real [..., *lengths]. Raises ShapeError and DTypeError otherwise.
+    fft and ifft take and give complex x [..., *lengths]; rfft takes real x and gives [..., n // 2 + 1] at the
+    end; irfft takes that and gives real [..., *lengths]. Raises ShapeError and DTypeError otherwise.
 
     Example: `fft(np.ones(4, complex), "fft", (4,))` is [4, 0, 0, 0].
     """
@@ -49,7 +49,8 @@ def _(x, *, kind, lengths):
         raise ArgumentError(f"fft: kind must be one of {', '.join(KINDS)}, got {kind!r}.")
     wanted = np.float32 if kind == "rfft" else np.complex64
     if not np.can_cast(wanted, x.dtype) or dtypes.is_complex(x.dtype) == (kind == "rfft"):
-        raise DTypeError(f"{kind}: takes {'float32 or float64' if kind == 'rfft' else 'complex'} arrays, got {x.dtype}.")
+        taken = "float32 or float64" if kind == "rfft" else "complex"
+        raise DTypeError(f"{kind}: takes {taken} arrays, got {x.dtype}.")
     half = (*lengths[:-1], lengths[-1] // 2 + 1)
     given, result = {"rfft": (lengths, half), "irfft": (half, lengths)}.get(kind, (lengths, lengths))
     lead = x.ndim - len(lengths)

@@ -219,7 +219,7 @@ def _(xp, a, e):
 
 
 def _frechet_in_a(t, out, a, e):
-    """The same formula one level up: the derivative of the blocks [[a, e], [0, a]] in the direction [[t, 0], [0, t]]."""
+    """The same formula one level up: at the blocks [[a, e], [0, a]] in the direction [[t, 0], [0, t]]."""
     return _corner(expm_frechet(add(_twice(a), _block(e, 0, 1)), _twice(t)))
 
 

@@ -253,7 +253,7 @@ not_linear(betainc_p)
 
 
 def betainc(a: Any, b: Any, x: Any) -> Any:
-    """The regularized incomplete beta function I_x(a, b). Differentiable in x; in a and b the derivative is not known."""
+    """The regularized incomplete beta function I_x(a, b). Its derivative is known in x only."""
     return bind1(betainc_p, a, b, x)
 
 

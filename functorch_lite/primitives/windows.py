@@ -136,7 +136,7 @@ def _(xp, x, **params):
 
 
 def _sum_transpose(ct, x, *, window, strides, padding, dilation):
-    """Each element collects the cotangents of the windows it is in: the sum over the reversed window of spread-out ct."""
+    """Each element collects the cotangents of the windows it is in: a window sum over spread-out ct."""
     config = []
     for n, m, k, s, (lo, _), d in zip(x.shape, ct.shape, window, strides, padding, dilation, strict=True):
         reach = (k - 1) * d

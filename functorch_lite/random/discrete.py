@@ -76,9 +76,9 @@ def _bound(label, value):
 
 def _clipped(value, low, high, dtype):
     """`value` limited to [low, high], which `dtype` holds, as `dtype`."""
-    if not isinstance(value, Tracer) and isinstance(value, (np.ndarray, np.generic)):
-        exact = np.asarray(value, object)
-        return np.asarray(np.minimum(np.maximum(exact, low), high)).astype(dtype)
+    if isinstance(value, (np.ndarray, np.generic)):
+        exact = [min(max(int(v), low), high) for v in np.asarray(value).flat]
+        return np.array(exact, dtype).reshape(np.shape(value))
     own = np.iinfo(value.dtype)
     low, high = (value.dtype.type(min(max(b, own.min), own.max)) for b in (low, high))
     return convert(clamp(low, value, high), dtype)
@@ -86,8 +86,8 @@ def _clipped(value, low, high, dtype):
 
 def _beyond(value, limit):
     """Whether `value` is above the integer `limit`."""
-    if not isinstance(value, Tracer) and isinstance(value, (np.ndarray, np.generic)):
-        return np.asarray(np.asarray(value, object) > limit).astype(bool)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.array([int(v) > limit for v in np.asarray(value).flat], bool).reshape(np.shape(value))
     if np.iinfo(value.dtype).max <= limit:
         return np.zeros(value.shape, bool)
     return gt(value, value.dtype.type(limit))

@@ -12,9 +12,10 @@ from functorch_lite.numpy.ufuncs import sign, sqrt
 from functorch_lite.primitives.broadcast import broadcast_in_dim
 from functorch_lite.primitives.contraction import dot_general
 from functorch_lite.primitives.elementwise import mul
-from functorch_lite.primitives.linalg import cholesky, eigh, qr, svd
+from functorch_lite.primitives.linalg import cholesky, qr
 from functorch_lite.primitives.matrix import by_columns, diagonal, transposed
 from functorch_lite.primitives.random_bits import split_key
+from functorch_lite.primitives.spectral import eigh, svd
 from functorch_lite.random.common import (
     as_shape,
     check_key,

@@ -131,18 +131,23 @@ def materialize(value: Any, size: int) -> Any:
 
 def batch_flat(
     fun: Callable[..., Sequence[Any]], args: Sequence[Any], batched: Sequence[bool], *, size: int,
-    axis_name: Any = None, name: str = "f",
+    axis_name: Any = None, name: str = "f", paths: Callable[[], list[str]] | None = None,
 ) -> tuple[list[Any], list[bool]]:
-    """Outputs of `fun` over the mapped axis 0 of the `batched` arguments, and which outputs have that axis."""
+    """Outputs of `fun` over the mapped axis 0 of the `batched` arguments, and which outputs have that axis.
+
+    paths: names the arguments in errors.
+    """
     tag = Tag("vmap", name)
     trace = BatchTrace(tag, current_trace(), size, axis_name)
     inputs = [BatchTracer(tag, a) if b else a for a, b in zip(args, batched, strict=True)]
+    if paths is not None:
+        tag.arguments = inputs, paths
     token = set_trace(trace)
     try:
         outs = fun(*inputs)
     finally:
         reset_trace(token)
-        tag.alive = False
+        tag.end()
     flags = [isinstance(o, Tracer) and o.tag is tag for o in outs]
     return [o.value if f else o for o, f in zip(outs, flags, strict=True)], flags
 

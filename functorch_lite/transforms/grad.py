@@ -84,7 +84,9 @@ def value_and_grad(
 
         with quiet():
             flat_fun = FlatFunction(fun, rebuild)
-            outs, tape = linearize_flat(flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak)
+            outs, tape = linearize_flat(
+                flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak, paths=paths
+            )
             value = tree.unflatten(flat_fun.out_tree, outs)
             _check_value(_name, fun, value, outs, has_aux, holomorphic)
             cts = [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
@@ -134,12 +136,12 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
         value = value[0]
     if tree.structure(value).num_leaves != 1 or not tree.structure(value).is_leaf():
         raise ArgumentTypeError(
-            f"{transform}: {name} must return one scalar, it returned a {type(value).__name__}. "
-            "Return (value, aux) with has_aux=True to get more out."
+            f"{transform}: {name} must return one scalar, it returned {_kind_of(value)}. "
+            "To get more out, return (value, aux) and pass has_aux=True."
         )
     aval = aval_of(outs[0]) if hasattr(outs[0], "dtype") or isinstance(outs[0], int | float | complex) else None
     if aval is None:
-        raise ArgumentTypeError(f"{transform}: {name} must return a scalar array, it returned {value!r}.")
+        raise ArgumentTypeError(f"{transform}: {name} must return a scalar array or number, it returned {value!r}.")
     if aval.shape:
         raise ArgumentTypeError(
             f"{transform}: {name} must return a scalar, it returned shape {aval.shape}. "
@@ -148,9 +150,20 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
     if holomorphic != dtypes.is_complex(aval.dtype) or not dtypes.is_inexact(aval.dtype):
         want = "complex (holomorphic=True)" if holomorphic else "real floating point"
         raise DTypeError(
-            f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. "
-            "For complex functions take .real or .imag first, or pass holomorphic=True."
+            f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. {_way_out(aval, holomorphic)}"
         )
+
+
+def _kind_of(value):
+    return "None: is a `return` missing?" if value is None else f"a {type(value).__name__}"
+
+
+def _way_out(aval, holomorphic):
+    if holomorphic:
+        return "Leave out holomorphic=True for a real function."
+    if dtypes.is_complex(aval.dtype):
+        return "Take .real or .imag of it, or pass holomorphic=True."
+    return "An integer result has derivative zero everywhere: differentiate what it is computed from."
 
 
 # --- forward mode --------------------------------------------------------------------------------------------------------
@@ -170,19 +183,27 @@ def jvp(
     leaves, treedef = tree.flatten(list(primals))
     dots, dot_tree = tree.flatten(list(tangents))
     if treedef != dot_tree:
-        message = tree.first_difference(list(primals), list(tangents))
-        raise TreeError(f"jvp: tangents must have the structure of primals: {message}")
+        _refuse_structure("jvp", "primals", fun, primals, tangents)
     paths = functools.partial(leaf_paths, fun, primals)
     values, _ = canonical_leaves("jvp", fun, leaves, paths)
     dots, _ = canonical_leaves("jvp", fun, dots, paths)
     dots = [_checked_tangent("jvp", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
     flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
     with quiet():
-        outs, out_dots = jvp_flat(flat_fun, values, dots, name_of(fun))
+        outs, out_dots = jvp_flat(flat_fun, values, dots, name_of(fun), paths)
         check_outputs("jvp", fun, outs, flat_fun.out_tree)
         out_dots = [_zero_tangent(o) if t is None else t for o, t in zip(outs, out_dots, strict=True)]
     value, dot = tree.unflatten(flat_fun.out_tree, outs), tree.unflatten(flat_fun.out_tree, out_dots)
     return (value[0], dot[0], value[1]) if has_aux else (value, dot)
+
+
+def _refuse_structure(transform, of, fun, primals, tangents):
+    """Tangents and primals have different structure: say where."""
+    if len(primals) != len(tangents):
+        raise TreeError(f"{transform}: {len(primals)} primals, but {len(tangents)} tangents. Give one for each argument.")
+    names = argument_names(fun, len(primals))
+    found = [tree.first_difference(p, t, path=n) for n, p, t in zip(names, primals, tangents, strict=True)]
+    raise TreeError(f"{transform}: tangents must have the structure of {of}: {next(filter(None, found))}")
 
 
 def _zero_tangent(out):
@@ -193,14 +214,23 @@ def _zero_tangent(out):
 def _checked_tangent(transform, primal, tangent, i, paths, what="tangent"):
     if tangent.dtype == dtypes.float0 or not dtypes.is_inexact(primal.dtype):
         if dtypes.is_inexact(primal.dtype) or tangent.dtype not in (dtypes.float0, primal.dtype):
-            raise DTypeError(f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} dtype {tangent.dtype}.")
+            raise DTypeError(
+                f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} dtype {tangent.dtype}. "
+                f"The {what} of an integer has dtype float0."
+            )
         return None
     if tangent.shape != primal.shape:
-        raise ShapeError(f"{transform}: `{paths()[i]}` has shape {primal.shape}, its {what} has shape {tangent.shape}.")
+        raise ShapeError(
+            f"{transform}: `{paths()[i]}` has shape {primal.shape}, its {what} has shape {tangent.shape}. "
+            f"A {what} has the shape of its value."
+        )
     if tangent.dtype != primal.dtype:
         if dtypes.promote((primal.dtype, tangent.dtype)) == primal.dtype and not isinstance(tangent, np.ndarray):
             return primal.dtype.type(tangent) if not tangent.shape and isinstance(tangent, np.generic) else tangent
-        raise DTypeError(f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} has dtype {tangent.dtype}.")
+        raise DTypeError(
+            f"{transform}: `{paths()[i]}` has dtype {primal.dtype}, its {what} has dtype {tangent.dtype}. "
+            f"Convert the {what} with .astype({str(primal.dtype)!r})."
+        )
     return tangent
 
 
@@ -217,8 +247,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     def derivative(*tangents):
         dots, dot_tree = tree.flatten(list(tangents))
         if dot_tree != treedef:
-            message = tree.first_difference(list(primals), list(tangents))
-            raise TreeError(f"linearize: tangents must have the structure of the arguments: {message}")
+            _refuse_structure("linearize", "the arguments", fun, primals, tangents)
         dots, _ = canonical_leaves("linearize", fun, dots, paths)
         dots = [_checked_tangent("linearize", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
         with quiet():
@@ -234,11 +263,14 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 def _linearized(transform, fun, primals):
     check_callable(transform, fun)
     leaves, treedef = tree.flatten(list(primals))
-    values, weak = canonical_leaves(transform, fun, leaves, functools.partial(leaf_paths, fun, primals))
+    paths = functools.partial(leaf_paths, fun, primals)
+    values, weak = canonical_leaves(transform, fun, leaves, paths)
     active = [dtypes.is_inexact(v.dtype) for v in values]
     flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
     with quiet():
-        outs, tape = linearize_flat(flat_fun, values, active, transform=transform, name=name_of(fun), weak=weak)
+        outs, tape = linearize_flat(
+            flat_fun, values, active, transform=transform, name=name_of(fun), weak=weak, paths=paths
+        )
     check_outputs(transform, fun, outs, flat_fun.out_tree)
     outs = [o if hasattr(o, "dtype") else dtypes.python_dtype(type(o)).type(o) for o in outs]
     return outs, tape, flat_fun, values, treedef, active

@@ -28,6 +28,7 @@ from functorch_lite.errors import (
     ArgumentTypeError,
     DonationError,
     PurityWarning,
+    RetraceWarning,
     user_source,
 )
 from functorch_lite.primitives.higher_order import jit_p
@@ -50,6 +51,7 @@ from functorch_lite.transforms.programs import (
 )
 
 CACHE_SIZE = 256
+WRAPPED_ANEW = 10
 
 
 class CacheEntry(NamedTuple):
@@ -158,6 +160,8 @@ class Jitted:
             self._cache.move_to_end(key)
             return found, values
         self._misses += 1
+        if self._misses == 1:
+            _warn_if_wrapped_anew(self._fun)
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
@@ -291,6 +295,26 @@ def _weaken(out):
 def _type_text(entry):
     shape, dtype, weak = entry
     return f"{Aval(shape, dtype)}{' (Python scalar)' if weak else ''}"
+
+
+_first_traces: OrderedDict[Any, int] = OrderedDict()
+
+
+def _warn_if_wrapped_anew(fun) -> None:
+    """Warn once when one definition, closing over the same objects, is jitted and traced again and again."""
+    code = getattr(fun, "__code__", None)
+    if code is None:
+        return
+    key = (code, *(id(cell) for cell in fun.__closure__ or ()))
+    count = _first_traces[key] = _first_traces.pop(key, 0) + 1
+    if len(_first_traces) > CACHE_SIZE:
+        _first_traces.popitem(last=False)
+    if count == WRAPPED_ANEW:
+        warnings.warn(
+            f"jit: {name_of(fun)} was wrapped anew and traced {count} times: each jit(...) starts with no compiled program. "
+            f"Call jit once, outside the loop.\n  at {user_source()}",
+            RetraceWarning, stacklevel=4,
+        )
 
 
 def _axis_sizes(trace: Trace) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@
     jvp(f, (x,), (x_dot,)) = f(x), df(x)[x_dot]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from functorch_lite.core.aval import aval_of
@@ -116,16 +116,20 @@ def apply_jvp_rule(parent: Trace, prim, primals, tangents, params) -> tuple[Any,
     return out, total
 
 
-def jvp_flat(fun, primals: Sequence[Any], tangents: Sequence[Any], name: str = "f") -> tuple[list[Any], list[Any]]:
-    """Outputs and output tangents (None: zero) of a function of flat lists."""
+def jvp_flat(
+    fun, primals: Sequence[Any], tangents: Sequence[Any], name: str = "f", paths: Callable[[], list[str]] | None = None
+) -> tuple[list[Any], list[Any]]:
+    """Outputs and output tangents (None: zero) of a function of flat lists; `paths` names the arguments in errors."""
     tag = Tag("jvp", name)
     trace = JVPTrace(tag, current_trace())
     inputs = [p if t is None else JVPTracer(tag, p, t) for p, t in zip(primals, tangents, strict=True)]
+    if paths is not None:
+        tag.arguments = inputs, paths
     token = set_trace(trace)
     try:
         outs = fun(*inputs)
     finally:
         reset_trace(token)
-        tag.alive = False
+        tag.end()
     out_primals, out_tangents, _ = split(outs, tag)
     return out_primals, out_tangents

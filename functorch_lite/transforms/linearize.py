@@ -96,9 +96,9 @@ class LinearizeTrace(Trace):
 
 def linearize_flat(
     fun: Callable[..., Sequence[Any]], primals: Sequence[Any], active: Sequence[bool], *,
-    transform: str = "grad", name: str = "f", weak: Sequence[bool] = (),
+    transform: str = "grad", name: str = "f", weak: Sequence[bool] = (), paths: Callable[[], list[str]] | None = None,
 ) -> tuple[list[Any], Tape]:
-    """Outputs of `fun` and the tape of its derivative in the `active` arguments."""
+    """Outputs of `fun` and the tape of its derivative in the `active` arguments; `paths` names them in errors."""
     tag = Tag(transform, name)
     trace = LinearizeTrace(tag, current_trace())
     tape = trace.tape
@@ -107,11 +107,13 @@ def linearize_flat(
         LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)), w) if on else p
         for p, on, w in zip(primals, active, flags, strict=True)
     ]
+    if paths is not None:
+        tag.arguments = args, paths
     token = set_trace(trace)
     try:
         outs = fun(*args)
     finally:
         reset_trace(token)
-        tag.alive = False
+        tag.end()
     out_primals, out_tangents, _ = split(outs, tag)
     return out_primals, Tape(tape, [a.tangent for a, on in zip(args, active, strict=True) if on], out_tangents)

@@ -13,6 +13,7 @@ from functorch_lite.errors import ArgumentError, ArgumentTypeError, ShapeError
 from functorch_lite.primitives.movement import concatenate, moveaxis, slice_in_axis
 from functorch_lite.transforms.arguments import (
     FlatFunction,
+    argument_names,
     canonical_leaves,
     check_callable,
     check_outputs,
@@ -57,7 +58,7 @@ def vmap(
 
         def run(rows, count):
             outs, out_flags = batch_flat(
-                flat_fun, rows, flags, size=count, axis_name=axis_name, name=name_of(fun)
+                flat_fun, rows, flags, size=count, axis_name=axis_name, name=name_of(fun), paths=paths
             )
             check_outputs("vmap", fun, outs, flat_fun.out_tree)
             return outs, out_flags
@@ -77,9 +78,11 @@ def _in_axes(fun, in_axes, args, kwargs) -> list[Any]:
     if len(in_axes) != len(args):
         raise ArgumentError(
             f"vmap: in_axes has {len(in_axes)} entries, but {name_of(fun)} was called with {len(args)} positional "
-            "arguments. Give one entry for each."
+            "arguments. Give one entry for each: an axis, or None for what is not mapped."
         )
-    axes = tree.broadcast_prefix(in_axes, args, what="vmap: in_axes")
+    axes = []
+    for name, prefix, arg in zip(argument_names(fun, len(args)), in_axes, args, strict=True):
+        axes += tree.broadcast_prefix(prefix, arg, what=f"vmap: in_axes for `{name}`")
     return axes + [0] * tree.structure(kwargs).num_leaves
 
 
@@ -150,6 +153,9 @@ def _place(fun, outs, out_flags, out_tree, out_axes, size):
         out = out if flag else materialize(out, size)
         n = len(out.shape)
         if not -n <= axis < n:
-            raise ShapeError(f"vmap: out_axes {axis} does not exist in an output of shape {out.shape}.")
+            raise ShapeError(
+                f"vmap: out_axes {axis} for `output{tree.paths(result)[i]}` of {name_of(fun)} does not exist: with the mapped "
+                f"axis it has {n} dimension{'s' * (n != 1)}. Use -{n} to {n - 1}."
+            )
         placed.append(moveaxis(out, 0, axis % n))
     return tree.unflatten(out_tree, placed)

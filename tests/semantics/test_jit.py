@@ -2,11 +2,11 @@
 """SEMANTICS I: staging, purity, donation, effects, errors and the state they leave."""
 
 import contextlib
-import gc
 import io
 import multiprocessing
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from functorch_lite.errors import (
     DonationError,
     LeakedTracerError,
     PurityWarning,
+    RetraceWarning,
 )
 
 TRANSFORMS = {"jit": fl.jit, "grad": fl.grad, "vmap": fl.vmap, "jvp": lambda f: lambda x: fl.jvp(f, (x,), (x,))}
@@ -53,13 +54,18 @@ def test_I1_a_leaked_tracer_is_refused_with_transform_and_name(name):
 @pytest.mark.parametrize("transform", ["jit", "vmap"])
 @pytest.mark.parametrize("fun, fix", [
     (lambda x: x if x > 0 else -x, "lax.cond"), (lambda x: sum(range(x)), "static_argnums"),
-    (lambda x: np.zeros(x), "static_argnums"), (lambda x: float(x), "static_argnums"),
+    (lambda x: fl.numpy.zeros(x), "static_argnums"), (lambda x: float(x), "static_argnums"),
 ], ids=["if", "range", "zeros", "float"])
 def test_I2_python_cannot_ask_for_a_value_that_is_not_there(transform, fun, fix):
     argument = np.arange(3) if transform == "vmap" else 3
     with pytest.raises(ConcretizationError, match=rf"(.|\n)*{fix}") as caught:
         TRANSFORMS[transform](fun)(argument)
     assert transform in str(caught.value) or "example" in str(caught.value)
+
+
+def test_I2_a_shape_given_to_numpy_itself_names_the_transform():
+    with pytest.raises(TypeError, match=r"integer, got 'Traced i64\[\] of jit\(<lambda>\)'"):
+        fl.jit(lambda x: np.zeros(x))(3)
 
 
 def test_I2_the_messages_differ_and_are_short():
@@ -253,19 +259,14 @@ def test_I12_the_cache_is_bounded_and_says_why_it_missed():
     assert [e.signature for e in f.cache_info().entries][-2:] == ["(f64[44])", "(f64[45])"]
 
 
-def test_I13_a_function_defined_anew_in_a_loop_is_traced_once():
-    traces = []
-
-    def make():
-        def f(x):
-            traces.append(1)
-            return x * 2
-
-        return f
-
-    for _ in range(5):
-        assert fl.jit(make())(3.0) == 6.0
-    assert len(traces) == 1
+def test_I13_a_function_wrapped_anew_in_a_loop_warns_once():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(25):
+            assert fl.jit(lambda x: x * 2)(3.0) == 6.0
+    (warning,) = caught
+    assert warning.category is RetraceWarning and warning.filename.endswith("test_jit.py")
+    assert "traced 10 times" in str(warning.message) and "outside the loop" in str(warning.message)
 
 
 def test_I13_a_function_that_closes_over_another_value_is_another_function():
@@ -321,15 +322,14 @@ def test_I14_a_jitted_function_works_in_a_forked_process():
 def test_I15_a_large_captured_array_is_an_input_not_a_constant():
     big = np.broadcast_to(np.float32(1.5), (1 << 14, 1 << 14))  # 1 GB if it were copied
 
-    def f(x):
-        return x + big[0, 0]
+    def f(i):
+        return np.take(big, i)
 
-    program = fl.make_program(f)(np.float32(1))
+    program = fl.make_program(f)(3)
     assert [v.aval.shape for v in program.inputs] == [(1 << 14, 1 << 14), ()]
     assert len(str(program)) < 2000
-    jitted = fl.jit(f)
-    assert jitted(np.float32(1)) == 2.5
-    _, captured = fl.closure_convert(f, np.float32(1))
+    assert fl.jit(f)(3) == 1.5
+    _, captured = fl.closure_convert(f, 3)
     assert captured[0] is big
 
 
@@ -351,7 +351,7 @@ def test_I18_long_chains_are_traced_and_differentiated_without_recursion():
 def test_I18_twenty_thousand_equations():
     """The work grows with the length: each equation is written once, and evaluated once."""
     sizes = {}
-    for n in (5000, 20000):
+    for n in (2000, 20000):
 
         def f(x, n=n):
             for _ in range(n):
@@ -362,8 +362,7 @@ def test_I18_twenty_thousand_equations():
         sizes[n] = len(program.equations)
         assert fl.jit(f)(1.0) == pytest.approx(1.0001**n, rel=1e-9)
         assert fl.grad(f)(1.0) == pytest.approx(1.0001**n, rel=1e-9)
-    assert sizes[20000] <= 4 * sizes[5000] + 100
-    gc.collect()
+    assert sizes[20000] <= 10 * sizes[2000]
 
 
 def test_I18_deep_nesting_of_jit_is_not_deep_recursion_in_the_text():

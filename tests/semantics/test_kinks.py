@@ -9,7 +9,7 @@ from functorch_lite.control_flow import cond
 
 BOTH_MODES = {"reverse": fl.grad, "forward": lambda f: lambda x: fl.jvp(f, (x,), (np.ones_like(x)[()],))[1]}
 both_modes = pytest.mark.parametrize("derivative", BOTH_MODES.values(), ids=BOTH_MODES)
-inf, nan = np.inf, np.nan
+inf = np.inf
 
 
 def jacobians(f, x):
@@ -126,7 +126,7 @@ def test_B17_arctan2_at_the_origin():
 
 
 @pytest.mark.parametrize("x, value, gradient", [
-    ([-inf, -inf], -inf, [0.0, 0.0]), ([-inf, 0.0], 0.0, [0.0, 1.0]), ([inf, 0.0], inf, [nan, 0.0]),
+    ([-inf, -inf], -inf, [0.0, 0.0]), ([-inf, 0.0], 0.0, [0.0, 1.0]), ([inf, 0.0], inf, [0.0, 0.0]),
 ])
 def test_B18_logsumexp_of_infinities(x, value, gradient):
     found = fl.value_and_grad(fl.scipy.special.logsumexp)(np.array(x))

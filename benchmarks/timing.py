@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Interleaved timing: every candidate is called in turn, so that a busy machine slows all of them alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleaved(candidates: dict[str, Callable[[], object]], *, rounds: int = 60, target: float = 2e-3) -> dict[str, float]:
+    """Median seconds of one call of each candidate, over `rounds` rounds of about `target` seconds for each."""
+    repeats = {}
+    for name, fun in candidates.items():
+        fun()
+        start = time.perf_counter()
+        fun()
+        repeats[name] = max(1, int(target / max(time.perf_counter() - start, 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, fun in candidates.items():
+            n = repeats[name]
+            start = time.perf_counter()
+            for _ in range(n):
+                fun()
+            samples[name].append((time.perf_counter() - start) / n)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def show(title: str, seconds: dict[str, float], base: str) -> None:
+    """Print a table: microseconds of each candidate, and how many times the time of `base` it takes."""
+    print(f"\n{title}")
+    for name, value in seconds.items():
+        print(f"  {name:<28} {value * 1e6:12.2f} us   x{value / seconds[base]:.2f}")
