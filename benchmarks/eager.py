@@ -26,12 +26,12 @@ def _mlp(xp, log_softmax, params, x):
 
 
 def ours():
-    """The MLP in plain NumPy, its loss from `nn.functional`."""
+    """The MLP in plain NumPy, its loss from `nn`."""
     weights, biases, x, y = _data()
     params = list(zip(weights, biases, strict=True))
 
     def loss(params):
-        return fl.nn.functional.cross_entropy(_mlp(np, lambda z: z, params, x), y)
+        return fl.nn.cross_entropy(_mlp(np, lambda z: z, params, x), y)
 
     def composed(params):
         z = _mlp(np, lambda z: z, params, x)

@@ -5,13 +5,16 @@ A message says what was expected, what came (argument name or pytree path, shape
 adds the user's own source line. Nothing here knows about traces or arrays.
 """
 
+import contextlib
 import linecache
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_PACKAGE = str(Path(__file__).parent) + "/"
+import numpy as np
+
+_LIBRARIES = tuple(f"{Path(file).parent}/" for file in (__file__, np.__file__))
 
 
 class Source(NamedTuple):
@@ -41,7 +44,7 @@ def replays(variable: str) -> Callable[[Any], Any]:
 
 
 def user_source() -> Source | None:
-    """The innermost line on the stack that is outside this package, or None when there is none.
+    """The innermost line on the stack that is outside this package and NumPy, or None when there is none.
 
     Where equations are run again, it is the line that the equation was written for.
     """
@@ -49,7 +52,7 @@ def user_source() -> Source | None:
     while frame is not None:
         code = frame.f_code
         name = code.co_filename
-        if not name.startswith(_PACKAGE) and not name.startswith("<"):
+        if not name.startswith(_LIBRARIES) and not name.startswith("<"):
             return Source(name, frame.f_lineno, code.co_name)
         if code in _replays:
             equation = frame.f_locals.get(_replays[code])

@@ -103,7 +103,7 @@ def broadcast_prefix(prefix: Any, tree: Any, *, what: str, is_leaf: Callable[[An
         subtrees = treedef.flatten_up_to(tree)
     except ValueError as error:
         message = first_difference(prefix, tree, is_leaf) or str(error)
-        raise TreeError(f"{what}: must be a prefix of the tree it describes: {message}") from error
+        raise TreeError(f"{what} must be a prefix of the tree it describes: {message}") from error
     # None in `tree` is no leaf (a layer without bias), even where None in the prefix is a value.
     return [v for v, sub in zip(values, subtrees, strict=True) for _ in range(structure(sub).num_leaves)]
 
@@ -140,12 +140,17 @@ def _describe(tree, children):
         return "None"
     if children is None:
         return "a leaf"
-    keys = ", ".join(children)
-    return f"{type(tree).__name__} with {len(children)} children ({keys})" if keys else f"empty {type(tree).__name__}"
+    if not children:
+        return f"empty {type(tree).__name__}"
+    return f"{type(tree).__name__} with {len(children)} child{'ren' * (len(children) != 1)} ({', '.join(children)})"
 
 
 def register(
-    cls: type, flatten_fun: Callable, unflatten_fun: Callable, *, entry_type: type[optree.PyTreeEntry] = optree.AutoEntry
+    cls: type,
+    flatten_fun: Callable,
+    unflatten_fun: Callable,
+    *,
+    entry_type: type[optree.PyTreeEntry] = optree.AutoEntry,
 ) -> type:
     """Make `cls` a container: `flatten_fun(x) -> (children, metadata[, entries])`, `unflatten_fun(metadata, children)`.
 

@@ -68,16 +68,19 @@ _LN2_LOW, _LN2_HIGH, _SQRT_HALF = _floats("f4", "u4", "B95E8083", "3F318000", "3
 _TINY = np.float32(np.finfo(np.float32).tiny)
 
 
-def erf_inv(xp: Any, x: Any) -> Any:
+def erf_inv(xp: Any, x: Any, out: Any = None) -> Any:
     """The y with erf(y) = x, of the shape and dtype of `x` (a real float): infinite at -1 and 1, NaN beyond.
+
+    out: a C-contiguous array for the result, which may be `x` itself.
 
     >>> erf_inv(np, np.float32([0, 0.5, -1]))
     array([ 0.       ,  0.4769363,       -inf], dtype=float32)
     """
+    out = xp.empty(x.shape, x.dtype) if out is None else out
     if x.dtype.itemsize < 4:
-        return erf_inv(xp, x.astype(_f32)).astype(x.dtype)
-    flat, out = xp.ascontiguousarray(x).reshape(-1), xp.empty(x.shape, x.dtype)
-    target = out.reshape(-1)
+        out[...] = erf_inv(xp, x.astype(_f32)).astype(x.dtype)
+        return out
+    flat, target = xp.ascontiguousarray(x).reshape(-1), out.reshape(-1)
     length = min(flat.size, CHUNK) if xp is np else flat.size
     work = _work(xp, length if x.dtype == _f32 else 0)
     with np.errstate(all="ignore"):
@@ -86,7 +89,7 @@ def erf_inv(xp: Any, x: Any) -> Any:
             if x.dtype == _f32:
                 _erf_inv32(xp, part, into, work.cut(part.size))
             else:
-                into[...] = _erf_inv64(xp, part)
+                _erf_inv64(xp, part, into)
     return out
 
 
@@ -176,19 +179,20 @@ def _erf_inv32(xp, x, out, work):
     wide, step = work.whole
     xp.subtract(w, np.float32(2.5), out=t)
     xp.copyto(wide, t)
-    _horner32(xp, _CENTRE32, wide, step, out)
+    _horner32(xp, _CENTRE32, wide, step, t)
     far = xp.flatnonzero(xp.logical_not(xp.less(w, np.float32(5), out=work.mask), out=work.mask))
     if far.size:
         wide = (xp.sqrt(w[far]) - np.float32(3)).astype(_f64)
-        out[far] = _horner32(xp, _TAIL32, wide, xp.empty_like(wide), xp.empty(far.shape, _f32))
-    xp.multiply(out, x, out=out)
-    _set_ends(xp, x, out, far)
+        t[far] = _horner32(xp, _TAIL32, wide, xp.empty_like(wide), xp.empty(far.shape, _f32))
+    _times(xp, t, x, far, out)
 
 
-def _set_ends(xp, x, out, far):
+def _times(xp, factor, x, far, out):
+    """factor * x to `out`, which may be `x`; x times infinity where x is -1 or 1, which are among the places `far`."""
     ends = far[xp.abs(x[far]) == 1]
     if ends.size:
-        out[ends] = x[ends] * x.dtype.type(np.inf)
+        factor[ends] = np.inf
+    xp.multiply(factor, x, out=out)
 
 
 def _log1p32(xp, x, out, work):
@@ -252,16 +256,14 @@ def _horner64(x, coefficients):
     return value
 
 
-def _erf_inv64(xp, x):
+def _erf_inv64(xp, x, out):
     w = -_log1p64(xp, x * -x)
-    out = _horner64(w - 3.125, _CENTRE64)
+    factor = _horner64(w - 3.125, _CENTRE64)
     far = xp.flatnonzero(~(w < 6.25))
     if far.size:
         root = xp.sqrt(w[far])
-        out[far] = xp.where(w[far] < 16, _horner64(root - 3.25, _MIDDLE64), _horner64(root - 5, _TAIL64))
-    out *= x
-    _set_ends(xp, x, out, far)
-    return out
+        factor[far] = xp.where(w[far] < 16, _horner64(root - 3.25, _MIDDLE64), _horner64(root - 5, _TAIL64))
+    _times(xp, factor, x, far, out)
 
 
 def _log1p64(xp, x):

@@ -41,9 +41,26 @@ def unit_words(dtype: np.dtype) -> tuple[np.dtype, int, Any]:
 
 
 def unit_floats(xp: Any, bits: Any, dtype: np.dtype) -> Any:
-    """Numbers in [0, 1) from `bits`, unsigned words of `bits_per_float(dtype)` bits; the spacing is eps."""
+    """Numbers in [0, 1) from `bits`, a fresh array of words of `bits_per_float(dtype)` bits; the spacing is eps.
+
+    The memory of `bits` becomes that of the result where the widths agree.
+    """
     word, shift, one = unit_words(dtype)
-    return ((bits.astype(word, copy=False) >> word.type(shift)) | one).view(dtype) - dtype.type(1)
+    words = bits.astype(word, copy=False).reshape(-1)
+    floats = words.view(dtype)
+    for part in _chunks(xp, words.size):
+        piece, number = words[part], floats[part]
+        if shift:
+            xp.right_shift(piece, word.type(shift), out=piece)
+        xp.bitwise_or(piece, one, out=piece)
+        xp.subtract(number, dtype.type(1), out=number)
+    return floats.reshape(bits.shape)
+
+
+def _chunks(xp, size):
+    """Slices of a flat array: that keep to the cache on a CPU, the whole on a GPU."""
+    length = CHUNK if xp is np else max(size, 1)
+    return [slice(start, start + length) for start in range(0, size, length)]
 
 
 def normal_limit(dtype: np.dtype) -> Any:
@@ -52,21 +69,17 @@ def normal_limit(dtype: np.dtype) -> Any:
 
 
 def standard_normal(xp: Any, bits: Any, dtype: np.dtype) -> Any:
-    """Standard normal numbers from `bits`, unsigned words of `bits_per_float(dtype)` bits."""
-    if xp is not np:
-        return _normal_chunk(xp, bits, dtype)
-    out = np.empty(bits.shape, dtype)
-    source, target = bits.reshape(-1), out.reshape(-1)
-    for start in range(0, source.size, CHUNK):
-        target[start : start + CHUNK] = _normal_chunk(np, source[start : start + CHUNK], dtype)
+    """Standard normal numbers from `bits`, as `unit_floats` takes them."""
+    low, out = normal_limit(dtype), unit_floats(xp, bits, dtype)
+    flat = out.reshape(-1)
+    for part in _chunks(xp, flat.size):
+        u = flat[part]
+        xp.add(u, u, out=u)  # u (1 - low) + low: 1 - low rounds to 2, so only the sum rounds
+        xp.add(u, low, out=u)
+        xp.maximum(u, low, out=u)
+    erf_inv(xp, flat, out=flat)
+    xp.multiply(flat, dtype.type(math.sqrt(2)), out=flat)
     return out
-
-
-def _normal_chunk(xp, bits, dtype):
-    low = normal_limit(dtype)
-    u = unit_floats(xp, bits, dtype)
-    u = u + u + low  # u (1 - low) + low: 1 - low rounds to 2, so only the sum rounds
-    return erf_inv(xp, xp.maximum(u, low)) * dtype.type(math.sqrt(2))
 
 
 # --- gamma ---------------------------------------------------------------------------------------------------------------

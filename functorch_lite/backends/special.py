@@ -35,7 +35,7 @@ def apply(xp: Any, name: str, *args: Any) -> Any:
 
 
 def bessel(xp: Any, kind: str, order: int, x: Any) -> Any:
-    """The Bessel function of the first kind ("j"), modified ("i") or that times exp(-|x|) ("ie"); integer order >= 0."""
+    """The Bessel function of the first kind ("j"), modified ("i") or that times exp(-|x|) ("ie"), order >= 0."""
     named = {("j", 0): "j0", ("j", 1): "j1", ("i", 0): "i0", ("i", 1): "i1", ("ie", 0): "i0e", ("ie", 1): "i1e"}
     if (kind, order) in named:
         return apply(xp, named[kind, order], x)

@@ -46,7 +46,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     check_callable("cond", false_fun)
     aval = _scalar("cond", "pred", pred)
     index = convert(convert(pred, np.bool_) if aval.dtype != np.dtype(bool) else pred, np.int32)
-    return _choose("cond", index, (false_fun, true_fun), operands)
+    return _choose("cond", index, (false_fun, true_fun), operands, ("false_fun", "true_fun"))
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
@@ -61,14 +61,14 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         check_callable("switch", branch)
     aval = _scalar("switch", "index", index)
     if dtypes.dtype_kind(aval.dtype) not in "iu":
-        raise DTypeError(f"switch: the index must be an integer, got dtype {aval.dtype}.")
+        raise DTypeError(f"switch: `index` must be an integer, got dtype {aval.dtype}. Convert it with .astype(int).")
     index = convert(clamp(np.int64(0), convert(index, np.int64), np.int64(len(branches) - 1)), np.int32)
-    return _choose("switch", index, tuple(branches), operands)
+    return _choose("switch", index, tuple(branches), operands, [f"branch {i}" for i in range(len(branches))])
 
 
 def _scalar(what, name, value) -> Aval:
     if not (hasattr(value, "dtype") or isinstance(value, bool | int | float)):
-        raise ArgumentTypeError(f"{what}: `{name}` must be a scalar, got {value!r}.")
+        raise ArgumentTypeError(f"{what}: `{name}` must be a scalar, got {value!r}. Pass a boolean or a number.")
     aval = aval_of(value)
     if aval.shape:
         raise ShapeError(f"{what}: `{name}` must be a scalar, got shape {aval.shape}. Use where() for element-wise choice, "
@@ -76,7 +76,7 @@ def _scalar(what, name, value) -> Aval:
     return aval
 
 
-def _choose(what, index, functions, operands):
+def _choose(what, index, functions, operands, roles):
     with quiet():
         values, weak, treedef = flatten_values(what, functions[0], operands, "operands")
         avals = [aval_of(v) for v in values]
@@ -86,28 +86,29 @@ def _choose(what, index, functions, operands):
 
         staged = [stage_function(what, f, avals, rebuild, weak) for f in functions]
         programs = [s[0] for s in staged]
-        programs = _same_outputs(what, functions, programs, [s[2] for s in staged], [s[3] for s in staged])
+        names = [f"{role} ({name_of(f)})" for role, f in zip(roles, functions, strict=True)]
+        programs = _same_outputs(what, names, programs, [s[2] for s in staged], [s[3] for s in staged])
         branches, captured = merge_captured(programs, [s[1] for s in staged])
         outs = bind(cond_p, index, *captured, *values, branches=tuple(branches))
         return tree.unflatten(staged[0][2], outs)
 
 
-def _same_outputs(what, functions, programs, trees, weak):
+def _same_outputs(what, names, programs, trees, weak):
     """Refuse branches that differ in structure or types; Python scalars take the other branch's dtype."""
     first = tree.unflatten(trees[0], programs[0].out_avals)
-    for fun, program, out_tree in zip(functions[1:], programs[1:], trees[1:], strict=True):
+    for name, program, out_tree in zip(names[1:], programs[1:], trees[1:], strict=True):
         if out_tree != trees[0]:
             other = tree.unflatten(out_tree, program.out_avals)
             message = tree.first_difference(first, other, is_leaf=lambda x: isinstance(x, Aval))
-            raise TreeError(f"{what}: {name_of(functions[0])} and {name_of(fun)} must return the same structure: {message}")
+            raise TreeError(f"{what}: {names[0]} and {name} must return the same structure: {message}")
     if len({tuple(p.out_avals) for p in programs}) > 1:
         programs = [_with_dtypes(p, w, _common(programs, weak)) for p, w in zip(programs, weak, strict=True)]
-    paths = tree.paths(first)
-    for fun, program in zip(functions[1:], programs[1:], strict=True):
+    paths = tree.paths(first, is_leaf=lambda x: isinstance(x, Aval))
+    for name, program in zip(names[1:], programs[1:], strict=True):
         for path, a, b in zip(paths, programs[0].out_avals, program.out_avals, strict=True):
             if a != b:
                 kind = ShapeError if a.shape != b.shape else DTypeError
-                raise kind(f"{what}: {name_of(functions[0])} returns {a} at `output{path}`, {name_of(fun)} returns {b}. "
+                raise kind(f"{what}: {names[0]} returns {a} at `output{path}`, {name} returns {b}. "
                            "Make them equal with .astype or reshape.")
     return programs
 

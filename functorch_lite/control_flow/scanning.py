@@ -21,7 +21,7 @@ from functorch_lite.control_flow.common import check_carry, flatten_values, prom
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, NotLinearError, ShapeError
 from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
-from functorch_lite.transforms.arguments import check_callable, quiet
+from functorch_lite.transforms.arguments import check_callable, name_of, quiet, type_text
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import Linearized, batch_program, jvp_program, linearize_program, transpose_program
@@ -58,8 +58,10 @@ def scan(
 
         body, captured, out_tree, _ = staged(carry, weak)
         pair = tree.unflatten(out_tree, body.out_avals)
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise ArgumentTypeError("scan: the function must return a pair (carry, y); y may be None.")
+        if not isinstance(pair, tuple) or isinstance(pair, Aval) or len(pair) != 2:
+            raise ArgumentTypeError(
+                f"scan: {name_of(f)} must return a pair (carry, y), it returned {type_text(pair)}. y may be None."
+            )
         new_tree, ys_tree = out_tree.children()
         k = new_tree.num_leaves
         if new_tree == carry_tree and any(weak):
@@ -83,12 +85,12 @@ def _length(xs, rows, length) -> int:
             raise ShapeError(f"scan: `xs{path}` is a scalar; every leaf of xs needs a leading axis to scan over.")
         sizes.append(aval_of(x).shape[0])
     if length is None and not sizes:
-        raise ArgumentError("scan: give xs, or length.")
+        raise ArgumentError("scan: there is nothing that tells the number of steps: give xs, or length=n.")
     count = sizes[0] if length is None else int(length)
     for path, n in zip(paths, sizes, strict=True):
         if n != count:
             other = f"length={count}" if length is not None else f"`xs{paths[0]}` has {count}"
-            raise ShapeError(f"scan: leading axes differ: `xs{path}` has {n}, {other}.")
+            raise ShapeError(f"scan: leading axes differ: `xs{path}` has {n}, {other}. They are the steps of the loop.")
     return count
 
 

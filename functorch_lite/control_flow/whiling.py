@@ -76,7 +76,10 @@ def _check_condition(fun, cond):
     outs = cond.out_avals
     if len(outs) != 1 or outs[0].shape or outs[0].dtype != np.dtype(bool):
         got = ", ".join(map(str, outs)) or "nothing"
-        raise ArgumentTypeError(f"while_loop: {name_of(fun)} must return one boolean scalar, it returned {got}.")
+        raise ArgumentTypeError(
+            f"while_loop: {name_of(fun)} must return one boolean scalar, it returned {got}. "
+            "Compare, and reduce with .any() or .all()."
+        )
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
@@ -91,7 +94,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     for name, bound in (("lower", lower), ("upper", upper)):
         aval = aval_of(bound) if hasattr(bound, "dtype") or isinstance(bound, int) else None
         if aval is None or aval.shape or dtypes.dtype_kind(aval.dtype) not in "iu":
-            raise ArgumentTypeError(f"fori_loop: `{name}` must be an integer scalar, got {bound!r}.")
+            raise ArgumentTypeError(f"fori_loop: `{name}` must be an integer scalar, got {bound!r}. Use int(...).")
     known = [_known_int(lower), _known_int(upper)]
     if None not in known:
         start, stop = known

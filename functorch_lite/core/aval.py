@@ -85,4 +85,4 @@ def aval_of(value: Any) -> Aval | StackAval:
     if kind in (float, int, bool, complex):
         return Aval((), dtypes.python_dtype(kind))
     aval = getattr(value, "aval", None)
-    return aval if aval is not None else Aval(value.shape, value.dtype)
+    return Aval(value.shape, value.dtype) if aval is None else aval

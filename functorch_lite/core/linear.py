@@ -19,9 +19,15 @@ from functorch_lite.errors import NotLinearError
 
 
 class Linear:
-    """An entry of a tape: an unknown that the rest of the tape is linear in. Has a shape and dtype, and no value."""
+    """An entry of a tape: an unknown that the rest of the tape is linear in. Has a shape and dtype, and no value.
 
-    __slots__ = ("index", "prim", "args", "params", "outs", "known_aval")
+    The type is given with the entry, or found by the shape rule when it is first asked for.
+    """
+
+    __slots__ = ("index", "prim", "args", "params", "outs", "known_aval", "shape", "dtype")
+
+    shape: tuple[int, ...]
+    dtype: Any
 
     def __init__(self, index: int, prim: Primitive | None, args: tuple, params: dict[str, Any], aval: Any = None):
         self.index = index
@@ -31,38 +37,22 @@ class Linear:
         self.outs: list[Linear] | None = None
         self.known_aval = aval
 
+    def __getattr__(self, name: str) -> Any:  # reached while the slot is empty
+        if name not in ("shape", "dtype"):
+            raise AttributeError(name)
+        if self.known_aval is None:
+            assert self.prim is not None
+            self.known_aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
+        self.shape, self.dtype = self.known_aval.shape, self.known_aval.dtype
+        return getattr(self, name)
+
     @property
     def aval(self) -> Any:
-        if self.known_aval is None:
-            _infer_avals(self)
-        return self.known_aval
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self):
-        return self.aval.dtype
+        return Aval(self.shape, self.dtype) if self.known_aval is None else self.known_aval
 
     @property
     def ndim(self) -> int:
-        return len(self.aval.shape)
-
-
-def _infer_avals(entry: Linear) -> None:
-    """Fill in the type of `entry` and of what it depends on: in a loop, for a tape is deeper than Python's stack."""
-    todo = [entry]
-    while todo:
-        last = todo[-1]
-        missing = [a for a in last.args if type(a) is Linear and a.known_aval is None]
-        if missing:
-            todo += missing
-            continue
-        todo.pop()
-        if last.known_aval is None:
-            assert last.prim is not None
-            last.known_aval = shape_rules[last.prim](*[aval_of(a) for a in last.args], **last.params)
+        return len(self.shape)
 
 
 def is_linear(value: Any) -> bool:
@@ -83,6 +73,14 @@ class TapeTracer(Tracer):
     @property
     def aval(self):
         return self.linear.aval
+
+    @property
+    def shape(self):
+        return self.linear.shape
+
+    @property
+    def dtype(self):
+        return self.linear.dtype
 
 
 class TapeTrace(Trace):
@@ -124,7 +122,10 @@ class TapeTrace(Trace):
         if not found:
             return self.parent.process(prim, values, params)
         if prim not in transpose_rules:
-            raise NotLinearError(f"the function is not linear in its argument: it applies `{prim.name}` to it.")
+            raise NotLinearError(
+                f"the function is not linear in its argument: it applies `{prim.name}` to it. For the derivative at a "
+                "point use vjp or jvp; the rule of a custom derivative must be linear in tangents and cotangents."
+            )
         entry = Linear(self.count, prim, tuple(values), params)
         self.entries.append(entry)
         if not prim.multiple:

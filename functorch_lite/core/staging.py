@@ -24,16 +24,16 @@ staging_rules = RuleTable("staging", "(trace, args, **params) -> out: for primit
 class StagingTracer(Tracer):
     """An array that does not exist yet: a variable of the program being written."""
 
-    __slots__ = ("var",)
+    __slots__ = ("variable",)
 
     def __init__(self, tag: Tag, var: Var, weak: bool = False):
         self.tag = tag
-        self.var = var
+        self.variable = var
         self.weak = weak
 
     @property
     def aval(self):
-        return self.var.aval
+        return self.variable.aval
 
 
 class Staged(NamedTuple):
@@ -79,7 +79,7 @@ class StagingTrace(Trace):
     def atom(self, value: Any) -> Atom:
         """The variable or literal that stands for `value` in this program."""
         if type(value) is StagingTracer and value.tag is self.tag:
-            return value.var
+            return value.variable
         found = self.captured.get(id(value))
         if found is not None:
             return found[0]
@@ -103,7 +103,7 @@ class StagingTrace(Trace):
         """The program from `inputs` to `outputs`, captured values first."""
         out_atoms = tuple([self.atom(o) for o in outputs])
         captured = list(self.captured.values())
-        in_vars = tuple(v for v, _ in captured) + tuple(t.var for t in inputs)
+        in_vars = tuple(v for v, _ in captured) + tuple(t.variable for t in inputs)
         program = Program(in_vars, tuple(self.equations), out_atoms, self.tag.name)
         return Staged(program, [value for _, value in captured])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.errors import ArgumentError
+from functorch_lite.errors import ArgumentError, user_source
 
 
 def size_of(shape: tuple[int, ...]) -> int:
@@ -19,7 +19,9 @@ def size_of(shape: tuple[int, ...]) -> int:
 def normal_axis(axis: int, ndim: int) -> int:
     """A non-negative axis. Raises NumPy's AxisError (an IndexError and a ValueError)."""
     if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
+        error = np.exceptions.AxisError(axis, ndim)
+        error.add_note(f"  at {user_source()}")
+        raise error
     return axis % ndim
 
 

@@ -19,7 +19,16 @@ from functorch_lite.numpy.axes import normal_axis
 from functorch_lite.numpy.dispatch import implement, public
 from functorch_lite.numpy.indexing import take_along_axis
 from functorch_lite.numpy.promotion import asarray as as_array
-from functorch_lite.numpy.promotion import aval_text, broadcast, broadcast_shapes, broadcast_to, cast, promote
+from functorch_lite.numpy.promotion import (
+    aval_text,
+    broadcast,
+    broadcast_shapes,
+    broadcast_to,
+    cast,
+    operands_text,
+    promote,
+    unfit,
+)
 from functorch_lite.numpy.ufuncs import bodies
 from functorch_lite.primitives.contraction import dot_general
 
@@ -31,7 +40,19 @@ def product(x: Any, y: Any, contract: Any, batch: Any = ((), ())) -> Any:
     if x.dtype == _bool:
         narrow = dot_general(e.convert(x, np.int64), e.convert(y, np.int64), contract, batch)
         return e.ne(narrow, np.int64(0))
-    return dot_general(x, y, contract, batch)
+    try:
+        return dot_general(x, y, contract, batch)
+    except ValueError:
+        _check_sizes(x, y, contract)
+        raise
+
+
+def _check_sizes(x, y, contract):
+    """Name the operands of a product whose paired axes differ in size."""
+    for i, j in zip(*contract, strict=True):
+        if x.shape[i] != y.shape[j]:
+            why = f"do not fit: axis {i} of the first has size {x.shape[i]}, axis {j} of the second {y.shape[j]}"
+            raise unfit("matrix product", (x, y), why) from None
 
 
 # --- matmul and its kin -------------------------------------------------------------------------------------------
@@ -43,7 +64,7 @@ def matmul_body(x: Any, y: Any, **options: Any) -> Any:
     x, y = promote(x, y)
     nx, ny = len(x.shape), len(y.shape)
     if not nx or not ny:
-        raise ShapeError(f"matmul: operands need at least one axis, got {aval_text(x)} and {aval_text(y)}. Use `*`.")
+        raise unfit("matmul", (x, y), "do not fit: each operand needs at least one axis. Multiply by a number with `*`")
     if nx <= 2 and ny <= 2:
         return product(x, y, ((nx - 1,), (max(ny - 2, 0),)))
     if ny == 1 or (ny == 2 and nx > 2):  # one matrix for all: a single large product
@@ -54,7 +75,10 @@ def matmul_body(x: Any, y: Any, **options: Any) -> Any:
 
 
 def _batched_matmul(x, y):
-    lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    try:
+        lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    except ShapeError:
+        raise unfit("matmul", (x, y), "do not fit: the axes before the last two do not broadcast") from None
     n = len(lead)
     x = broadcast_to(x, (*lead, *x.shape[-2:]))
     y = broadcast_to(y, (*lead, *y.shape[-2:]))
@@ -180,7 +204,10 @@ def _einsum(*operands: Any, out: None = None, optimize: Any = "auto", precision:
         arrays = [cast(x, np.dtype(dtype)) for x in arrays]
     optimize = "auto" if optimize is True or optimize is False else optimize
     optimize = tuple(tuple(p) if isinstance(p, list) else p for p in optimize) if isinstance(optimize, list) else optimize
-    inputs, output, path = _einsum_path(spec, tuple(tuple(x.shape) for x in arrays), optimize)
+    try:
+        inputs, output, path = _einsum_path(spec, tuple(tuple(x.shape) for x in arrays), optimize)
+    except ShapeError as error:
+        raise ShapeError(f"{error.message} The operands of {spec!r}: {operands_text(arrays)}.") from None
     terms = list(zip(inputs, arrays, strict=True))
     for positions in path:
         chosen = [terms.pop(i) for i in sorted(positions, reverse=True)]

@@ -60,7 +60,11 @@ def _scaled(out, kind, lengths, norm):
         raise ArgumentError(f'Invalid norm value {norm}; should be "backward", "ortho" or "forward".')
     n = math.prod(lengths)
     inverse = kind in _INVERSE
-    factor = {"ortho": math.sqrt(n) if inverse else 1 / math.sqrt(n), "forward": n if inverse else 1 / n}.get(norm, 1)
+    factor = 1.0
+    if norm == "ortho":
+        factor = math.sqrt(n) if inverse else 1 / math.sqrt(n)
+    elif norm == "forward":
+        factor = n if inverse else 1 / n
     return out if factor == 1 else e.mul(out, out.dtype.type(factor))
 
 

@@ -21,14 +21,14 @@ def _item(self, *args):
     x = self if not args else shaping.ravel(self)[args[0]] if len(args) == 1 else self[args]
     value = x.concrete() if isinstance(x, Tracer) else x
     if value is None:
-        raise refuse_number(self, "item")
+        raise refuse_number(self, "x.item()")
     return np.asarray(value).item()
 
 
 def _to_list(self):
     value = self.concrete()
     if value is None:
-        raise refuse_number(self, "tolist")
+        raise refuse_number(self, "x.tolist()")
     return np.asarray(value).tolist()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.backends.registry import is_array
-from functorch_lite.core.tracer import Tracer
-from functorch_lite.errors import ConcretizationError, ImmutableError
+from functorch_lite.core.tracer import Tracer, argument_path, raise_leak
+from functorch_lite.errors import ArgumentTypeError, ConcretizationError, ImmutableError
 from functorch_lite.numpy import contractions, indexing, ufuncs
 from functorch_lite.numpy.dispatch import array_function
 from functorch_lite.numpy.promotion import PYTHON_SCALARS
@@ -95,10 +95,11 @@ _unary_operators = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, 
 
 
 def _what(x: Tracer) -> str:
-    run = repr(x.tag)
+    run, path = repr(x.tag), argument_path(x)
+    text = f"`{path}`, a traced {x.aval} inside {run}," if path else f"a traced {x.aval} inside {run}"
     if x.tag.transform == "vmap":
-        return f"a {x.aval} inside {run} has one value for each example, so it"
-    return f"a {x.aval} inside {run} gets its value only when the compiled program runs, so it"
+        return f"{text} has one value for each example, so it"
+    return f"{text} gets its value only when the compiled program runs, so it"
 
 
 _IF = (
@@ -107,26 +108,33 @@ _IF = (
 )
 _COUNT = (
     "cannot be a Python integer: a shape, a range() or the index of a plain NumPy array. A size must be known while tracing: "
-    "take it from x.shape or mark the argument with jit(..., static_argnums=...); "
+    "take it from x.shape or {known}; "
     "for a loop use fl.lax.fori_loop, for an index fl.numpy.take(x, i, axis=0)"
 )
 _NUMBER = (
-    "cannot become a Python {name} with {name}(x) or x.item(). Leave it an array (0-d arrays work wherever numbers do), "
-    "return it from the function, or mark the argument with jit(..., static_argnums=...)"
+    "cannot become a Python value with {name}, nor be written into a NumPy array with a[i] = x. "
+    "Leave it an array (0-d arrays work wherever numbers do; write fl.numpy.at(a)[i].set(x)), return it from the function, "
+    "or {known}"
 )
+_STATIC = "mark the argument with jit(..., static_argnums=...)"
+_UNMAPPED = "give the argument in_axes=None, so that it is the same for all examples"
 _NUMPY = (
     "cannot become a NumPy array with np.array(x) or np.asarray(x). NumPy functions take traced arrays as they are "
     "(np.sin(x), np.stack([x, y])); in place of np.array([x, y]) write fl.numpy.array([x, y])"
 )
+_INDEX = ", in place of table[i] for a NumPy array write fl.numpy.take(table, i, axis=0)"
 
 
 def _refuse(x: Tracer, why: str) -> ConcretizationError:
-    return ConcretizationError(f"{_what(x)} {why}.")
+    if not x.tag.alive:
+        raise_leak(x)
+    known = _UNMAPPED if x.tag.transform == "vmap" else _STATIC
+    return ConcretizationError(f"{_what(x)} {why.replace('{known}', known)}.")
 
 
 def refuse_number(x: Tracer, name: str) -> ConcretizationError:
     """The error for a conversion of x to a Python value by `name`."""
-    return _refuse(x, _NUMBER.format(name=name))
+    return _refuse(x, _NUMBER.replace("{name}", name))
 
 
 def _to_bool(self):
@@ -146,7 +154,7 @@ def _to_index(self):
 def _to_int(self):
     value = self.concrete()
     if value is None:
-        raise _refuse(self, _COUNT if self.dtype.kind in "iu" else _NUMBER.format(name="int"))
+        raise _refuse(self, _COUNT if self.dtype.kind in "iu" else _NUMBER.replace("{name}", "int(x)"))
     return int(value)
 
 
@@ -154,7 +162,7 @@ def _to_number(kind: type) -> Callable[[Any], Any]:
     def convert(self):
         value = self.concrete()
         if value is None:
-            raise _refuse(self, _NUMBER.format(name=kind.__name__))
+            raise _refuse(self, _NUMBER.replace("{name}", f"{kind.__name__}(x)"))
         return kind(value)
 
     return convert
@@ -163,22 +171,22 @@ def _to_number(kind: type) -> Callable[[Any], Any]:
 def _to_array(self, dtype=None, copy=None):
     value = self.concrete()
     if value is None:
-        raise _refuse(self, _NUMPY)
+        raise _refuse(self, _NUMPY + _INDEX if self.dtype.kind in "iu" else _NUMPY)
     raise ConcretizationError(
-        f"a {self.aval} inside {self.tag!r} {_NUMPY}; that copy would have derivative zero. "
-        "To read the value (to print or plot it) write np.asarray(fl.stop_gradient(x))."
+        f"a traced {self.aval} inside {self.tag!r} {_NUMPY}. The copy would have derivative zero: "
+        "to read the value (to print or plot it) write np.asarray(fl.stop_gradient(x))."
     )
 
 
 def _length(self):
     if not self.shape:
-        raise TypeError("len() of a traced array of rank 0")
+        raise ArgumentTypeError("len() of a traced array of rank 0: it has no axis to count.")
     return self.shape[0]
 
 
 def _iterate(self) -> Iterator[Any]:
     if not self.shape:
-        raise TypeError("iteration over a traced array of rank 0")
+        raise ArgumentTypeError("iteration over a traced array of rank 0: it has no axis. Use it as it is.")
     return iter([self[i] for i in range(self.shape[0])])
 
 

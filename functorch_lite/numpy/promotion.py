@@ -18,7 +18,7 @@ import numpy as np
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.core.tracer import Tracer, argument_path
 from functorch_lite.errors import ArgumentTypeError, DTypeError, PromotionWarning, ShapeError, user_source
 from functorch_lite.primitives.broadcast import broadcast_in_dim
 from functorch_lite.primitives.casts import convert
@@ -57,7 +57,11 @@ def has_tracer(value: Any) -> bool:
 def cast(x: Any, dtype: np.dtype) -> Any:
     """`x` with this dtype; a Python scalar becomes a NumPy scalar (OverflowError if it does not fit)."""
     if type(x) in PYTHON_SCALARS:
-        return np.asarray(x).astype(dtype)[()] if dtype.kind in "bf" and type(x) is complex else dtype.type(x)
+        try:
+            return np.asarray(x).astype(dtype)[()] if dtype.kind in "bf" and type(x) is complex else dtype.type(x)
+        except OverflowError as error:
+            error.add_note(f"  Convert the {dtype} operand to a wider dtype with .astype(...)\n  at {user_source()}")
+            raise
     return x if x.dtype == dtype else convert(x, dtype)
 
 
@@ -168,7 +172,10 @@ def loop_operands(ufunc: np.ufunc, *values: Any) -> list[Any]:
     loop = _loop(ufunc, keys)
     if loop[0] in _wide and any(isinstance(v, Tracer) for v in values):
         check_width(keys, loop[0])
-    return broadcast(*[cast(v, d) for v, d in zip(values, loop, strict=True)])
+    try:
+        return broadcast(*[cast(v, d) for v, d in zip(values, loop, strict=True)])
+    except ShapeError:
+        raise unfit(ufunc.__name__, values) from None
 
 
 def loop_pair(ufunc: np.ufunc, x: Any, y: Any) -> Sequence[Any]:
@@ -201,7 +208,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         return np.broadcast_shapes(*shapes)
     except ValueError:
         text = " and ".join(map(str, dict.fromkeys(shapes)))
-        raise ShapeError(f"shapes {text} do not broadcast: each pair of sizes, from the last, is equal or has a 1.") from None
+        raise ShapeError(f"shapes {text} {_BROADCAST}.") from None
 
 
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
@@ -211,7 +218,7 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
         return x
     extra = len(shape) - len(have)
     if extra < 0 or any(n not in (1, m) for n, m in zip(have, shape[extra:], strict=True)):
-        raise ShapeError(f"broadcast_to: shape {have} does not broadcast to {shape}.")
+        raise ShapeError(f"{operand_text(x)} does not broadcast to {shape}: each size, from the last, is equal or is 1.")
     return broadcast_in_dim(x, shape, tuple(range(extra, len(shape))))
 
 
@@ -221,11 +228,34 @@ def broadcast(*values: Any) -> list[Any]:
     first = shapes[0]
     if all(s == first for s in shapes):
         return list(values)
-    shape = broadcast_shapes(*shapes)
+    try:
+        shape = broadcast_shapes(*shapes)
+    except ShapeError:
+        raise unfit("broadcasting", values) from None
     return [
         v if s == shape or (not s and not isinstance(v, Tracer)) else broadcast_to(v, shape)
         for v, s in zip(values, shapes, strict=True)
     ]
+
+
+_BROADCAST = "do not broadcast: each pair of sizes, from the last, is equal or has a 1"
+
+
+def unfit(name: str, values: Sequence[Any], why: str = _BROADCAST) -> ShapeError:
+    """The error for operands of `name` whose shapes do not go together: it names each, and where it is an argument."""
+    return ShapeError(f"{name}: {operands_text(values)} {why}.")
+
+
+def operands_text(values: Sequence[Any]) -> str:
+    """`x` (2, 3) and `params['w']` (4, 5): the shapes of operands, with the path of those that are arguments."""
+    texts = [operand_text(v) for v in values]
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else texts[0]
+
+
+def operand_text(x: Any) -> str:
+    """`params['w']` (4, 5) for an argument of the function being transformed, shape (4, 5) for another array."""
+    path = argument_path(x)
+    return f"`{path}` {tuple(shape_of(x))}" if path else f"shape {tuple(shape_of(x))}"
 
 
 def aval_text(x: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.core.tracer import Tracer, argument_path
 from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import normal_axis, reduction_axes, size_of
@@ -19,6 +19,8 @@ from functorch_lite.numpy.promotion import (
     broadcast_shapes,
     cast,
     common_dtype,
+    operand_text,
+    unfit,
 )
 from functorch_lite.numpy.promotion import broadcast_to as _broadcast_to
 
@@ -31,10 +33,15 @@ def sizes_of(shape: Any) -> tuple[int, ...]:
     for n in shape:
         if isinstance(n, Tracer) and n.concrete() is None:
             raise ConcretizationError(
-                f"a shape needs Python integers, got a {n.aval} of {n.tag!r}. Take the size from x.shape, or mark the "
+                f"a shape needs Python integers, got {_named(n)} of {n.tag!r}. Take the size from x.shape, or mark the "
                 "argument with jit(..., static_argnums=...)."
             )
     return tuple(int(n) for n in shape)
+
+
+def _named(x):
+    path = argument_path(x)
+    return f"`{path}`, a traced {x.aval}" if path else f"a traced {x.aval}"
 
 
 @public(np.reshape)
@@ -43,17 +50,24 @@ def reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = N
     x = asarray(a)
     target = sizes_of(newshape if shape is None else shape)
     if builtins.sum(n == -1 for n in target) > 1:
-        raise ArgumentError("can only specify one unknown dimension")
+        raise ArgumentError(f"reshape: only one size of {target} can be -1.")
     if -1 in target:
         known = math.prod(n for n in target if n != -1)
         total = size_of(x.shape)
         if known == 0 or total % known:
-            raise ShapeError(f"cannot reshape array of size {total} into shape {target}")
+            raise unfit("reshape", (x,), f"has {total} elements, no multiple of {known} as {target} needs")
         target = tuple(total // known if n == -1 else n for n in target)
     if order == "F":
         flipped = e.permute_dims(x, tuple(range(len(x.shape)))[::-1])
         return e.permute_dims(e.reshape(flipped, target[::-1]), tuple(range(len(target)))[::-1])
-    return x if target == x.shape else e.reshape(x, target)
+    return x if target == x.shape else _rearranged(x, target)
+
+
+def _rearranged(x, target):
+    try:
+        return e.reshape(x, target)
+    except ValueError:
+        raise unfit("reshape", (x,), f"has {size_of(x.shape)} elements, {target} has {math.prod(target)}") from None
 
 
 @public(np.ravel)
@@ -68,7 +82,7 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     x = asarray(a)
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else reduction_axes(axis, len(x.shape))
     if builtins.any(x.shape[i] != 1 for i in axes):
-        raise ShapeError("cannot select an axis to squeeze out which has size not equal to one")
+        raise unfit("squeeze", (x,), f"has no size 1 at each of the axes {tuple(axes)}; only those can be left out")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
@@ -116,7 +130,7 @@ def _transpose(a: Any, axes: Any = None) -> Any:
     n = len(x.shape)
     order = tuple(range(n))[::-1] if axes is None else tuple(normal_axis(int(i), n) for i in axes)
     if sorted(order) != list(range(n)):
-        raise ArgumentError("axes don't match array")
+        raise ArgumentError(f"transpose: axes {tuple(axes)} don't match {operand_text(x)}: name each axis once.")
     return x if order == tuple(range(n)) else e.permute_dims(x, order)
 
 
@@ -200,7 +214,11 @@ def _concatenate(arrays: Any, /, axis: int | None = 0, out: None = None, *, dtyp
     parts = _joined(arrays, dtype)
     if axis is None:
         parts, axis = [ravel(p) for p in parts], 0
-    return e.concatenate(parts, normal_axis(axis, len(parts[0].shape)))
+    axis = normal_axis(axis, len(parts[0].shape))
+    try:
+        return e.concatenate(parts, axis)
+    except ValueError:
+        raise unfit("concatenate", parts, f"differ elsewhere than on axis {axis}") from None
 
 
 concatenate = public(np.concatenate)(_concatenate)
@@ -212,7 +230,7 @@ def stack(arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, ca
     """The arrays, all of one shape, along a new axis."""
     parts = _joined(arrays, dtype)
     if len({tuple(p.shape) for p in parts}) != 1:
-        raise ShapeError(f"stack: shapes differ: {', '.join(dict.fromkeys(str(tuple(p.shape)) for p in parts))}.")
+        raise unfit("stack", parts, "differ; only arrays of one shape can be stacked")
     axis = normal_axis(axis, len(parts[0].shape) + 1)
     shape = parts[0].shape
     return e.concatenate([e.reshape(p, (*shape[:axis], 1, *shape[axis:])) for p in parts], axis)

@@ -176,7 +176,7 @@ def nanmedian(a: Any, axis: Any = None, out: None = None, overwrite_input: bool 
 def _value(x: Any, name: str) -> np.ndarray:
     found = x.concrete() if isinstance(x, Tracer) else x
     if found is None:
-        raise ConcretizationError(f"{name}: the size of the result depends on values that are not known. Give size=n.")
+        raise ConcretizationError(f"{name}: the size of the result depends on values that are not known. Give size=n, the most there can be.")
     return np.asarray(found)
 
 

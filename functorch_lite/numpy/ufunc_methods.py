@@ -31,7 +31,8 @@ def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
             if ufunc in functions:  # a generalized ufunc: matmul and its kin
                 return functions[ufunc](*inputs, **kwargs)
             raise MissingRuleError(
-                f"numpy.{ufunc.__name__} does not take traced arrays. Compose it of functions of functorch_lite.numpy."
+                f"numpy.{ufunc.__name__} does not take traced arrays. Compose it of functions of functorch_lite.numpy, "
+                "or call it through fl.pure_callback (no derivative)."
             )
         return apply_ufunc(ufunc, inputs, kwargs) if kwargs else body(*inputs)
     if method == "at":
@@ -41,7 +42,7 @@ def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         )
     if method not in _methods or body is None:
         raise MissingRuleError(f"numpy.{ufunc.__name__}.{method} does not take traced arrays.")
-    if kwargs.pop("out", None) not in (None, (None,)):
+    if any(o is not None for o in kwargs.pop("out", None) or ()):
         raise ImmutableError(f"{ufunc.__name__}.{method}: out= cannot hold a traced result. Use the returned array.")
     return _methods[method](ufunc, *inputs, **kwargs)
 

@@ -87,7 +87,7 @@ def composed(ufunc: np.ufunc, fun: Callable[[Any, Any], Any]) -> Callable[..., A
 def apply_ufunc(ufunc: np.ufunc, args: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc call with options: where= keeps zeros elsewhere undefined in NumPy, so it is refused; dtype= casts."""
     out = kwargs.pop("out", None)
-    if out is not None and out != (None,):
+    if out is not None and (not isinstance(out, tuple) or any(o is not None for o in out)):
         raise ImmutableError(
             f"{ufunc.__name__}: out= cannot hold a traced result (an in-place `x += y` on a NumPy array does the same). "
             "Write `x = x + y`: it makes a new array."
@@ -181,7 +181,7 @@ def _power(x, y):
 
 
 power = _file(np.power, _power)
-float_power = _file(np.float_power, lambda x, y: e.pow(*loop_pair(np.float_power, x, y)))
+float_power = _file(np.float_power, lambda x, y: e.pow(*loop_operands(np.float_power, x, y)))
 
 
 def _divmod(x, y):
@@ -192,8 +192,7 @@ divide_with_remainder = _file(np.divmod, _divmod)
 
 
 def _hypot(x, y):
-    x, y = e.absolute(x), e.absolute(y)
-    size = e.stop_gradient_of(e.maximum(x, y))  # scaled, so that squares neither overflow nor vanish
+    size = e.stop_gradient_of(e.maximum(e.absolute(x), e.absolute(y)))  # scaled, so that squares neither overflow nor vanish
     usable = e.bit_and(e.is_finite(size), e.ne(size, constant(x, 0)))
     size = e.select(usable, size, constant(x, 1))
     x, y = e.div(x, size), e.div(y, size)
@@ -229,9 +228,11 @@ log1p = unary(np.log1p, t.log1p)
 
 
 def _log_add(x, y, power, log_one_plus):
-    largest = e.maximum(x, y)
-    gap = e.select(e.eq(x, y), e.mul(constant(x, 0), e.select(e.is_finite(x), x, constant(x, 0))), e.sub(x, y))
-    return e.add(largest, log_one_plus(power(e.neg(e.absolute(gap)))))
+    first = e.ge(x, y)  # log(e^x + e^y) = large + log(1 + e^(small - large)), for either choice where they are equal
+    large, small = e.select(first, x, y), e.select(first, y, x)
+    finite = e.is_finite(large)
+    gap = e.select(finite, e.sub(small, large), broadcast_to(constant(x, 0), x.shape))
+    return e.select(finite, e.add(large, log_one_plus(power(gap))), e.maximum(x, y))
 
 
 def _log2_one_plus(x):
@@ -272,9 +273,25 @@ def _compare(ufunc, fun):
             if type(x) is int:
                 return broadcast_to(ufunc(x, 0), y.shape)
             return broadcast_to(ufunc(0, y), x.shape)
-        return fun(x, y)
+        return fun(x, y) if x.dtype == y.dtype else _compare_mixed(fun, x, y)
 
     return _file(ufunc, body)
+
+
+_mirrored = {e.eq: e.eq, e.ne: e.ne, e.lt: e.gt, e.le: e.ge, e.gt: e.lt, e.ge: e.le}
+
+
+def _compare_mixed(fun, x, y):
+    """int64 against uint64: a negative number is below every unsigned one, the others compare as unsigned."""
+    if x.dtype.kind == "u":
+        return _compare_mixed(_mirrored[fun], y, x)
+    shape = broadcast_shapes(x.shape, y.shape)
+    x, y = broadcast_to(x, shape), broadcast_to(y, shape)
+    below = e.lt(x, constant(x, 0))
+    found = fun(e.convert(x, y.dtype), y)
+    if fun in (e.lt, e.le, e.ne):
+        return e.bit_or(below, found)
+    return e.bit_and(e.bit_not(below), found)
 
 
 equal = _compare(np.equal, e.eq)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.core.tracer import Tracer
-from functorch_lite.errors import DTypeError, ImmutableError
+from functorch_lite.errors import DTypeError, ImmutableError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy import ufuncs
 from functorch_lite.numpy.axes import normal_axis, size_of
 from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.numpy.index_plan import Plan, common_to_position, index_arrays, items_of, make_plan, mode_of
 from functorch_lite.numpy.indexing import along_axis, lookup
-from functorch_lite.numpy.promotion import PYTHON_SCALARS, asarray, broadcast_to, cast, operand
+from functorch_lite.numpy.promotion import PYTHON_SCALARS, asarray, broadcast_to, cast, operand, unfit
 from functorch_lite.primitives.indexing import dynamic_update_slice, scatter
 
 _combine: dict[str, Callable[[Any, Any], Any]] = {
@@ -156,7 +156,10 @@ def _shaped(values: Any, shape: tuple[int, ...]) -> Any:
     extra = len(values.shape) - len(shape)
     if extra > 0 and values.shape[:extra] == (1,) * extra:  # as in an assignment: leading axes of size 1 go away
         values = e.reshape(values, values.shape[extra:])
-    return broadcast_to(values, shape)
+    try:
+        return broadcast_to(values, shape)
+    except ShapeError:
+        raise unfit("at[...]", (values,), f"does not fit what the index selects, of shape {tuple(shape)}") from None
 
 
 def _update(x: Any, index: Any, values: Any, combine: str, mode: str) -> Any:

@@ -142,6 +142,9 @@ def require_inexact(name: str, dtype: Any) -> None:
 BY_KIND = "element-wise primitives are batched by their kind: operands are aligned and the primitive applied"
 
 
+_KIND_NAMES = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "floating point", "c": "complex"}
+
+
 def elementwise(name: str, fun: Any, *, allowed: str = "biufc", out: Any = None) -> Primitive:
     """An element-wise primitive: `fun(xp, *arrays, **params)` evaluates it, `allowed` are the dtype kinds it takes.
 
@@ -152,7 +155,8 @@ def elementwise(name: str, fun: Any, *, allowed: str = "biufc", out: Any = None)
     def shape_rule(*avals, **params):
         dtype = check_dtypes(name, avals)
         if dtypes.dtype_kind(dtype) not in allowed:
-            raise DTypeError(f"{name}: does not take dtype {dtype}.")
+            wanted = ", ".join(_KIND_NAMES[k] for k in allowed)
+            raise DTypeError(f"{name}: does not take dtype {dtype}, only {wanted}. Convert with .astype(...).")
         return Aval(check_same(name, avals), out(dtype) if out else dtype)
 
     shape_rules.add(prim, shape_rule)

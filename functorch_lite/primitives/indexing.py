@@ -103,7 +103,10 @@ def _refuse(xp, indices, sizes):
         i = xp.asarray(i)
         bad = i[(i < -n) | (i >= n)]
         if bad.size:
-            raise BoundsError(f"index {int(bad.reshape(-1)[0])} is out of range for axis {axis} with size {n}.")
+            raise BoundsError(
+                f"index {int(bad.reshape(-1)[0])} is out of range for axis {axis} with size {n}. "
+                "Where that is meant, say what it does: x.at[i].get(mode='clip' or 'fill'), x.at[i].set(v, mode='drop')."
+            )
 
 
 def _resolve(xp, indices, sizes, mode):

@@ -40,14 +40,14 @@ def _constant(x: Any, value: float) -> Any:
 
 
 # --- roots and powers -------------------------------------------------------------------------------------------------
-sqrt_p, sqrt = _unary("sqrt", lambda t, out, x: _over(t, mul(out, _two(out))))
+sqrt_p, sqrt = _unary("sqrt", lambda t, out, x: _over(t, out + out))
 cbrt_p, cbrt = _unary("cbrt", lambda t, out, x: _over(t, mul(mul(out, out), _constant(out, 3))), allowed="f")
 rsqrt_p, rsqrt = _unary(
     "rsqrt",
     lambda t, out, x: scale(mul(div(out, x), _constant(x, -0.5)), t),
     fun=lambda xp, x: (1 / xp.sqrt(x)).astype(x.dtype),
 )
-square_p, square = _unary("square", lambda t, out, x: scale(mul(x, _two(x)), t), allowed="iufc")
+square_p, square = _unary("square", lambda t, out, x: scale(x + x, t), allowed="iufc")
 
 # --- exponentials and logarithms --------------------------------------------------------------------------------------
 exp_p, exp = _unary("exp", lambda t, out, x: scale(out, t))
@@ -69,7 +69,7 @@ atan_p, atan = _unary("atan", lambda t, out, x: _over(t, add(square(x), _one(x))
 # --- hyperbolic -------------------------------------------------------------------------------------------------------
 sinh_p, sinh = _unary("sinh", lambda t, out, x: scale(cosh(x), t))
 cosh_p, cosh = _unary("cosh", lambda t, out, x: scale(sinh(x), t))
-tanh_p, tanh = _unary("tanh", lambda t, out, x: scale(sub(_one(out), mul(out, out)), t))
+tanh_p, tanh = _unary("tanh", lambda t, out, x: scale(_one(out) - out * out, t))
 asinh_p, asinh = _unary("asinh", lambda t, out, x: _over(t, sqrt(add(square(x), _one(x)))), "arcsinh")
 acosh_p, acosh = _unary(
     "acosh", lambda t, out, x: _over(t, mul(sqrt(sub(x, _one(x))), sqrt(add(x, _one(x))))), "arccosh"
@@ -86,7 +86,7 @@ def _logistic(xp, x):
 
 
 logistic_p, logistic = _unary(
-    "logistic", lambda t, out, x: scale(mul(out, sub(_one(out), out)), t), fun=_logistic, allowed="fc"
+    "logistic", lambda t, out, x: scale(out * (_one(out) - out), t), fun=_logistic, allowed="fc"
 )
 
 # --- atan2: the angle of the point (x, y); its derivatives at the origin are 0 ----------------------------------------

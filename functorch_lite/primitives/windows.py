@@ -251,7 +251,8 @@ def _(size, args, batched, **params):
 
 @batch_rules.register(window_put_p)
 def _(size, args, batched, *, shape, **params):
-    return window_put(*_both_batched(size, args, batched), (size, *shape), **_batched(params)), True
+    values, taps = _both_batched(size, args, batched)
+    return window_put(values, taps, (size, *shape), **_batched(params)), True
 
 
 linear_in_first(window_take_p, lambda ct, x, taps, **params: window_put(ct, taps, x.shape, **params))

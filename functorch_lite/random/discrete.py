@@ -68,7 +68,7 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
 
 
 def _bound(label, value):
-    value = asarray(value)
+    value = np.asarray(value) if type(value) is int else asarray(value)
     if value.dtype.kind not in "iuO" or (value.dtype.kind == "O" and not all(isinstance(v, int) for v in value.flat)):
         raise ArgumentTypeError(f"randint: `{label}` must be an integer or an array of integers, got {value.dtype}.")
     return value
@@ -76,21 +76,22 @@ def _bound(label, value):
 
 def _clipped(value, low, high, dtype):
     """`value` limited to [low, high], which `dtype` holds, as `dtype`."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        exact = [min(max(int(v), low), high) for v in np.asarray(value).flat]
-        return np.array(exact, dtype).reshape(np.shape(value))
+    if value.dtype.kind == "O":
+        return np.array([min(max(v, low), high) for v in value.flat], dtype).reshape(value.shape)
     own = np.iinfo(value.dtype)
     low, high = (value.dtype.type(min(max(b, own.min), own.max)) for b in (low, high))
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.clip(value, low, high).astype(dtype)
     return convert(clamp(low, value, high), dtype)
 
 
 def _beyond(value, limit):
     """Whether `value` is above the integer `limit`."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.array([int(v) > limit for v in np.asarray(value).flat], bool).reshape(np.shape(value))
+    if value.dtype.kind == "O":
+        return np.array([v > limit for v in value.flat], bool).reshape(value.shape)
     if np.iinfo(value.dtype).max <= limit:
         return np.zeros(value.shape, bool)
-    return gt(value, value.dtype.type(limit))
+    return (np.greater if isinstance(value, (np.ndarray, np.generic)) else gt)(value, value.dtype.type(limit))
 
 
 def _random_integers(key, shape, low, high, dtype, largest):

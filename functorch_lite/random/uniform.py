@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.backends.random_floats import bits_per_float, unit_words
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.backends.random_floats import bits_per_float, unit_floats, unit_words
+from functorch_lite.backends.registry import module_of_arrays
+from functorch_lite.core.tracer import Tracer, raise_leak
 from functorch_lite.errors import DTypeError
+from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.primitives.casts import bitcast, convert
 from functorch_lite.primitives.comparison import bit_or, shift_right
 from functorch_lite.primitives.elementwise import add, maximum, mul, sub
@@ -52,9 +54,11 @@ def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, max
 
 
 def unit(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Uniform floats in [0, 1)."""
-    word, shift, one = unit_words(dtype)
+    """Uniform floats in [0, 1): in place on the bits, composed of primitives where it is traced."""
     words = random_bits(key, shape, bits_per_float(dtype))
+    if is_eager_call((words,), {}):
+        return unit_floats(module_of_arrays((words,), raise_leak), words, dtype)
+    word, shift, one = unit_words(dtype)
     if words.dtype != word:
         words = convert(words, word)
     if shift:

@@ -196,7 +196,8 @@ def eigh(a: Any, b: Any = None, lower: bool = True, eigvals_only: bool = False, 
     if b is None:
         w, v = n.eigh(_float(a), side)
     else:
-        w, v = _generalized(*_floats(a, b), lower)
+        a, b = _floats(a, b)
+        w, v = _generalized(a, b, lower)
     return w if eigvals_only else (w, v)
 
 

@@ -68,12 +68,20 @@ def canonical_leaves(
             if leaf is None:
                 raise ArgumentTypeError(
                     f"{transform}: `{paths()[i]}` of {name_of(fun)} is {_describe(leaves[i])}, expected an array or a "
-                    "number. Pass it as a static argument, or close over it."
+                    f"number. {_WAYS_OUT.get(transform, _CLOSE_OVER)}"
                 )
         value, is_weak = canonical(leaf)
         values.append(value)
         weak.append(is_weak)
     return values, weak
+
+
+_CLOSE_OVER = "Close over it: lambda x: f(x, setting)."
+_WAYS_OUT = {
+    "jit": "Mark the argument that holds it with static_argnames=..., or close over it.",
+    "grad": "Close over it, or hold it in a static field of an nn.Module.",
+    "value_and_grad": "Close over it, or hold it in a static field of an nn.Module.",
+}
 
 
 def _from_protocol(leaf):
@@ -87,6 +95,14 @@ def _from_protocol(leaf):
 def _describe(value):
     text = repr(value)
     return f"a {type(value).__name__} ({text if len(text) <= 40 else text[:37] + '...'})"
+
+
+def type_text(value: Any) -> str:
+    """A value by its type, for messages: None, `a dict`, `shape (3,)` of an array."""
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" if shape is None else f"an array of shape {tuple(shape)}"
 
 
 def normalize_argnums(transform: str, fun: Callable[..., Any], argnums: Any, count: int) -> tuple[int, ...]:
@@ -134,5 +150,5 @@ def check_outputs(transform: str, fun: Callable[..., Any], outs: Sequence[Any], 
             path = tree.paths(tree.unflatten(out_tree, list(range(len(outs)))))[i]
             raise ArgumentTypeError(
                 f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, expected arrays or numbers. "
-                "Return None for nothing."
+                "Return it some other way, or None in its place."
             )

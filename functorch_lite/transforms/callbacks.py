@@ -40,7 +40,7 @@ def pure_callback(
         result = callback(*positional, **named)
         found, found_tree = tree.flatten(result)
         if found_tree != out_tree:
-            message = tree.first_difference(tree.unflatten(out_tree, found[: len(wanted)] + [0] * len(wanted)), result)
+            message = tree.first_difference(tree.unflatten(out_tree, [0.0] * len(wanted)), result)
             raise ArgumentError(f"pure_callback: {name_of(callback)} returned another structure than announced: {message}")
         return [np.asarray(f) if not hasattr(f, "dtype") else f for f in found]
 

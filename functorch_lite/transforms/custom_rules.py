@@ -32,7 +32,14 @@ from functorch_lite.core.tracer import Tracer, bind, current_trace, root, tracin
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from functorch_lite.primitives.broadcast import reduce_sum
 from functorch_lite.primitives.higher_order import custom_jvp_p, custom_linear_p, custom_vjp_p
-from functorch_lite.transforms.arguments import argument_names, canonical_leaves, check_callable, leaf_paths, name_of
+from functorch_lite.transforms.arguments import (
+    argument_names,
+    canonical_leaves,
+    check_callable,
+    leaf_paths,
+    name_of,
+    type_text,
+)
 from functorch_lite.transforms.batching import BatchTrace, BatchTracer, materialize, program_batch_rules
 from functorch_lite.transforms.jvp import closure_rules, split
 
@@ -50,6 +57,21 @@ class _Custom:
 
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
+
+    def _check_arity(self, what, rule, last):
+        """Refuse a rule that cannot be called as it will be."""
+        wanted = [f"argument {i}" for i in self._nondiff] + list(last)
+        try:
+            signature = inspect.signature(rule)
+        except (TypeError, ValueError):  # a builtin that does not tell
+            return
+        try:
+            signature.bind(*wanted)
+        except TypeError as error:
+            raise ArgumentTypeError(
+                f"{what}: the rule of {name_of(self._fun)} is called with ({', '.join(wanted)}), but "
+                f"{name_of(rule)} takes {signature}."
+            ) from error
 
     def _flatten(self, args, kwargs):
         """The differentiable leaves, how to put them back, and the nondifferentiable arguments."""
@@ -95,6 +117,7 @@ class custom_jvp(_Custom):
     def defjvp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Set the derivative; usable as a decorator."""
         check_callable("defjvp", rule)
+        self._check_arity("defjvp", rule, ("primals", "tangents"))
         self._rule = rule
         return rule
 
@@ -131,7 +154,10 @@ class custom_jvp(_Custom):
 
     def _check(self, result, out_tree):
         if not (isinstance(result, tuple | list) and len(result) == 2):
-            raise ArgumentTypeError(f"custom_jvp: the rule of {name_of(self._fun)} must return a pair (value, tangent).")
+            raise ArgumentTypeError(
+                f"custom_jvp: the rule of {name_of(self._fun)} must return a pair (value, tangent), it returned "
+                f"{_result_text(result)}."
+            )
         outs, out_tree[0] = tree.flatten(result[0])
         dots, dot_tree = tree.flatten(result[1])
         if dot_tree != out_tree[0]:
@@ -164,6 +190,7 @@ class custom_vjp(_Custom):
         """Set the forward function, which also returns residuals, and the backward function."""
         check_callable("defvjp", fwd)
         check_callable("defvjp", bwd)
+        self._check_arity("defvjp", bwd, ("residuals", "ct"))
         self._fwd, self._bwd = fwd, bwd
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -181,7 +208,10 @@ class custom_vjp(_Custom):
         def fwd(*flat):
             result = self._fwd(*rebuild(flat))
             if not (isinstance(result, tuple | list) and len(result) == 2):
-                raise ArgumentTypeError(f"custom_vjp: fwd of {name_of(self._fun)} must return a pair (value, residuals).")
+                raise ArgumentTypeError(
+                    f"custom_vjp: fwd of {name_of(self._fun)} must return a pair (value, residuals), it returned "
+                    f"{_result_text(result)}."
+                )
             outs, out_tree[0] = tree.flatten(result[0])
             residuals, res_tree[0] = tree.flatten(result[1])
             return outs, residuals
@@ -197,10 +227,9 @@ class custom_vjp(_Custom):
     def _check(self, result, treedef, names, avals):
         name = name_of(self._fun)
         if not isinstance(result, tuple | list) or len(result) != len(names):
-            got = f"{len(result)} cotangents" if isinstance(result, tuple | list) else f"a {type(result).__name__}"
             raise ArgumentTypeError(
-                f"custom_vjp: bwd of {name} must return a tuple with one cotangent for each of the {len(names)} arguments "
-                f"({', '.join(names)}), it returned {got}."
+                f"custom_vjp: bwd of {name} must return a tuple with one cotangent for each of its arguments: "
+                f"({', '.join(names)}{',' * (len(names) == 1)}), it returned {_result_text(result)}. Give None for a zero."
             )
         found: list[Any] = []
         for arg_name, part, sub in zip(names, result, treedef.children(), strict=True):
@@ -221,15 +250,20 @@ class custom_vjp(_Custom):
         return [None if not dtypes.is_inexact(a.dtype) else c for c, a in zip(found, avals, strict=True)]
 
 
+def _result_text(result):
+    n = len(result) if isinstance(result, tuple | list) else -1
+    return type_text(result) if n < 0 else f"{n} value{'s' * (n != 1)}"
+
+
 def _check_type(transform, fun, path, what, got: Aval, want: Aval):
     if not dtypes.is_inexact(want.dtype):
         return
     if got.shape != want.shape:
         raise ShapeError(f"{transform}: the rule of {name_of(fun)} gives `{path}` a {what} of shape {got.shape}, expected "
-                         f"{want.shape}.")
+                         f"{want.shape}: that of its value.")
     if got.dtype != want.dtype and not (got.dtype == np.float64 and not got.shape):
         raise DTypeError(f"{transform}: the rule of {name_of(fun)} gives `{path}` a {what} of dtype {got.dtype}, expected "
-                         f"{want.dtype}.")
+                         f"{want.dtype}: that of its value.")
 
 
 def _float0(primal):

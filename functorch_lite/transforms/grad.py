@@ -26,6 +26,7 @@ from functorch_lite.transforms.arguments import (
     name_of,
     normalize_argnums,
     quiet,
+    type_text,
 )
 from functorch_lite.transforms.jvp import jvp_flat
 from functorch_lite.transforms.linearize import linearize_flat
@@ -132,12 +133,13 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
     name = name_of(fun)
     if has_aux:
         if not (isinstance(value, tuple) and len(value) == 2):
-            raise ArgumentTypeError(f"{transform}: with has_aux=True {name} must return a pair (value, aux).")
+            raise ArgumentTypeError(f"{transform}: with has_aux=True {name} must return a pair (value, aux), it returned "
+                                    f"{type_text(value)}.")
         value = value[0]
     if tree.structure(value).num_leaves != 1 or not tree.structure(value).is_leaf():
         raise ArgumentTypeError(
-            f"{transform}: {name} must return one scalar, it returned {_kind_of(value)}. "
-            "To get more out, return (value, aux) and pass has_aux=True."
+            f"{transform}: {name} must return one scalar, it returned {type_text(value)}. "
+            f"{'Is a `return` missing?' if value is None else 'To get more out, return (value, aux) and pass has_aux=True.'}"
         )
     aval = aval_of(outs[0]) if hasattr(outs[0], "dtype") or isinstance(outs[0], int | float | complex) else None
     if aval is None:
@@ -152,10 +154,6 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
         raise DTypeError(
             f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. {_way_out(aval, holomorphic)}"
         )
-
-
-def _kind_of(value):
-    return "None: is a `return` missing?" if value is None else f"a {type(value).__name__}"
 
 
 def _way_out(aval, holomorphic):
@@ -179,7 +177,10 @@ def jvp(
     """
     check_callable("jvp", fun)
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise ArgumentTypeError("jvp: primals and tangents must be tuples or lists with one entry for each argument.")
+        raise ArgumentTypeError(
+            "jvp: primals and tangents must be tuples or lists with one entry for each argument, got "
+            f"{type_text(primals)} and {type_text(tangents)}. For one argument write jvp(f, (x,), (t,))."
+        )
     leaves, treedef = tree.flatten(list(primals))
     dots, dot_tree = tree.flatten(list(tangents))
     if treedef != dot_tree:
@@ -353,10 +354,10 @@ def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: b
     An output leaf of shape S and an input leaf of shape T give a block of shape S + T.
     """
 
-    def jacobian(f, args):
+    def jacobian(f, args, paths):
         leaves, treedef = tree.flatten(args)
-        values, weak = canonical_leaves("jacfwd", fun, leaves, lambda: tree.paths(args))
-        _differentiable("jacfwd", values, lambda: [f"argument{p}" for p in tree.paths(args)], holomorphic, False)
+        values, weak = canonical_leaves("jacfwd", fun, leaves, paths)
+        _differentiable("jacfwd", values, paths, holomorphic, False)
 
         def push(*tangents):
             _, dot, *aux = jvp(f, args, tree.unflatten(treedef, tangents), has_aux=has_aux)
@@ -374,10 +375,10 @@ def jacrev(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: b
            holomorphic: bool = False, allow_int: bool = False) -> Callable[..., Any]:
     """The Jacobian by reverse mode, one row at a time under `vmap`: for functions with few outputs."""
 
-    def jacobian(f, args):
+    def jacobian(f, args, paths):
         leaves, _ = tree.flatten(args)
-        values, _ = canonical_leaves("jacrev", fun, leaves, lambda: tree.paths(args))
-        _differentiable("jacrev", values, lambda: [f"argument{p}" for p in tree.paths(args)], holomorphic, allow_int)
+        values, _ = canonical_leaves("jacrev", fun, leaves, paths)
+        _differentiable("jacrev", values, paths, holomorphic, allow_int)
         value, pullback, *aux = vjp(f, *args, has_aux=has_aux)
         outs, out_tree = tree.flatten(value)
         outs, _ = canonical_leaves("jacrev", fun, outs, lambda: [f"output{p}" for p in tree.paths(value)])
@@ -409,7 +410,8 @@ def _jacobian_of(transform, fun, argnums, has_aux, jacobian):
                 new[i] = a
             return fun(*new, **kwargs)
 
-        blocks, *aux = jacobian(functools.wraps(fun)(partial), [args[i] for i in positions])
+        paths = functools.partial(_selected_paths, fun, args, positions)
+        blocks, *aux = jacobian(functools.wraps(fun)(partial), [args[i] for i in positions], paths)
         if np.ndim(argnums) == 0:
             blocks = tree.map(lambda row: row[0], blocks)
         else:

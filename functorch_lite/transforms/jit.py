@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from types import CellType
 from typing import Any, NamedTuple
 
 from functorch_lite import tree
@@ -51,7 +52,7 @@ from functorch_lite.transforms.programs import (
 )
 
 CACHE_SIZE = 256
-WRAPPED_ANEW = 10
+WRAPPED_ANEW = 20
 
 
 class CacheEntry(NamedTuple):
@@ -190,13 +191,14 @@ class Jitted:
             reason = "the settings in `config` differ" if last[3] != settings else "the axis names around the call differ"
         if self._max_traces is not None and self._misses > self._max_traces:
             raise ArgumentError(
-                f"jit: {name_of(self._fun)} is traced for the {self._misses}th time, max_traces is "
-                f"{self._max_traces}: {reason}."
+                f"jit: {name_of(self._fun)} is traced {self._misses} times, max_traces is {self._max_traces}: {reason}. "
+                "Keep shapes and dtypes the same (pad), or pass a changing static argument as an array."
             )
         return reason
 
     def _trace(self, types, treedef, static, args, kwargs, reason) -> _Compiled:
-        flat_fun, staged, out_weak = self._stage(types, treedef, static, args)
+        paths = functools.partial(self._paths, args, kwargs)
+        flat_fun, staged, out_weak = self._stage(types, treedef, static, args, paths)
         if config.check_purity:
             self._check_purity(staged.program, self._stage(types, treedef, static, args)[1].program)
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
@@ -205,7 +207,7 @@ class Jitted:
         entry = CacheEntry(f"({text})", reason, str(user_source()))
         return _Compiled(staged.program, staged.captured, flat_fun.out_tree, out_weak, executable, entry)
 
-    def _stage(self, types, treedef, static, args):
+    def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
             positional, named = tree.unflatten(treedef, flat)
             positional = list(positional)
@@ -228,7 +230,7 @@ class Jitted:
 
         avals = [Aval(shape, dtype) for shape, dtype, _ in types]
         with quiet():
-            staged = stage(fun, avals, name=name_of(self._fun), weak=[w for _, _, w in types])
+            staged = stage(fun, avals, name=name_of(self._fun), weak=[w for _, _, w in types], paths=paths)
         return flat_fun, staged, out_weak
 
     def _check_purity(self, first: Program, second: Program) -> None:
@@ -302,10 +304,10 @@ _first_traces: OrderedDict[Any, int] = OrderedDict()
 
 def _warn_if_wrapped_anew(fun) -> None:
     """Warn once when one definition, closing over the same objects, is jitted and traced again and again."""
-    code = getattr(fun, "__code__", None)
-    if code is None:
+    if not inspect.isfunction(fun):
         return
-    key = (code, *(id(cell) for cell in fun.__closure__ or ()))
+    closed_over = [c.cell_contents for c in fun.__closure__ or () if c != CellType()]
+    key = (fun.__code__, *map(id, (*closed_over, *(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values())))
     count = _first_traces[key] = _first_traces.pop(key, 0) + 1
     if len(_first_traces) > CACHE_SIZE:
         _first_traces.popitem(last=False)
@@ -353,15 +355,21 @@ def _resolve(fun, numbers, names, what) -> tuple[tuple[int, ...], tuple[str, ...
     except (TypeError, ValueError):
         return numbers, names
     plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {p.name for p in parameters}
+    known = [p.name for p in parameters]
     open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for n in numbers:
         if not open_ended and not -len(plain) <= n < len(plain):
-            raise ArgumentError(f"jit: {what}_argnums names argument {n}, but {name_of(fun)} takes {len(plain)}.")
+            raise ArgumentError(
+                f"jit: {what}_argnums names argument {n}, but {name_of(fun)} takes {len(plain)}: "
+                f"{', '.join(plain) or 'nothing'}. The first is number 0."
+            )
     for name in names:
         if name not in known and not takes_any:
-            raise ArgumentError(f"jit: {what}_argnames names `{name}`, which {name_of(fun)} does not take.")
+            raise ArgumentError(
+                f"jit: {what}_argnames names `{name}`, which {name_of(fun)} does not take. Its arguments are "
+                f"{', '.join(known) or 'none'}."
+            )
     numbers = tuple(n % len(plain) if n < 0 else n for n in numbers)
     both = dict.fromkeys(numbers) | dict.fromkeys(plain.index(n) for n in names if n in plain)
     return tuple(both), tuple(dict.fromkeys((*names, *(plain[n] for n in numbers if n < len(plain)))))

@@ -8,10 +8,10 @@ computed in the parent trace, eagerly where they are concrete, so Python's `if` 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.aval import Aval, Stack, aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
-from functorch_lite.core.rules import linearize_rules
+from functorch_lite.core.rules import jvp_rules, linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, split
 
@@ -59,6 +59,10 @@ class LinearizeTrace(Trace):
 
     def process(self, prim, args, params):
         tag = self.tag
+        if len(args) == 1 and type(args[0]) is LinearTracer and args[0].tag is tag:
+            rule = jvp_rules.get(prim)
+            if type(rule) is tuple:
+                return self._unary(prim, rule, args[0], params)
         primals, tangents, found = [], [], False
         for a in args:  # `split`, written out: this is the hot path of eager gradients
             if type(a) is LinearTracer and a.tag is tag:
@@ -79,10 +83,27 @@ class LinearizeTrace(Trace):
             return outs
         if prim.multiple:
             return [o if t is None else LinearTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
-        linear = out_dots.linear
-        if linear.known_aval is None:  # a tangent has the type of its primal: no need to ask the shape rule
-            linear.known_aval = Aval(outs.shape, outs.dtype)
-        return LinearTracer(tag, outs, out_dots)
+        return self._boxed(outs, out_dots)
+
+    def _boxed(self, out, dot):
+        linear = dot.linear  # a tangent has the type of its primal: no need to ask the shape rule
+        if type(out) is Stack:
+            linear.known_aval = out.aval
+        else:
+            linear.shape, linear.dtype = out.shape, out.dtype
+        return LinearTracer(self.tag, out, dot)
+
+    def _unary(self, prim, rule, a, params):
+        """`process` for one argument and a rule for its tangent, with nothing that this case does not need."""
+        out = self.parent.process(prim, (a.primal,), params)
+        if not rule:
+            return out
+        token = set_trace(self.tape)
+        try:
+            dot = rule[0](a.tangent, out, a.primal, **params)
+        finally:
+            reset_trace(token)
+        return out if dot is None else self._boxed(out, dot)
 
     def _linearized(self, prim, primals, tangents, params):
         if prim.kind is Kind.HIGHER_ORDER:

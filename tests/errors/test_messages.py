@@ -30,10 +30,10 @@ MISTAKES = {
 
 
 def subclasses(cls):
-    return {cls.__name__}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
+    return {cls.__qualname__}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
 
 
-INTERNAL_NAMES = sorted((subclasses(Tracer) | subclasses(Trace)) - {"Trace"})
+INTERNAL_NAMES = sorted(subclasses(Tracer) | subclasses(Trace) | {"Tag", "Linear", "Aval"})
 
 
 def raised_by(mistake):
@@ -51,7 +51,9 @@ def shown(error, file):
     """The exception as the user sees it, the name and number of their line taken away."""
     kind = type(error)
     head = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__name__}, a {base_of(kind)}"
-    text = "\n".join([head, str(error), *getattr(error, "__notes__", [])]) + "\n"
+    cause = error.__cause__ if isinstance(error.__cause__, FunctorchLiteError) and kind.__module__ == "builtins" else None
+    below = ["", "caused by", *shown(cause, file).splitlines()] if cause else []
+    text = "\n".join([head, str(error), *getattr(error, "__notes__", []), *below]) + "\n"
     return re.sub(rf"{re.escape(file)}:\d+ \([\w<>.]+\): ", "", text)
 
 

@@ -74,7 +74,7 @@ def test_F8_a_carry_that_changes_its_type_is_named():
         scan(lambda c, _: ({**c, "rows": c["rows"][:2]}, None), init, None, length=2)
     with pytest.raises(DTypeError, match=r"`carry\['count'\]` comes in as i32\[\] and goes out as f64\[\]"):
         scan(lambda c, _: ({**c, "count": c["count"] * 1.5}, None), init, None, length=2)
-    with pytest.raises(TreeError, match=r"structure of the one it gets: at the top: dict with 2 children.*1 children"):
+    with pytest.raises(TreeError, match=r"structure of the one it gets: at the top: dict with 2 children.*1 child"):
         while_loop(lambda c: c["count"] < 3, lambda c: {"count": c["count"] + 1}, init)
 
 

@@ -266,7 +266,7 @@ def test_I13_a_function_wrapped_anew_in_a_loop_warns_once():
             assert fl.jit(lambda x: x * 2)(3.0) == 6.0
     (warning,) = caught
     assert warning.category is RetraceWarning and warning.filename.endswith("test_jit.py")
-    assert "traced 10 times" in str(warning.message) and "outside the loop" in str(warning.message)
+    assert "traced 20 times" in str(warning.message) and "outside the loop" in str(warning.message)
 
 
 def test_I13_a_function_that_closes_over_another_value_is_another_function():
@@ -323,7 +323,7 @@ def test_I15_a_large_captured_array_is_an_input_not_a_constant():
     big = np.broadcast_to(np.float32(1.5), (1 << 14, 1 << 14))  # 1 GB if it were copied
 
     def f(i):
-        return np.take(big, i)
+        return fl.numpy.take(big, i, axis=0)[0]
 
     program = fl.make_program(f)(3)
     assert [v.aval.shape for v in program.inputs] == [(1 << 14, 1 << 14), ()]
@@ -379,5 +379,5 @@ def test_I4_max_traces_raises_with_the_reason():
     f = fl.jit(lambda x: x, max_traces=2)
     f(np.ones(1))
     f(np.ones(2))
-    with pytest.raises(ArgumentError, match=r"traced for the 3th time, max_traces is 2: `x`: f64\[3\] after f64\[2\]"):
+    with pytest.raises(ArgumentError, match=r"traced 3 times, max_traces is 2: `x`: f64\[3\] after f64\[2\]"):
         f(np.ones(3))

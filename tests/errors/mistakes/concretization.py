@@ -165,16 +165,8 @@ def len_of_a_traced_scalar():
     fl.jit(lambda x: len(x))(1.0)
 
 
-def format_of_a_traced_number():
-    fl.jit(lambda x: f"{x:.3f}")(1.0)
-
-
 def math_function_under_vmap():
     fl.vmap(lambda x: math.sin(x))(X)
-
-
-def dictionary_key_under_jit():
-    fl.jit(lambda x: {1.0: "one"}[x])(1.0)
 
 
 # --- in place -----------------------------------------------------------------------------------------------------

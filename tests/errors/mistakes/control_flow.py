@@ -4,7 +4,7 @@
 import numpy as np
 
 import functorch_lite as fl
-from functorch_lite import control_flow as lax
+from functorch_lite import lax
 
 X = np.array([1.0, 2.0, 3.0])
 

@@ -182,10 +182,6 @@ def numpy_function_without_a_rule_under_grad():
     fl.grad(lambda x: np.sum(np.poly(x)))(X[0])
 
 
-def ufunc_without_a_rule():
-    fl.grad(lambda x: np.sum(np.frexp(x)[0]))(X)
-
-
 def ufunc_of_python():
     fl.jit(lambda x: np.frompyfunc(lambda v: v + 1, 1, 1)(x))(X)
 
