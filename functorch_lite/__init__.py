@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """functorch_lite: grad, vmap and jit for the NumPy and CuPy arrays you already have."""
 
+import importlib
+
 from functorch_lite import lax as lax
 from functorch_lite import nn as nn
 from functorch_lite import numpy as numpy
 from functorch_lite import optim as optim
 from functorch_lite import random as random
-from functorch_lite import scipy as scipy
 from functorch_lite import tree as tree
 from functorch_lite.config import config as config
 from functorch_lite.transforms import ShapeDtype as ShapeDtype
@@ -37,3 +38,9 @@ from functorch_lite.transforms import vjp as vjp
 from functorch_lite.transforms import vmap as vmap
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):  # `scipy` is loaded when it is first used: SciPy takes longer to import than all the rest
+    if name == "scipy":
+        return importlib.import_module("functorch_lite.scipy")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import optree
 
-_LIBRARIES = tuple(f"{Path(file).parent}/" for file in (__file__, np.__file__))
+_LIBRARIES = tuple(f"{Path(file).parent}/" for file in (__file__, np.__file__, str(optree.__file__)))
+_PASSED_OVER = (*_LIBRARIES, contextlib.__file__, "<")
 
 
 class Source(NamedTuple):
@@ -44,7 +46,7 @@ def replays(variable: str) -> Callable[[Any], Any]:
 
 
 def user_source() -> Source | None:
-    """The innermost line on the stack that is outside this package and NumPy, or None when there is none.
+    """The innermost line on the stack that is outside this package and the libraries it calls, or None.
 
     Where equations are run again, it is the line that the equation was written for.
     """
@@ -52,7 +54,7 @@ def user_source() -> Source | None:
     while frame is not None:
         code = frame.f_code
         name = code.co_filename
-        if not name.startswith(_LIBRARIES) and not name.startswith("<"):
+        if not name.startswith(_PASSED_OVER):
             return Source(name, frame.f_lineno, code.co_name)
         if code in _replays:
             equation = frame.f_locals.get(_replays[code])

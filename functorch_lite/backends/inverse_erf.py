@@ -62,8 +62,8 @@ _DENOMINATOR64 = _floats("f8", "u8", "3FF0000000000000", "402E20359E903E37", "40
 _SMALL32, _SMALL64 = *_floats("f4", "u4", "3ED413CD"), *_floats("f8", "u8", "3FDA827999FCEF32")
 
 # log: three interleaved cubics in z = m - 1, for a mantissa m in [sqrt(1/2), sqrt(2)).
-_LOG = _floats("f4", "u4", "3D9021BB", "BDEBD1B8", "3DEF251A", "BDFE5D4F", "3E11E9BF", "BE2AAE50", "3E4CCEAC", "BE7FFFFC",
-               "3EAAAAAA")
+_LOG = _floats("f4", "u4", "3D9021BB", "BDEBD1B8", "3DEF251A", "BDFE5D4F", "3E11E9BF", "BE2AAE50", "3E4CCEAC",
+               "BE7FFFFC", "3EAAAAAA")
 _LN2_LOW, _LN2_HIGH, _SQRT_HALF = _floats("f4", "u4", "B95E8083", "3F318000", "3F3504F3")
 _TINY = np.float32(np.finfo(np.float32).tiny)
 
@@ -74,7 +74,7 @@ def erf_inv(xp: Any, x: Any, out: Any = None) -> Any:
     out: a C-contiguous array for the result, which may be `x` itself.
 
     >>> erf_inv(np, np.float32([0, 0.5, -1]))
-    array([ 0.       ,  0.4769363,       -inf], dtype=float32)
+    array([0.        , 0.47693628,       -inf], dtype=float32)
     """
     out = xp.empty(x.shape, x.dtype) if out is None else out
     if x.dtype.itemsize < 4:
@@ -121,7 +121,7 @@ def _halves(x):
     return high, x - high
 
 
-# --- float32, on flat arrays; every step writes to a work array ----------------------------------------------------------
+# --- float32, on flat arrays; every step writes to a work array ------------------------------------------------------
 
 
 class _Work(NamedTuple):
@@ -245,7 +245,7 @@ def _mantissa_and_exponent(xp, x):
     return (mantissa - np.float32(1)) + mantissa * low, exponent
 
 
-# --- float64, on flat arrays --------------------------------------------------------------------------------------------
+# --- float64, on flat arrays -----------------------------------------------------------------------------------------
 
 
 def _horner64(x, coefficients):

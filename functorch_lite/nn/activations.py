@@ -106,7 +106,7 @@ def hard_swish(x: Array) -> Array:
 
 def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """log(sum(exp(x))) along `axis` (all axes by default), without overflow; -inf, with gradient 0, for all -inf."""
-    peak = lax.stop_gradient(fnp.max(x, axis=axis, keepdims=True))
+    peak = fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True)
     peak = fnp.where(fnp.isfinite(peak), peak, 0)
     total = fnp.sum(fnp.exp(x - peak), axis=axis, keepdims=True)
     is_empty = total == 0
@@ -116,13 +116,13 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: boo
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """exp(x) / sum(exp(x)) along `axis`."""
-    exponentials = fnp.exp(x - lax.stop_gradient(fnp.max(x, axis=axis, keepdims=True)))
+    exponentials = fnp.exp(x - fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True))
     return exponentials / fnp.sum(exponentials, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - logsumexp(x) along `axis`."""
-    shifted = x - lax.stop_gradient(fnp.max(x, axis=axis, keepdims=True))
+    shifted = x - fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True)
     return shifted - fnp.log(fnp.sum(fnp.exp(shifted), axis=axis, keepdims=True))
 
 

@@ -6,7 +6,10 @@ Classes lie on the last axis (`axis` says otherwise). Labels are integers of any
 
 from typing import Any, Literal
 
+import numpy as np
+
 import functorch_lite.numpy as fnp
+from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, softplus
@@ -35,12 +38,17 @@ def cross_entropy(
     1.3862943649291992
     """
     logits = fnp.moveaxis(logits, axis, -1)
-    log_p = log_softmax(logits)
     if is_inexact(targets.dtype):
-        return _soft_cross_entropy(log_p, fnp.moveaxis(targets, axis, -1), weight, label_smoothing, reduction)
+        targets = fnp.moveaxis(targets, axis, -1)
+        return _soft_cross_entropy(log_softmax(logits), targets, weight, label_smoothing, reduction)
     if targets.shape != logits.shape[:-1]:
         raise ShapeError(f"cross_entropy: logits {logits.shape} need labels {logits.shape[:-1]}, got {targets.shape}.")
-    return _nll(log_p, targets, weight, ignore_index, label_smoothing, reduction)
+    if weight is not None or label_smoothing:
+        return _nll(log_softmax(logits), targets, weight, ignore_index, label_smoothing, reduction)
+    labels, importance = _kept(targets, ignore_index, logits.dtype)
+    shifted = logits - fnp.max(lax.stop_gradient(logits), axis=-1, keepdims=True)
+    losses = fnp.log(fnp.sum(fnp.exp(shifted), axis=-1)) - _at(shifted, labels)  # no matrix of log-probabilities
+    return _weighted(losses, importance, reduction)
 
 
 def nll(
@@ -65,20 +73,40 @@ def _soft_cross_entropy(log_p, targets, weight, smoothing, reduction):
     return _reduce(-fnp.sum(targets * weighted, axis=-1), reduction)
 
 
-def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
+def _kept(targets, ignore_index, dtype):
+    """Labels that can be looked up, and 1 for those that count and 0 for the others; None if all are known to count."""
     kept = targets != ignore_index
-    labels = fnp.where(kept, targets, 0)
-    each = -fnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
-    importance = kept.astype(log_p.dtype)
+    if isinstance(kept, np.ndarray) and kept.all():
+        return targets, None
+    return fnp.where(kept, targets, 0), kept.astype(dtype)
+
+
+def _at(values, labels):
+    """values [..., n_classes] at the classes `labels` [...]."""
+    return fnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
+
+
+def _weighted(losses, importance, reduction):
+    if importance is None:
+        return _reduce(losses, reduction)
+    losses = losses * importance
+    return fnp.sum(losses) / fnp.sum(importance) if reduction == "mean" else _reduce(losses, reduction)
+
+
+def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
+    labels, kept = _kept(targets, ignore_index, log_p.dtype)
+    importance = kept
     if weight is not None:
-        importance = importance * fnp.take(weight, labels, axis=0)
-    losses = each * importance
-    if smoothing:
-        spread = -fnp.mean(log_p if weight is None else log_p * weight, axis=-1) * kept.astype(log_p.dtype)
-        losses = (1 - smoothing) * losses + smoothing * spread
-    if reduction == "mean":
-        return fnp.sum(losses) / fnp.sum(importance)
-    return _reduce(losses, reduction)
+        importance = fnp.take(weight, labels, axis=0) if kept is None else kept * fnp.take(weight, labels, axis=0)
+    losses = -_at(log_p, labels)
+    if not smoothing:
+        return _weighted(losses, importance, reduction)
+    spread = -fnp.mean(log_p if weight is None else log_p * weight, axis=-1)
+    losses = losses if importance is None else losses * importance
+    losses = (1 - smoothing) * losses + smoothing * (spread if kept is None else spread * kept)
+    if importance is None or reduction != "mean":
+        return _reduce(losses, reduction)
+    return fnp.sum(losses) / fnp.sum(importance)
 
 
 def mse(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:

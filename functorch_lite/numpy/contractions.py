@@ -192,8 +192,9 @@ def kron(a: Any, b: Any) -> Any:
 # --- einsum -------------------------------------------------------------------------------------------------------
 
 
-def _einsum(*operands: Any, out: None = None, optimize: Any = "auto", precision: Any = None, dtype: Any = None,
-            **options: Any) -> Any:
+def _einsum(
+    *operands: Any, out: None = None, optimize: Any = "auto", precision: Any = None, dtype: Any = None, **options: Any
+) -> Any:
     """The sum of products that the subscripts describe: einsum("bij,bjk->bik", x, y).
 
     Pairs are contracted in the order that opt_einsum finds cheapest.
@@ -203,7 +204,9 @@ def _einsum(*operands: Any, out: None = None, optimize: Any = "auto", precision:
     if dtype is not None:
         arrays = [cast(x, np.dtype(dtype)) for x in arrays]
     optimize = "auto" if optimize is True or optimize is False else optimize
-    optimize = tuple(tuple(p) if isinstance(p, list) else p for p in optimize) if isinstance(optimize, list) else optimize
+    optimize = (
+        tuple(tuple(p) if isinstance(p, list) else p for p in optimize) if isinstance(optimize, list) else optimize
+    )
     try:
         inputs, output, path = _einsum_path(spec, tuple(tuple(x.shape) for x in arrays), optimize)
     except ShapeError as error:
@@ -307,7 +310,8 @@ def _contract_pair(left, x, right, y, needed, output):
     batch = [c for c in shared if c in needed]
     contract = [c for c in shared if c not in needed]
     out = product(
-        x, y,
+        x,
+        y,
         (tuple(left.index(c) for c in contract), tuple(right.index(c) for c in contract)),
         (tuple(left.index(c) for c in batch), tuple(right.index(c) for c in batch)),
     )

@@ -67,7 +67,9 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     shape = sizes_of(shape)
     if dtype is None:
         kind = type(fill_value)
-        dtype = _inferred(dtypes.python_dtype(kind)) if kind in (bool, int, float, complex) else _as_array(fill_value).dtype
+        dtype = (
+            _inferred(dtypes.python_dtype(kind)) if kind in (bool, int, float, complex) else _as_array(fill_value).dtype
+        )
     dtype = np.dtype(dtype)
     if isinstance(fill_value, Tracer) or is_staging():
         return broadcast_to(cast(fill_value if shape_of_any(fill_value) else _scalar(fill_value), dtype), shape)
@@ -107,7 +109,9 @@ def _constant(name, value, shape, dtype, device):
 
 
 def _like(numpy_function: Any, value: int) -> Any:
-    def body(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Any:
+    def body(
+        a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+    ) -> Any:
         x = _as_array(a)
         shape = x.shape if shape is None else sizes_of(shape)
         dtype = x.dtype if dtype is None else np.dtype(dtype)
@@ -128,7 +132,13 @@ empty_like = implement(np.empty_like)(_like(np.zeros_like, 0))
 
 
 def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
     device: Any = None,
 ) -> Any:
     """An array with the shape and dtype of x, filled with `fill_value`."""
@@ -145,9 +155,11 @@ implement(np.full_like)(full_like)
 # --- from data ----------------------------------------------------------------------------------------------------
 
 
-def array(object: Any, dtype: Any = None, copy: Any = True, order: str = "K", ndmin: int = 0, *, device: Any = None) -> Any:
-    """An array of these values (lists may hold traced arrays). Python floats alone give the default float; beside arrays
-    they are weak."""
+def array(
+    object: Any, dtype: Any = None, copy: Any = True, order: str = "K", ndmin: int = 0, *, device: Any = None
+) -> Any:
+    """An array of these values (lists may hold traced arrays). Python floats alone give the default float;
+    beside arrays they are weak."""
     x = _converted(object, dtype, copy)
     if dtype is not None:
         x = cast(x, np.dtype(dtype))
@@ -236,8 +248,15 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, de
 
 
 def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0,
-    *, device: Any = None,
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    device: Any = None,
 ) -> Any:
     """`num` evenly spaced numbers from start to stop; differentiable in both."""
     if not needs_tracing((start, stop)) and not is_staging():
@@ -373,7 +392,8 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
         shape[p] = v.shape[0]
     if sparse:
         return tuple(
-            e.reshape(v, tuple(v.shape[0] if i == p else 1 for i in range(n))) for v, p in zip(vectors, places, strict=True)
+            e.reshape(v, tuple(v.shape[0] if i == p else 1 for i in range(n)))
+            for v, p in zip(vectors, places, strict=True)
         )
     return tuple(e.broadcast_in_dim(v, tuple(shape), (p,)) for v, p in zip(vectors, places, strict=True))
 
@@ -388,8 +408,10 @@ def indices(dimensions: Any, dtype: Any = int, sparse: bool = False) -> Any:
         return np.indices(shape, np.dtype(dtype), sparse)
     grids = [e.iota(np.dtype(dtype), shape, axis) for axis in range(len(shape))]
     if sparse:
-        return tuple(e.iota(np.dtype(dtype), tuple(n if i == a else 1 for i in range(len(shape))), a)
-                     for a, n in enumerate(shape))
+        return tuple(
+            e.iota(np.dtype(dtype), tuple(n if i == a else 1 for i in range(len(shape))), a)
+            for a, n in enumerate(shape)
+        )
     return e.concatenate([e.reshape(g, (1, *shape)) for g in grids], 0)
 
 

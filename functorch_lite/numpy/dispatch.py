@@ -24,9 +24,24 @@ from functorch_lite.errors import ImmutableError, MissingRuleError
 functions: dict[Any, Callable[..., Any]] = {}
 """NumPy function or ufunc -> its implementation on tracers."""
 
-_plain = frozenset((
-    bool, int, float, complex, str, type(None), type, slice, np.dtype, np.float32, np.float64, np.int64, np.int32, np.bool_,
-))
+_plain = frozenset(
+    (
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        type(None),
+        type,
+        slice,
+        np.dtype,
+        np.float32,
+        np.float64,
+        np.int64,
+        np.int32,
+        np.bool_,
+    )
+)
 _extended_scalars = tuple(d.type for d in (dtypes.bfloat16, *dtypes.float8))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.numpy import joining, reductions, shaping, ufuncs
 from functorch_lite.numpy import ops as e
-from functorch_lite.numpy import reductions, shaping, ufuncs
 from functorch_lite.numpy.axes import normal_axis
 from functorch_lite.numpy.creation import linspace, zeros_like
 from functorch_lite.numpy.dispatch import implement, public
@@ -49,7 +49,9 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
         if decimals >= 0:
             return cast(x, np.dtype(np.float16)) if x.dtype.kind == "b" else x
         step = x.dtype.type(10**-decimals)
-        return cast(e.mul(e.round_to_even(e.div(cast(x, np.dtype(np.float64)), np.float64(step))), np.float64(step)), x.dtype)
+        return cast(
+            e.mul(e.round_to_even(e.div(cast(x, np.dtype(np.float64)), np.float64(step))), np.float64(step)), x.dtype
+        )
     if not decimals:
         return ufuncs.rint(x)
     power = x.dtype.type(10.0 ** builtins.abs(decimals))
@@ -91,9 +93,7 @@ def angle(z: Any, deg: bool = False) -> Any:
 
 
 @public(np.nan_to_num)
-def nan_to_num(
-    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
-) -> Any:
+def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     """x with NaN, infinity and minus infinity replaced (default: 0, the largest and the smallest number)."""
     x = asarray(x)
     if x.dtype.kind == "c":
@@ -171,9 +171,12 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
         shape = tuple(1 if i == axis else m for i, m in enumerate(x.shape))
         parts = [prepend, x, append]
         parts = [asarray(v) for v in parts if v is not None and v is not np._NoValue]
-        x = shaping.concatenate([v if v.shape else broadcast_to(v, shape) for v in parts], axis)
+        x = joining.concatenate([v if v.shape else broadcast_to(v, shape) for v in parts], axis)
     for _ in range(n):
-        high, low = e.slice_in_axis(x, 1, x.shape[axis], axis), e.slice_in_axis(x, 0, builtins.max(x.shape[axis] - 1, 0), axis)
+        high, low = (
+            e.slice_in_axis(x, 1, x.shape[axis], axis),
+            e.slice_in_axis(x, 0, builtins.max(x.shape[axis] - 1, 0), axis),
+        )
         x = e.bit_xor(high, low) if x.dtype.kind == "b" else e.sub(high, low)
     return x
 
@@ -182,7 +185,9 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     """The differences of neighbours of x flattened, with more before and after."""
     x = diff(shaping.ravel(ary))
-    parts = [shaping.ravel(cast(asarray(p), x.dtype)) if p is not x else x for p in (to_begin, x, to_end) if p is not None]
+    parts = [
+        shaping.ravel(cast(asarray(p), x.dtype)) if p is not x else x for p in (to_begin, x, to_end) if p is not None
+    ]
     return e.concatenate(parts, 0)
 
 
@@ -191,7 +196,11 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     """The derivative of samples along each axis: central differences inside, one-sided at the ends."""
     x = to_float(f)
     n = len(x.shape)
-    axes = tuple(range(n)) if axis is None else tuple(normal_axis(a, n) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    axes = (
+        tuple(range(n))
+        if axis is None
+        else tuple(normal_axis(a, n) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    )
     steps = list(varargs) or [1.0]
     steps = steps * len(axes) if len(steps) == 1 else steps
     if len(steps) != len(axes):
@@ -218,12 +227,18 @@ def _gradient_along(x, h, axis, edge_order):
     if edge_order == 1:
         left, right = (x[..., 1] - x[..., 0]) / first, (x[..., -1] - x[..., -2]) / last
     else:
-        left = (-(2.0 * first + near) / (first * (first + near)) * x[..., 0] + (first + near) / (first * near) * x[..., 1]
-                - first / (near * (first + near)) * x[..., 2])
-        right = (last / (far * (far + last)) * x[..., -3] - (last + far) / (far * last) * x[..., -2]
-                 + (2.0 * last + far) / (last * (far + last)) * x[..., -1])
+        left = (
+            -(2.0 * first + near) / (first * (first + near)) * x[..., 0]
+            + (first + near) / (first * near) * x[..., 1]
+            - first / (near * (first + near)) * x[..., 2]
+        )
+        right = (
+            last / (far * (far + last)) * x[..., -3]
+            - (last + far) / (far * last) * x[..., -2]
+            + (2.0 * last + far) / (last * (far + last)) * x[..., -1]
+        )
     parts = [shaping.expand_dims(left, -1), inner, shaping.expand_dims(right, -1)]
-    return e.moveaxis(shaping.concatenate(parts, -1), len(x.shape) - 1, axis)
+    return e.moveaxis(joining.concatenate(parts, -1), len(x.shape) - 1, axis)
 
 
 @public(np.trapezoid)
@@ -253,7 +268,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
         raise ShapeError(f"cross: vectors need 3 components, got {x.shape[-1]} and {y.shape[-1]}.")
     x0, x1, x2 = x[..., 0], x[..., 1], x[..., 2]
     y0, y1, y2 = y[..., 0], y[..., 1], y[..., 2]
-    out = shaping.stack([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], axis=-1)
+    out = joining.stack([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], axis=-1)
     return shaping.moveaxis(out, -1, axisc)
 
 
@@ -441,7 +456,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     for i in range(m):
         n = x.shape[0]
         scaled = ufuncs.divide(x, np.arange(n, 0, -1).astype(x.dtype))
-        x = shaping.concatenate([scaled, shaping.reshape(cast(operand(constants[i]), x.dtype), (1,))])
+        x = joining.concatenate([scaled, shaping.reshape(cast(operand(constants[i]), x.dtype), (1,))])
     return x
 
 
@@ -458,8 +473,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         x, xp = x % period, xp % period
         order = np.argsort(xp)
         xp, fp = lookup(xp, order), lookup(fp, order)
-        xp = shaping.concatenate([xp[-1:] - period, xp, xp[:1] + period])
-        fp = shaping.concatenate([fp[-1:], fp, fp[:1]])
+        xp = joining.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = joining.concatenate([fp[-1:], fp, fp[:1]])
     n = xp.shape[0]
     if n == 1:
         out = broadcast_to(fp[0], x.shape)
@@ -517,7 +532,13 @@ implement(np.result_type)(result_type)
 @implement(np.ndim)
 def ndim(a: Any) -> int:
     """The number of axes."""
-    return len(a.shape) if isinstance(a, Tracer) else np.ndim(a) if not isinstance(a, (list, tuple)) else len(asarray(a).shape)
+    return (
+        len(a.shape)
+        if isinstance(a, Tracer)
+        else np.ndim(a)
+        if not isinstance(a, (list, tuple))
+        else len(asarray(a).shape)
+    )
 
 
 @implement(np.shape)

@@ -11,6 +11,7 @@ shape in front.
 Source: NumPy user guide, "Indexing on ndarrays".
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,8 +54,7 @@ def _array_item(item: Any) -> Any:
             return int(item)
     if not hasattr(item, "dtype"):
         raise BoundsError(
-            "only integers, slices, `...`, None, and integer or boolean arrays are indices, got "
-            f"{type(item).__name__}."
+            f"only integers, slices, `...`, None, and integer or boolean arrays are indices, got {type(item).__name__}."
         )
     if item.dtype.kind not in "biu":
         raise BoundsError(f"an index array must be of integer or boolean dtype, got {item.dtype}.")
@@ -66,7 +66,7 @@ def _mask_arrays(mask: Any, axis: int, shape: tuple[int, ...]) -> list[Entry]:
         value = mask.concrete()
         if value is None:
             raise ConcretizationError(
-                f"a boolean mask of {mask.aval} inside {mask.tag!r} selects a number of elements that is not known yet. "
+                f"a boolean mask of {mask.aval} inside {mask.tag!r} selects a number of elements that is not known. "
                 "Use fl.numpy.where(mask, x, 0), x.at[mask].set(v), or fl.numpy.nonzero(mask, size=n)."
             )
         mask = value
@@ -74,7 +74,9 @@ def _mask_arrays(mask: Any, axis: int, shape: tuple[int, ...]) -> list[Entry]:
         return [Entry("new", -1, int(mask))]
     covered = shape[axis : axis + mask.ndim]
     if mask.shape != covered:
-        raise BoundsError(f"a boolean index of shape {mask.shape} does not match the axes of size {covered} it selects from.")
+        raise BoundsError(
+            f"a boolean index of shape {mask.shape} does not match the axes of size {covered} it selects from."
+        )
     return [Entry("array", axis + i, found) for i, found in enumerate(mask.nonzero())]
 
 
@@ -201,7 +203,9 @@ def make_plan(shape: tuple[int, ...], index: Any, checked: bool = True) -> Plan:
         common = broadcast_shapes(*[a.shape for _, a in arrays]) if arrays else ()
     except ValueError:
         shapes = " ".join(str(a.shape) for _, a in arrays)
-        raise BoundsError(f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}") from None
+        raise BoundsError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
+        ) from None
     first = _place_of_arrays(entries) if arrays else 0
     out: list[int] = []
     flat: list[int] = []
@@ -216,8 +220,18 @@ def make_plan(shape: tuple[int, ...], index: Any, checked: bool = True) -> Plan:
             flat.append(entry.value[1])
         elif entry.kind == "new":
             out.append(entry.value)
-    return Plan(shape, tuple(start), tuple(count), tuple(step), tuple(kept), tuple(arrays), common, position,
-                tuple(out), tuple(flat))
+    return Plan(
+        shape,
+        tuple(start),
+        tuple(count),
+        tuple(step),
+        tuple(kept),
+        tuple(arrays),
+        common,
+        position,
+        tuple(out),
+        tuple(flat),
+    )
 
 
 def _place_of_arrays(entries):
@@ -229,23 +243,62 @@ def _place_of_arrays(entries):
 # --- lookup -------------------------------------------------------------------------------------------------------
 
 
-def box_of(x: Any, plan: Plan) -> Any:
-    """The part of x in the plan's box, axes with an integer removed."""
-    if plan.count != plan.shape or any(s != 1 for s in plan.step):
-        low, high, strides, flipped = [], [], [], []
-        for axis, (a, n, s) in enumerate(zip(plan.start, plan.count, plan.step, strict=True)):
-            last = a + (n - 1) * s if n else a
-            bottom = min(a, last) if n else 0
-            low.append(bottom)
-            high.append(max(a, last) + 1 if n else bottom)
-            strides.append(abs(s))
-            if s < 0 and n > 1:
-                flipped.append(axis)
-        x = e.slice(x, tuple(low), tuple(high), tuple(strides))
-        if flipped:
-            x = e.rev(x, tuple(flipped))
+class Box(NamedTuple):
+    """The arguments of the primitives that cut a box: slice (None: all of it), rev, and the shape after integers go."""
+
+    cut: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
+    flipped: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def make_box(plan: Plan) -> Box:
+    """The box of a plan: the grid of the axes that have a slice or an integer."""
+    low, high, strides, flipped = [], [], [], []
+    for axis, (a, n, s) in enumerate(zip(plan.start, plan.count, plan.step, strict=True)):
+        last = a + (n - 1) * s if n else a
+        bottom = min(a, last) if n else 0
+        low.append(bottom)
+        high.append(max(a, last) + 1 if n else bottom)
+        strides.append(abs(s))
+        if s < 0 and n > 1:
+            flipped.append(axis)
+    whole = plan.count == plan.shape and all(s == 1 for s in plan.step)
     rest = tuple(n for axis, n in enumerate(plan.count) if axis in plan.kept or _is_array_axis(plan, axis))
-    return x if rest == x.shape else e.reshape(x, rest)
+    return Box(None if whole else (tuple(low), tuple(high), tuple(strides)), tuple(flipped), rest)
+
+
+def cut_box(x: Any, box: Box) -> Any:
+    """The part of x in the box, axes with an integer removed."""
+    if box.cut is not None:
+        x = e.slice(x, *box.cut)
+        if box.flipped:
+            x = e.rev(x, box.flipped)
+    return x if box.shape == x.shape else e.reshape(x, box.shape)
+
+
+@functools.lru_cache(4096)
+def basic_box(shape: tuple[int, ...], key: tuple[Any, ...]) -> Box:
+    """The box of an index of integers, slices, None and `...` (as `basic_key` gives it), new axes in its shape."""
+    plan = make_plan(shape, tuple(slice(*k) if type(k) is tuple else k for k in key))
+    return make_box(plan)._replace(shape=plan.shape_out)
+
+
+_BOUNDS = (int, type(None))
+
+
+def basic_key(index: Any) -> tuple[Any, ...] | None:
+    """An index of integers, slices, None and `...` as something hashable; None for any other."""
+    key = []
+    for item in index if type(index) is tuple else (index,):
+        kind = type(item)
+        if kind is slice:
+            item = (item.start, item.stop, item.step)
+            if not all(type(v) in _BOUNDS for v in item):
+                return None
+        elif kind is not int and item is not None and item is not Ellipsis:
+            return None
+        key.append(item)
+    return tuple(key)
 
 
 def _is_array_axis(plan, axis):

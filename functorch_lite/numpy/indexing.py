@@ -12,9 +12,12 @@ from functorch_lite.numpy.axes import normal_axis, size_of
 from functorch_lite.numpy.dispatch import implement, is_eager_call, public
 from functorch_lite.numpy.index_plan import (
     arrays_first,
-    box_of,
+    basic_box,
+    basic_key,
     common_to_position,
+    cut_box,
     index_arrays,
+    make_box,
     make_plan,
     mode_of,
 )
@@ -41,14 +44,15 @@ def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
 
 def getitem(x: Any, index: Any) -> Any:
     """`x[index]`, with NumPy's rules; an index out of bounds is an IndexError."""
-    return lookup(x, index)
+    key = basic_key(index)
+    return lookup(x, index) if key is None else cut_box(x, basic_box(x.shape, key))
 
 
 def lookup(x: Any, index: Any, mode: str | None = None, fill_value: Any = None) -> Any:
     """`x[index]`; `mode` says what an index array out of bounds gives: an error, the nearest element, `fill_value`."""
     mode = mode_of(mode)
     plan = make_plan(x.shape, index, mode == "raise")
-    out = box_of(x, plan)
+    out = cut_box(x, make_box(plan))
     if plan.arrays:
         out = _permuted(out, arrays_first(plan))
         arrays = index_arrays(plan)
@@ -125,9 +129,7 @@ def take_body(x: Any, indices: Any, axis: int | None = None, mode: str = "raise"
 implement(np.take)(take_body)
 
 
-def take(
-    x: Any, indices: Any, axis: int | None = None, mode: str = "raise", fill_value: Any = None
-) -> Any:
+def take(x: Any, indices: Any, axis: int | None = None, mode: str = "raise", fill_value: Any = None) -> Any:
     """The elements of x at `indices` along `axis` (None: of x flattened).
 
     mode: "raise", "wrap", "clip" (NumPy's) or "fill" (`fill_value` where an index is out of bounds).
@@ -141,7 +143,9 @@ def along_axis(x: Any, indices: Any, axis: int) -> tuple[Any, ...]:
     """The index arrays that pair `indices` with the other axes' own positions."""
     axis = normal_axis(axis, len(x.shape))
     if len(indices.shape) != len(x.shape):
-        raise ShapeError(f"indices of rank {len(indices.shape)} for an array of rank {len(x.shape)}: they must be equal.")
+        raise ShapeError(
+            f"indices of rank {len(indices.shape)} for an array of rank {len(x.shape)}: they must be equal."
+        )
     n = len(x.shape)
     found = []
     for i in range(n):

@@ -70,7 +70,9 @@ def _to_device(self, device, /, *, stream=None):
 
 def _in_place(name: str, instead: str) -> Callable[..., Any]:
     def method(self, *args, **kwargs):
-        raise ImmutableError(f"x.{name}(...) changes its array, and a traced array cannot change. Write `x = {instead}`.")
+        raise ImmutableError(
+            f"x.{name}(...) changes its array, and a traced array cannot change. Write `x = {instead}`."
+        )
 
     return method
 
@@ -87,30 +89,68 @@ def _kept_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _methods: dict[str, Callable[..., Any]] = {
-    "sum": _same(reductions.sum), "prod": _same(reductions.prod), "mean": _same(reductions.mean),
-    "var": _same(reductions.var), "std": _same(reductions.std), "min": _same(reductions.min),
-    "max": _same(reductions.max), "any": _same(reductions.any), "all": _same(reductions.all),
-    "argmax": _kept_argument(reductions.argmax), "argmin": _kept_argument(reductions.argmin),
-    "cumsum": _same(reductions.cumsum), "cumprod": _same(reductions.cumprod), "ptp": _same(reductions.ptp),
-    "dot": _same(contractions.dot), "trace": _same(shaping.trace), "diagonal": _same(shaping.diagonal),
-    "reshape": _reshape, "ravel": _same(shaping.ravel), "flatten": _same(shaping.ravel), "transpose": _transpose,
-    "swapaxes": _same(shaping.swapaxes), "squeeze": _same(shaping.squeeze), "repeat": _same(shaping.repeat),
-    "take": _same(indexing.take), "choose": _same(indexing.choose), "searchsorted": _same(indexing.searchsorted),
-    "nonzero": _same(nonzero), "argsort": _same(sorting.argsort), "argpartition": _same(sorting.argpartition),
+    "sum": _same(reductions.sum),
+    "prod": _same(reductions.prod),
+    "mean": _same(reductions.mean),
+    "var": _same(reductions.var),
+    "std": _same(reductions.std),
+    "min": _same(reductions.min),
+    "max": _same(reductions.max),
+    "any": _same(reductions.any),
+    "all": _same(reductions.all),
+    "argmax": _kept_argument(reductions.argmax),
+    "argmin": _kept_argument(reductions.argmin),
+    "cumsum": _same(reductions.cumsum),
+    "cumprod": _same(reductions.cumprod),
+    "ptp": _same(reductions.ptp),
+    "dot": _same(contractions.dot),
+    "trace": _same(shaping.trace),
+    "diagonal": _same(shaping.diagonal),
+    "reshape": _reshape,
+    "ravel": _same(shaping.ravel),
+    "flatten": _same(shaping.ravel),
+    "transpose": _transpose,
+    "swapaxes": _same(shaping.swapaxes),
+    "squeeze": _same(shaping.squeeze),
+    "repeat": _same(shaping.repeat),
+    "take": _same(indexing.take),
+    "choose": _same(indexing.choose),
+    "searchsorted": _same(indexing.searchsorted),
+    "nonzero": _same(nonzero),
+    "argsort": _same(sorting.argsort),
+    "argpartition": _same(sorting.argpartition),
     "compress": lambda self, condition, axis=None, out=None: np.compress(condition, self, axis=axis),
-    "astype": _astype, "view": _view, "clip": _clip, "round": _round, "conj": _same(ufuncs.conjugate),
-    "conjugate": _same(ufuncs.conjugate), "copy": lambda self, order="C": self, "__copy__": lambda self: self,
-    "__deepcopy__": lambda self, memo: self, "__round__": _dunder_round, "item": _item, "tolist": _to_list,
+    "astype": _astype,
+    "view": _view,
+    "clip": _clip,
+    "round": _round,
+    "conj": _same(ufuncs.conjugate),
+    "conjugate": _same(ufuncs.conjugate),
+    "copy": lambda self, order="C": self,
+    "__copy__": lambda self: self,
+    "__deepcopy__": lambda self, memo: self,
+    "__round__": _dunder_round,
+    "item": _item,
+    "tolist": _to_list,
     "to_device": _to_device,
-    "sort": _in_place("sort", "numpy.sort(x)"), "partition": _in_place("partition", "numpy.partition(x, k)"),
-    "fill": _in_place("fill", "numpy.full_like(x, value)"), "put": _in_place("put", "x.at[i].set(v)"),
-    "resize": _in_place("resize", "numpy.resize(x, shape)"), "setflags": _in_place("setflags", "x"),
+    "sort": _in_place("sort", "numpy.sort(x)"),
+    "partition": _in_place("partition", "numpy.partition(x, k)"),
+    "fill": _in_place("fill", "numpy.full_like(x, value)"),
+    "put": _in_place("put", "x.at[i].set(v)"),
+    "resize": _in_place("resize", "numpy.resize(x, shape)"),
+    "setflags": _in_place("setflags", "x"),
 }
 _attributes: dict[str, Callable[[Any], Any]] = {
-    "ndim": lambda self: len(self.shape), "size": lambda self: size_of(self.shape),
-    "itemsize": lambda self: self.dtype.itemsize, "nbytes": lambda self: size_of(self.shape) * self.dtype.itemsize,
-    "T": shaping.transpose, "mT": shaping.matrix_transpose, "real": functions.real, "imag": functions.imag,
-    "at": updates.Updates, "flat": shaping.ravel,
+    "ndim": lambda self: len(self.shape),
+    "size": lambda self: size_of(self.shape),
+    "itemsize": lambda self: self.dtype.itemsize,
+    "nbytes": lambda self: size_of(self.shape) * self.dtype.itemsize,
+    "T": shaping.transpose,
+    "mT": shaping.matrix_transpose,
+    "real": functions.real,
+    "imag": functions.imag,
+    "at": updates.Updates,
+    "flat": shaping.ravel,
 }
 
 

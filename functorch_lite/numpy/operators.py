@@ -82,12 +82,26 @@ def _pow(self, other, modulus=None):
 
 
 _binary_operators = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide,
-    "mod": np.remainder, "divmod": np.divmod, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    "lshift": np.left_shift, "rshift": np.right_shift,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "divmod": np.divmod,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
 }
 _comparisons = {
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
 }
 _unary_operators = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 
@@ -107,14 +121,15 @@ _IF = (
     "fl.numpy.where(pred, a, b) to choose values"
 )
 _COUNT = (
-    "cannot be a Python integer: a shape, a range() or the index of a plain NumPy array. A size must be known while tracing: "
+    "cannot be a Python integer: a shape, a range() or the index of a plain NumPy array. "
+    "A size must be known while tracing: "
     "take it from x.shape or {known}; "
     "for a loop use fl.lax.fori_loop, for an index fl.numpy.take(x, i, axis=0)"
 )
 _NUMBER = (
     "cannot become a Python value with {name}, nor be written into a NumPy array with a[i] = x. "
-    "Leave it an array (0-d arrays work wherever numbers do; write fl.numpy.at(a)[i].set(x)), return it from the function, "
-    "or {known}"
+    "Leave it an array (0-d arrays work wherever numbers do; write fl.numpy.at(a)[i].set(x)), "
+    "return it from the function, or {known}"
 )
 _STATIC = "mark the argument with jit(..., static_argnums=...)"
 _UNMAPPED = "give the argument in_axes=None, so that it is the same for all examples"
@@ -231,15 +246,28 @@ def _install() -> None:
     for name, ufunc in _unary_operators.items():
         setattr(Tracer, f"__{name}__", _unary(ufuncs.bodies[ufunc]))
     members = {
-        "__pow__": _pow, "__rpow__": _reflected(_power),
-        "__matmul__": _forward(contractions.matmul_body), "__rmatmul__": _reflected(contractions.matmul_body),
+        "__pow__": _pow,
+        "__rpow__": _reflected(_power),
+        "__matmul__": _forward(contractions.matmul_body),
+        "__rmatmul__": _reflected(contractions.matmul_body),
         "__hash__": object.__hash__,
-        "__getitem__": indexing.getitem, "__setitem__": _set_item, "__delitem__": _del_item,
-        "__iter__": _iterate, "__len__": _length, "__contains__": _contains,
-        "__bool__": _to_bool, "__index__": _to_index, "__int__": _to_int, "__float__": _to_number(float),
-        "__complex__": _to_number(complex), "__array__": _to_array,
-        "__repr__": _repr, "__format__": _format,
-        "__array_ufunc__": call_method, "__array_function__": array_function, "__array_priority__": 1000,
+        "__getitem__": indexing.getitem,
+        "__setitem__": _set_item,
+        "__delitem__": _del_item,
+        "__iter__": _iterate,
+        "__len__": _length,
+        "__contains__": _contains,
+        "__bool__": _to_bool,
+        "__index__": _to_index,
+        "__int__": _to_int,
+        "__float__": _to_number(float),
+        "__complex__": _to_number(complex),
+        "__array__": _to_array,
+        "__repr__": _repr,
+        "__format__": _format,
+        "__array_ufunc__": call_method,
+        "__array_function__": array_function,
+        "__array_priority__": 1000,
     }
     for name, member in members.items():
         setattr(Tracer, name, member)

@@ -3,7 +3,7 @@
 
 Primitives take operands of one dtype and one shape. The dtype is NumPy's: for a ufunc it is asked of the ufunc itself
 (`resolve_dtypes`), for bfloat16 and float8 it is `core.dtypes.promote`. A Python scalar, and a tracer that stands for
-one, is weak: it takes the dtype of what it meets. A constant of rank 0 stays of rank 0: element-wise primitives take it.
+one, is weak: it takes the dtype of what it meets. A constant of rank 0 stays so: element-wise primitives take it.
 
 Source: NEP 50; array API standard 2024.12, "type promotion" and "broadcasting".
 """
@@ -136,7 +136,7 @@ def check_width(keys: Sequence[Any], dtype: np.dtype) -> None:
 
 
 def to_inexact(x: Any) -> Any:
-    """`x` as a floating-point or complex array: integers become the float in which NumPy evaluates functions of them."""
+    """`x` as a floating-point or complex array: integers become the float in which NumPy computes with them."""
     x = asarray(x)
     return x if dtypes.is_inexact(x.dtype) else convert(x, dtypes.to_inexact(x.dtype))
 
@@ -218,7 +218,9 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Any:
         return x
     extra = len(shape) - len(have)
     if extra < 0 or any(n not in (1, m) for n, m in zip(have, shape[extra:], strict=True)):
-        raise ShapeError(f"{operand_text(x)} does not broadcast to {shape}: each size, from the last, is equal or is 1.")
+        raise ShapeError(
+            f"{operand_text(x)} does not broadcast to {shape}: each size, from the last, is equal or is 1."
+        )
     return broadcast_in_dim(x, shape, tuple(range(extra, len(shape))))
 
 

@@ -50,7 +50,12 @@ def _masked(x: Any, where: Any, neutral: Any) -> Any:
 
 def _sum_like(numpy_function: Any, primitive: Callable[..., Any], neutral: int, combine: Any) -> Callable[..., Any]:
     def body(
-        a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, initial: Any = None,
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: Any = False,
+        initial: Any = None,
         where: Any = None,
     ) -> Any:
         x = asarray(a)
@@ -84,14 +89,21 @@ def _highest(dtype: np.dtype) -> Any:
 
 def _extremum(numpy_function: Any, alias: Any, primitive: Any, neutral: Any, combine: Any) -> Callable[..., Any]:
     def body(
-        a: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None,
+        a: Any,
+        axis: Any = None,
+        out: None = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        where: Any = None,
     ) -> Any:
         x = asarray(a)
         initial = _given(initial, None)
         axes = reduction_axes(axis, len(x.shape))
         if 0 in [x.shape[i] for i in axes]:
             if initial is None:
-                raise ArgumentError(f"zero-size array to reduction operation {numpy_function.__name__} which has no identity")
+                raise ArgumentError(
+                    f"zero-size array to reduction operation {numpy_function.__name__} which has no identity"
+                )
             rest = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _kept(e.full(rest, initial, x.dtype), x, axes, keepdims)
         x = _masked(x, where, neutral(x.dtype))
@@ -182,8 +194,16 @@ def _variance(a, axis, dtype, ddof, keepdims, where, mean, correction):
 
 @public(np.var)
 def var(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False, *,
-    where: Any = None, mean: Any = None, correction: Any = None,
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = None,
+    mean: Any = None,
+    correction: Any = None,
 ) -> Any:
     """The variance over the axes: the mean of |x - mean|^2, divided by count - ddof."""
     return _variance(a, axis, dtype, ddof, keepdims, where, mean, correction)
@@ -191,8 +211,16 @@ def var(
 
 @public(np.std)
 def std(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False, *,
-    where: Any = None, mean: Any = None, correction: Any = None,
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: Any = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = None,
+    mean: Any = None,
+    correction: Any = None,
 ) -> Any:
     """The standard deviation over the axes. Its derivative where all elements are equal is 0."""
     return sqrt(_variance(a, axis, dtype, ddof, keepdims, where, mean, correction))
@@ -212,7 +240,9 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     axes = reduction_axes(axis, len(x.shape))
     if w.shape != x.shape:
         if len(axes) != 1 or w.shape != (x.shape[axes[0]],):
-            raise ArgumentError(f"average: weights of shape {w.shape} do not fit axis {axis} of an array of shape {x.shape}.")
+            raise ArgumentError(
+                f"average: weights of shape {w.shape} do not fit axis {axis} of an array of shape {x.shape}."
+            )
         w = e.broadcast_in_dim(w, x.shape, axes)
     total = _kept(e.reduce_sum(w, axes), x, axes, keepdims)
     out = e.div(_kept(e.reduce_sum(e.mul(x, w), axes), x, axes, keepdims), total)
@@ -262,7 +292,9 @@ cumprod = _cumulative(np.cumprod, cumulative.cumprod)
 
 
 def _cumulative_array_api(numpy_function: Any, base: Any, neutral: int) -> Callable[..., Any]:
-    def body(x: Any, /, *, axis: int | None = None, dtype: Any = None, out: None = None, include_initial: bool = False) -> Any:
+    def body(
+        x: Any, /, *, axis: int | None = None, dtype: Any = None, out: None = None, include_initial: bool = False
+    ) -> Any:
         x = asarray(x)
         if axis is None and len(x.shape) != 1:
             raise ArgumentError(f"{numpy_function.__name__}: axis is needed for an array of rank {len(x.shape)}.")
@@ -285,7 +317,9 @@ cumulative_prod = _cumulative_array_api(np.cumulative_prod, cumprod, 1)
 
 def _without_nan(x: Any, value: Any) -> Any:
     x = asarray(x)
-    return x if not dtypes.is_inexact(x.dtype) else where_body(e.ne(x, x), broadcast_to(cast(value, x.dtype), x.shape), x)
+    return (
+        x if not dtypes.is_inexact(x.dtype) else where_body(e.ne(x, x), broadcast_to(cast(value, x.dtype), x.shape), x)
+    )
 
 
 def _present(x: Any) -> Any:
@@ -300,27 +334,33 @@ def nansum(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdi
 
 
 @public(np.nanprod)
-def nanprod(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, **options: Any) -> Any:
+def nanprod(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, **options: Any
+) -> Any:
     """The product over the axes, NaN counted as 1."""
     return prod(_without_nan(a, 1), axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 @public(np.nanmean)
-def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, **options: Any) -> Any:
+def nanmean(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, **options: Any
+) -> Any:
     """The mean over the axes of what is not NaN."""
     return mean(a, axis=axis, dtype=dtype, keepdims=keepdims, where=_present(a))
 
 
 @public(np.nanvar)
-def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False,
-           **options: Any) -> Any:
+def nanvar(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False, **options: Any
+) -> Any:
     """The variance over the axes of what is not NaN."""
     return var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, where=_present(a))
 
 
 @public(np.nanstd)
-def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False,
-           **options: Any) -> Any:
+def nanstd(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: Any = False, **options: Any
+) -> Any:
     """The standard deviation over the axes of what is not NaN."""
     return std(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, where=_present(a))
 
@@ -381,7 +421,9 @@ def clip(
         shape = np.broadcast_shapes(x.shape, bound.shape)
         x, bound = broadcast_to(x, shape), broadcast_to(bound, shape)
         limit = e.gt if low is None else e.lt
-        return e.select(limit(x, bound), bound, e.select(e.ne(bound, bound), bound, x) if bound.dtype.kind == "f" else x)
+        return e.select(
+            limit(x, bound), bound, e.select(e.ne(bound, bound), bound, x) if bound.dtype.kind == "f" else x
+        )
     x, low, high = _clip_operands(a, low, high)
     return e.clamp(low, x, high)
 

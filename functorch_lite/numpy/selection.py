@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Choice: where, nonzero, argwhere, flatnonzero, count_nonzero, compress, extract.
 
-A function whose result has a data-dependent size (nonzero, argwhere, where(mask)) takes `size=` and `fill_value=`: under
-`jit` and `vmap` it must, elsewhere it may.
+A function whose result has a data-dependent size (nonzero, argwhere, where(mask)) takes `size=` and `fill_value=`:
+under `jit` and `vmap` it must, elsewhere it may.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.core.tracer import Tracer
-from functorch_lite.errors import ArgumentError, ConcretizationError
+from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import kept_shape, normal_axis, reduction_axes, size_of
 from functorch_lite.numpy.dispatch import implement, is_eager_call, public
@@ -23,6 +23,7 @@ from functorch_lite.numpy.promotion import (
     cast,
     common_dtype,
     operand,
+    unfit,
 )
 from functorch_lite.numpy.ufuncs import truth
 from functorch_lite.primitives.cumulative import cumsum
@@ -40,11 +41,14 @@ def where_body(condition: Any, x: Any = None, y: Any = None, **options: Any) -> 
         return nonzero(condition, **options)
     if x is None or y is None:
         raise ArgumentError("where: give both x and y, or neither.")
-    x, y = operand(x), operand(y)
+    x, y = given = operand(x), operand(y)
     dtype = common_dtype(x, y)
     pred = truth(condition)
     x, y = cast(x, dtype), cast(y, dtype)
-    shape = broadcast_shapes(pred.shape, x.shape, y.shape)
+    try:
+        shape = broadcast_shapes(pred.shape, x.shape, y.shape)
+    except ShapeError:
+        raise unfit("where", (condition, *given)) from None
     pred, x, y = broadcast(pred, x, y)
     out = e.select(pred, x, y)
     return out if out.shape == shape else broadcast_to(out, shape)
@@ -74,7 +78,9 @@ def nonzero_body(a: Any, *, size: int | None = None, fill_value: Any = None) -> 
         return np.nonzero(_known(mask, "nonzero"))
     flat, present = _first_true(e.reshape(mask, (size_of(mask.shape),)), size)
     found = []
-    fills = fill_value if isinstance(fill_value, tuple) else (0 if fill_value is None else fill_value,) * len(mask.shape)
+    fills = (
+        fill_value if isinstance(fill_value, tuple) else (0 if fill_value is None else fill_value,) * len(mask.shape)
+    )
     step = size_of(mask.shape)
     for n, fill in zip(mask.shape, fills, strict=True):
         step = step // n if n else 1
@@ -164,5 +170,3 @@ def _known(value: Any, name: str) -> np.ndarray:
             )
         return np.asarray(found)
     return np.asarray(value)
-
-

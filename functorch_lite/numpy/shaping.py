@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Functions that move elements: reshape, transpose, stack, split, tile, repeat, roll, pad, flip, tril and their kin."""
+"""Functions that move elements: reshape, transpose, broadcast_to, tile, repeat, roll, flip, tril, diag, trace."""
 
 import builtins
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from functorch_lite.numpy.promotion import (
     asarray,
     broadcast_shapes,
     cast,
-    common_dtype,
     operand_text,
     unfit,
 )
@@ -106,11 +104,13 @@ def _at_least(numpy_function: Any, grow: Any) -> Any:
     return public(numpy_function)(body)
 
 
-def _grow2(x):
+def grow2(x: Any) -> Any:
+    """x with leading axes of size 1 up to two axes."""
     return reshape(x, (1,) * (2 - len(x.shape)) + tuple(x.shape)) if len(x.shape) < 2 else x
 
 
-def _grow3(x):
+def grow3(x: Any) -> Any:
+    """x with three axes, as numpy.atleast_3d places them."""
     if len(x.shape) >= 3:
         return x
     shape = {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[len(x.shape)]
@@ -118,8 +118,8 @@ def _grow3(x):
 
 
 atleast_1d = _at_least(np.atleast_1d, lambda x: x if x.shape else reshape(x, (1,)))
-atleast_2d = _at_least(np.atleast_2d, _grow2)
-atleast_3d = _at_least(np.atleast_3d, _grow3)
+atleast_2d = _at_least(np.atleast_2d, grow2)
+atleast_3d = _at_least(np.atleast_3d, grow3)
 
 # --- order of axes ------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,9 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     x = asarray(a)
     n = len(x.shape)
     source = [normal_axis(i, n) for i in (source if isinstance(source, (tuple, list)) else (source,))]
-    destination = [normal_axis(i, n) for i in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    destination = [
+        normal_axis(i, n) for i in (destination if isinstance(destination, (tuple, list)) else (destination,))
+    ]
     if len(source) != len(destination):
         raise ArgumentError("`source` and `destination` arguments must have the same number of elements")
     order = [i for i in range(n) if i not in source]
@@ -198,153 +200,6 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     return tuple(_broadcast_to(a, shape) for a in arrays)
 
 
-# --- joining ------------------------------------------------------------------------------------------------------
-
-
-def _joined(arrays: Any, dtype: Any) -> list[Any]:
-    parts = [asarray(a) for a in arrays]
-    if not parts:
-        raise ArgumentError("need at least one array to concatenate")
-    common = common_dtype(*parts) if dtype is None else np.dtype(dtype)
-    return [cast(p, common) for p in parts]
-
-
-def _concatenate(arrays: Any, /, axis: int | None = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    """The arrays one after the other along an axis; None: each flattened."""
-    parts = _joined(arrays, dtype)
-    if axis is None:
-        parts, axis = [ravel(p) for p in parts], 0
-    axis = normal_axis(axis, len(parts[0].shape))
-    try:
-        return e.concatenate(parts, axis)
-    except ValueError:
-        raise unfit("concatenate", parts, f"differ elsewhere than on axis {axis}") from None
-
-
-concatenate = public(np.concatenate)(_concatenate)
-concat = either(np.concat, _concatenate)
-
-
-@public(np.stack)
-def stack(arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    """The arrays, all of one shape, along a new axis."""
-    parts = _joined(arrays, dtype)
-    if len({tuple(p.shape) for p in parts}) != 1:
-        raise unfit("stack", parts, "differ; only arrays of one shape can be stacked")
-    axis = normal_axis(axis, len(parts[0].shape) + 1)
-    shape = parts[0].shape
-    return e.concatenate([e.reshape(p, (*shape[:axis], 1, *shape[axis:])) for p in parts], axis)
-
-
-@public(np.vstack)
-def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    """The arrays one below the other (vectors are rows)."""
-    return _concatenate([_grow2(asarray(a)) for a in tup], 0, dtype=dtype)
-
-
-@public(np.hstack)
-def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    """The arrays side by side (along the second axis, vectors along the first)."""
-    parts = [atleast_1d(a) for a in tup]
-    return _concatenate(parts, 0 if len(parts[0].shape) == 1 else 1, dtype=dtype)
-
-
-@public(np.dstack)
-def dstack(tup: Any) -> Any:
-    """The arrays one behind the other (along the third axis)."""
-    return _concatenate([_grow3(asarray(a)) for a in tup], 2)
-
-
-@public(np.column_stack)
-def column_stack(tup: Any) -> Any:
-    """Vectors as columns, matrices as they are, side by side."""
-    parts = [asarray(a) for a in tup]
-    return _concatenate([reshape(p, (*p.shape, *[1] * (2 - len(p.shape)))) if len(p.shape) < 2 else p for p in parts], 1)
-
-
-@public(np.block)
-def block(arrays: Any) -> Any:
-    """An array assembled from nested lists of blocks: the innermost lists run along the last axis."""
-    depth = _depth(arrays)
-    n = builtins.max(depth, _rank(arrays))
-    return _blocks(arrays, depth, n, 1)
-
-
-def _depth(value):
-    return 1 + _depth(value[0]) if isinstance(value, list) else 0
-
-
-def _rank(value):
-    return builtins.max(_rank(v) for v in value) if isinstance(value, list) else len(asarray(value).shape)
-
-
-def _blocks(value, depth, n, level):
-    if not isinstance(value, list):
-        x = asarray(value)
-        return reshape(x, (1,) * (n - len(x.shape)) + tuple(x.shape))
-    return _concatenate([_blocks(v, depth, n, level + 1) for v in value], level - depth - 1)
-
-
-@public(np.append)
-def append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    """`arr` with `values` after it along an axis; None: both flattened."""
-    return _concatenate([arr, values], axis)
-
-
-# --- splitting ----------------------------------------------------------------------------------------------------
-
-
-@public(np.array_split)
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """x cut along an axis into n parts of nearly equal size, or at the indices given."""
-    x = asarray(ary)
-    axis = normal_axis(axis, len(x.shape))
-    n = x.shape[axis]
-    if isinstance(indices_or_sections, (int, np.integer)):
-        each, extra = divmod(n, int(indices_or_sections))
-        sizes = [each + 1] * extra + [each] * (int(indices_or_sections) - extra)
-        cuts = [builtins.sum(sizes[:i]) for i in range(len(sizes) + 1)]
-    else:
-        cuts = [0, *[int(i) for i in indices_or_sections], n]
-    return [lookup(x, (*whole(axis), np.s_[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-
-
-@public(np.split)
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """x cut along an axis into n equal parts, or at the indices given."""
-    x = asarray(ary)
-    if isinstance(indices_or_sections, (int, np.integer)) and x.shape[axis] % indices_or_sections:
-        raise ArgumentError("array split does not result in an equal division")
-    return array_split(x, indices_or_sections, axis)
-
-
-@public(np.hsplit)
-def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    """`split` along the second axis (of a vector, the first)."""
-    x = asarray(ary)
-    return split(x, indices_or_sections, 1 if len(x.shape) > 1 else 0)
-
-
-@public(np.vsplit)
-def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    """`split` along the first axis."""
-    return split(ary, indices_or_sections, 0)
-
-
-@public(np.dsplit)
-def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    """`split` along the third axis."""
-    return split(ary, indices_or_sections, 2)
-
-
-@public(np.unstack)
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    """The slices of x along an axis."""
-    x = asarray(x)
-    axis = normal_axis(axis, len(x.shape))
-    return tuple(lookup(x, (*whole(axis), i)) for i in range(x.shape[axis]))
-
-
 # --- repetition ---------------------------------------------------------------------------------------------------
 
 
@@ -376,8 +231,9 @@ def repeat(a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length
     counts = np.asarray(repeats)
     if counts.size == 1:
         k, shape = int(counts.reshape(())), x.shape
-        out = e.broadcast_in_dim(x, (*shape[: axis + 1], k, *shape[axis + 1 :]),
-                                 (*range(axis + 1), *range(axis + 2, len(shape) + 1)))
+        out = e.broadcast_in_dim(
+            x, (*shape[: axis + 1], k, *shape[axis + 1 :]), (*range(axis + 1), *range(axis + 2, len(shape) + 1))
+        )
         return reshape(out, (*shape[:axis], shape[axis] * k, *shape[axis + 1 :]))
     return lookup(x, (*whole(axis), np.repeat(np.arange(x.shape[axis]), counts)))
 
@@ -521,123 +377,6 @@ def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
     wide = np.dtype(np.int64) if x.dtype.kind in "bi" and x.dtype.itemsize < 8 else x.dtype
     wide = np.dtype(np.uint64) if x.dtype.kind == "u" else wide
     return e.reduce_sum(cast(x, np.dtype(dtype) if dtype is not None else wide), (len(x.shape) - 1,))
-
-
-# --- editing ------------------------------------------------------------------------------------------------------
-
-
-@public(np.delete)
-def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
-    """x without the slices at `obj`, which must be known while tracing."""
-    x = asarray(arr)
-    if axis is None:
-        x, axis = ravel(x), 0
-    axis = normal_axis(axis, len(x.shape))
-    return lookup(x, (*whole(axis), np.delete(np.arange(x.shape[axis]), obj)))
-
-
-@public(np.insert)
-def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
-    """x with `values` put before the positions `obj`, which must be known while tracing."""
-    x = asarray(arr)
-    if axis is None:
-        x, axis = ravel(x), 0
-    axis = normal_axis(axis, len(x.shape))
-    n = x.shape[axis]
-    where = np.insert(np.arange(n), obj, -1 - np.arange(np.size(np.arange(n + 1)[obj])), axis=0)
-    count = int((where < 0).sum())
-    values = cast(asarray(values), x.dtype)
-    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-    if np.ndim(obj) == 0 and not isinstance(obj, slice):
-        values = moveaxis(values, 0, axis) if len(values.shape) == len(shape) else values
-        if len(values.shape) == 1 and len(shape) == 1 and values.shape[0] > 1:
-            where = np.insert(np.arange(n), [int(obj)] * values.shape[0], -1 - np.arange(values.shape[0]))
-            shape = (values.shape[0],)
-    values = _broadcast_to(values, shape)
-    joined = e.concatenate([x, values], axis)
-    return lookup(joined, (*whole(axis), np.where(where < 0, n - 1 - where, where)))
-
-
-@public(np.trim_zeros)
-def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
-    """A vector without its leading and trailing zeros; its values must be known (eager, or under grad)."""
-    x = asarray(filt)
-    value = x.concrete() if isinstance(x, Tracer) else x
-    if value is None:
-        raise ConcretizationError("trim_zeros: the size of the result depends on the values, which are not known yet.")
-    (found,) = np.nonzero(value)
-    first = found[0] if len(found) and "f" in trim.lower() else (len(value) if not len(found) else 0)
-    last = found[-1] + 1 if len(found) and "b" in trim.lower() else len(value)
-    return x[int(first) : int(last)]
-
-
-# --- padding ------------------------------------------------------------------------------------------------------
-
-
-def _pad_widths(pad_width: Any, n: int) -> list[tuple[int, int]]:
-    if isinstance(pad_width, dict):
-        found = [(0, 0)] * n
-        for axis, width in pad_width.items():
-            found[normal_axis(axis, n)] = (width, width) if isinstance(width, int) else tuple(width)
-        return found
-    return [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (n, 2))]
-
-
-def _pad_constant(x: Any, widths: Sequence[tuple[int, int]], values: Any) -> Any:
-    if not isinstance(values, (list, tuple)):
-        return e.pad(x, cast(values, x.dtype), tuple((a, b, 0) for a, b in widths))
-    pairs = np.broadcast_to(np.asarray(values), (len(widths), 2))
-    for axis, ((a, b), (low, high)) in enumerate(zip(widths, pairs, strict=True)):
-        none = [(0, 0, 0)] * len(widths)
-        x = e.pad(x, cast(low.item(), x.dtype), (*none[:axis], (a, 0, 0), *none[axis + 1 :]))
-        x = e.pad(x, cast(high.item(), x.dtype), (*none[:axis], (0, b, 0), *none[axis + 1 :]))
-    return x
-
-
-_INDEX_MODES = ("edge", "wrap", "reflect", "symmetric")
-
-
-@public(np.pad)
-def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
-    """x with a border: constant, edge, wrap, reflect, symmetric, linear_ramp, maximum, minimum, mean, or empty (zeros)."""
-    x = asarray(array)
-    widths = _pad_widths(pad_width, len(x.shape))
-    if mode in ("constant", "empty"):
-        return _pad_constant(x, widths, options.get("constant_values", 0))
-    if mode not in _INDEX_MODES:
-        return _pad_computed(x, widths, mode, options)
-    for axis, (a, b) in enumerate(widths):
-        if a or b:
-            places = np.pad(np.arange(x.shape[axis]), (a, b), mode=mode)  # type: ignore[call-overload]
-            x = lookup(x, (*whole(axis), places))
-    return x
-
-
-def _pad_computed(x, widths, mode, options):
-    if mode not in ("linear_ramp", "maximum", "minimum", "mean") or options.get("stat_length") is not None:
-        raise ArgumentError(f"pad: mode {mode!r} with {options} cannot be traced.")
-    ends = np.broadcast_to(np.asarray(options.get("end_values", 0)), (len(widths), 2))
-    reduce = {"maximum": np.max, "minimum": np.min, "mean": np.mean}.get(mode)
-    for axis, (a, b) in enumerate(widths):
-        if not a and not b:
-            continue
-        if reduce is not None:
-            border = cast(reduce(x, axis=axis, keepdims=True), x.dtype)
-            parts = [repeat(border, a, axis), x, repeat(border, b, axis)]
-        else:
-            parts = [_ramp(x, axis, a, ends[axis][0], 0), x, flip(_ramp(x, axis, b, ends[axis][1], -1), axis)]
-        x = e.concatenate(parts, axis)
-    return x
-
-
-def _ramp(x, axis, count, end, edge):
-    """`count` values from `end` to (not including) the edge of x."""
-    first = 0 if edge == 0 else x.shape[axis] - 1
-    border = e.slice_in_axis(x, first, first + 1, axis)
-    shape = [1] * len(x.shape)
-    shape[axis] = count
-    weight = np.linspace(0, 1, count, endpoint=False).reshape(shape).astype(x.dtype if x.dtype.kind in "fc" else float)
-    return cast(end + (border - end) * weight, x.dtype)
 
 
 @public(np.copy)

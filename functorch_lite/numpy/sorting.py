@@ -16,9 +16,10 @@ from functorch_lite.numpy import reductions
 from functorch_lite.numpy.axes import kept_shape, normal_axis, reduction_axes, size_of
 from functorch_lite.numpy.dispatch import implement, is_eager_call, public
 from functorch_lite.numpy.indexing import lookup, searchsorted, take_along_axis, whole
+from functorch_lite.numpy.joining import concatenate
 from functorch_lite.numpy.promotion import asarray, broadcast_to, cast, promote, to_float
 from functorch_lite.numpy.selection import nonzero_body
-from functorch_lite.numpy.shaping import concatenate, ravel
+from functorch_lite.numpy.shaping import ravel
 from functorch_lite.primitives.sorting import argsort as sort_positions
 from functorch_lite.primitives.sorting import sort as sort_operands
 
@@ -136,8 +137,16 @@ def _at_place(rows, place, lead, method):
 
 def _quantile_function(numpy_function: Any, scale: float, skip_nan: bool) -> Any:
     def body(
-        a: Any, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, method: str = "linear",
-        keepdims: Any = False, *, weights: None = None, interpolation: None = None,
+        a: Any,
+        q: Any,
+        axis: Any = None,
+        out: None = None,
+        overwrite_input: bool = False,
+        method: str = "linear",
+        keepdims: Any = False,
+        *,
+        weights: None = None,
+        interpolation: None = None,
     ) -> Any:
         if weights is not None:
             raise ArgumentError(f"{numpy_function.__name__}: weights cannot be traced.")
@@ -176,13 +185,22 @@ def nanmedian(a: Any, axis: Any = None, out: None = None, overwrite_input: bool 
 def _value(x: Any, name: str) -> np.ndarray:
     found = x.concrete() if isinstance(x, Tracer) else x
     if found is None:
-        raise ConcretizationError(f"{name}: the size of the result depends on values that are not known. Give size=n, the most there can be.")
+        raise ConcretizationError(
+            f"{name}: the size of the result depends on values that are not known. Give size=n, the most there can be."
+        )
     return np.asarray(found)
 
 
 def unique(
-    ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
-    axis: int | None = None, *, equal_nan: bool = True, sorted: bool = True, size: int | None = None,
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = True,
+    sorted: bool = True,
+    size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
     """The different elements of x in ascending order.
@@ -209,7 +227,9 @@ def _unique_known(x, flags, axis, equal_nan):
     value = _value(x, "unique")
     found = np.unique(value, return_index=True, return_inverse=True, return_counts=True, axis=axis, equal_nan=equal_nan)
     picked = lookup(ravel(x), found[1]) if axis is None else lookup(x, (*whole(axis), found[1]))
-    chosen = [v for v, name in zip(found[1:], ("return_index", "return_inverse", "return_counts"), strict=True) if flags[name]]
+    chosen = [
+        v for v, name in zip(found[1:], ("return_index", "return_inverse", "return_counts"), strict=True) if flags[name]
+    ]
     return (picked, *chosen) if chosen else picked
 
 
@@ -249,9 +269,7 @@ def _named_unique(numpy_function: Any, flags: dict[str, bool]) -> Any:
 unique_values = _named_unique(np.unique_values, {})
 unique_counts = _named_unique(np.unique_counts, {"return_counts": True})
 unique_inverse = _named_unique(np.unique_inverse, {"return_inverse": True})
-unique_all = _named_unique(
-    np.unique_all, {"return_index": True, "return_inverse": True, "return_counts": True}
-)
+unique_all = _named_unique(np.unique_all, {"return_index": True, "return_inverse": True, "return_counts": True})
 
 
 @public(np.isin)
@@ -286,6 +304,4 @@ def _members(x, y, inside):
 intersect1d = _set_operation(np.intersect1d, lambda x, y: _members(x, y, True))
 setdiff1d = _set_operation(np.setdiff1d, lambda x, y: _members(x, y, False))
 union1d = _set_operation(np.union1d, lambda x, y: unique(concatenate([x, y])))
-setxor1d = _set_operation(
-    np.setxor1d, lambda x, y: sort(concatenate([_members(x, y, False), _members(y, x, False)]))
-)
+setxor1d = _set_operation(np.setxor1d, lambda x, y: sort(concatenate([_members(x, y, False), _members(y, x, False)])))

@@ -7,8 +7,8 @@ import numpy as np
 
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError
+from functorch_lite.numpy import joining, reductions, shaping, ufuncs
 from functorch_lite.numpy import ops as e
-from functorch_lite.numpy import reductions, shaping, ufuncs
 from functorch_lite.numpy.contractions import matmul_body
 from functorch_lite.numpy.creation import linspace
 from functorch_lite.numpy.dispatch import implement, is_eager_call, public
@@ -22,8 +22,15 @@ _i64, _f64 = np.dtype(np.int64), np.dtype(np.float64)
 
 @public(np.cov)
 def cov(
-    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None, fweights: Any = None,
-    aweights: Any = None, *, dtype: Any = None,
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+    *,
+    dtype: Any = None,
 ) -> Any:
     """The covariance matrix of variables (rows of m) over observations (columns)."""
     x = asarray(m)
@@ -80,7 +87,9 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
     if length is None:
         known = x.concrete() if isinstance(x, Tracer) else x
         if known is None:
-            raise ConcretizationError("bincount: the number of bins depends on values that are not known. Give length=n.")
+            raise ConcretizationError(
+                "bincount: the number of bins depends on values that are not known. Give length=n."
+            )
         length = max(int(np.max(known, initial=-1)) + 1, minlength)
     updates = np.ones(x.shape, np.int64) if weights is None else cast(asarray(weights), _f64)
     # out of range on either side is left out
@@ -95,7 +104,9 @@ implement(np.bincount)(bincount)
 def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
     """The edges of the bins of a histogram: `bins` equal ones over the range of x, or those given."""
     if isinstance(bins, str):
-        raise ArgumentError("histogram: the number of bins cannot be chosen from traced values. Give a number or edges.")
+        raise ArgumentError(
+            "histogram: the number of bins cannot be chosen from traced values. Give a number or edges."
+        )
     if not isinstance(bins, (int, np.integer)):
         return asarray(bins)
     x = to_float(a)
@@ -154,7 +165,7 @@ def histogramdd(sample: Any, bins: Any = 10, range: Any = None, density: Any = N
 @public(np.histogram2d)
 def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
     """The histogram of points (x, y), and the edges along both."""
-    both = shaping.stack([to_float(x), to_float(y)], axis=1)
+    both = joining.stack([to_float(x), to_float(y)], axis=1)
     pair = bins if isinstance(bins, (int, np.integer)) or len(bins) == 2 else [bins, bins]
     counts, edges = histogramdd(both, pair, range, density, weights)
     return counts, edges[0], edges[1]

@@ -5,6 +5,7 @@ A reduction by a ufunc that has a reduction of its own (add: sum, logical_or: an
 slice after the other.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,12 @@ from functorch_lite.numpy.promotion import asarray, operand
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
 
 _reductions: dict[np.ufunc, Callable[..., Any]] = {
-    np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
-    np.logical_and: np.all, np.logical_or: np.any,
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
 }
 _accumulations: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multiply: np.cumprod}
 
@@ -26,6 +31,9 @@ _accumulations: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.mult
 def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy's `__array_ufunc__` protocol."""
     body = bodies.get(ufunc)
+    if body is None and ufunc not in functions:
+        importlib.import_module("functorch_lite.scipy.special")  # files SciPy's ufuncs, one of which this may be
+        body = bodies.get(ufunc)
     if method == "__call__":
         if body is None:
             if ufunc in functions:  # a generalized ufunc: matmul and its kin

@@ -85,11 +85,11 @@ def composed(ufunc: np.ufunc, fun: Callable[[Any, Any], Any]) -> Callable[..., A
 
 
 def apply_ufunc(ufunc: np.ufunc, args: Any, kwargs: dict[str, Any]) -> Any:
-    """A ufunc call with options: where= keeps zeros elsewhere undefined in NumPy, so it is refused; dtype= casts."""
+    """A ufunc call with options: dtype= casts; out= and where= (undefined elsewhere) are refused."""
     out = kwargs.pop("out", None)
     if out is not None and (not isinstance(out, tuple) or any(o is not None for o in out)):
         raise ImmutableError(
-            f"{ufunc.__name__}: out= cannot hold a traced result (an in-place `x += y` on a NumPy array does the same). "
+            f"{ufunc.__name__}: out= cannot hold a traced result (`x += y` on a NumPy array asks for it). "
             "Write `x = x + y`: it makes a new array."
         )
     where, dtype = kwargs.pop("where", True), kwargs.pop("dtype", None)
@@ -169,7 +169,9 @@ def _power(x, y):
     loop = loop_pair(np.power, x, y)
     if type(y) in (int, float):
         if loop[0].dtype.kind in "iu" and y < 0:
-            raise ArgumentError("Integers to negative integer powers are not allowed. Convert the base to a float dtype.")
+            raise ArgumentError(
+                "Integers to negative integer powers are not allowed. Convert the base to a float dtype."
+            )
         base = loop[0]
         if abs(y) <= 64 and y == int(y):
             return e.integer_pow(base, int(y))
@@ -192,7 +194,9 @@ divide_with_remainder = _file(np.divmod, _divmod)
 
 
 def _hypot(x, y):
-    size = e.stop_gradient_of(e.maximum(e.absolute(x), e.absolute(y)))  # scaled, so that squares neither overflow nor vanish
+    size = e.stop_gradient_of(
+        e.maximum(e.absolute(x), e.absolute(y))
+    )  # scaled, so that squares neither overflow nor vanish
     usable = e.bit_and(e.is_finite(size), e.ne(size, constant(x, 0)))
     size = e.select(usable, size, constant(x, 1))
     x, y = e.div(x, size), e.div(y, size)

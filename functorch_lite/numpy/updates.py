@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Functional update: `at(x)[index].set(v)` is a new array, x stays as it is.
 
-On plain NumPy arrays it is a copy and NumPy's own assignment (`numpy.add.at` for the combining ones); on traced arrays a
-`dynamic_update_slice` for a box, a `scatter` for index arrays. Where an index occurs twice, `set` keeps the last update
-and the others combine all of them.
+On plain NumPy arrays it is a copy and NumPy's own assignment (`numpy.add.at` for the combining ones); on traced
+arrays a `dynamic_update_slice` for a box, a `scatter` for index arrays. Where an index occurs twice, `set` keeps the
+last update and the others combine all of them.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,21 @@ from functorch_lite.numpy.promotion import PYTHON_SCALARS, asarray, broadcast_to
 from functorch_lite.primitives.indexing import dynamic_update_slice, scatter
 
 _combine: dict[str, Callable[[Any, Any], Any]] = {
-    "set": lambda old, new: new, "add": e.add, "multiply": e.mul, "min": e.minimum, "max": e.maximum,
+    "set": lambda old, new: new,
+    "add": e.add,
+    "multiply": e.mul,
+    "min": e.minimum,
+    "max": e.maximum,
 }
-_numpy_at = {"add": np.add, "multiply": np.multiply, "min": np.minimum, "max": np.maximum, "subtract": np.subtract,
-             "divide": np.divide, "power": np.power}
+_numpy_at = {
+    "add": np.add,
+    "multiply": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+    "subtract": np.subtract,
+    "divide": np.divide,
+    "power": np.power,
+}
 
 
 class Updates:
@@ -148,7 +159,9 @@ def _fitting(values: Any, dtype: np.dtype) -> Any:
     """The update in the array's dtype."""
     values = operand(values)
     if type(values) not in PYTHON_SCALARS and values.dtype.kind == "c" and dtype.kind != "c":
-        raise DTypeError(f"at[...]: a {values.dtype} update does not fit an array of dtype {dtype}. Take its real part.")
+        raise DTypeError(
+            f"at[...]: a {values.dtype} update does not fit an array of dtype {dtype}. Take its real part."
+        )
     return cast(values, dtype)
 
 
@@ -251,10 +264,13 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None, inplac
     if axis is None:
         flat = e.reshape(x, (size_of(x.shape),))
         return e.reshape(at(flat)[indices].set(values), x.shape)
-    indices = broadcast_to(indices, tuple(
-        max(n, m) if i != normal_axis(axis, len(x.shape)) else m
-        for i, (n, m) in enumerate(zip(x.shape, indices.shape, strict=True))
-    ))
+    indices = broadcast_to(
+        indices,
+        tuple(
+            max(n, m) if i != normal_axis(axis, len(x.shape)) else m
+            for i, (n, m) in enumerate(zip(x.shape, indices.shape, strict=True))
+        ),
+    )
     return at(x)[along_axis(x, indices, axis)].set(values)
 
 
@@ -279,4 +295,6 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False
 
 def _refuse_in_place(name, inplace):
     if inplace:
-        raise ImmutableError(f"{name}: arrays are not changed in place here. Pass inplace=False and use the returned array.")
+        raise ImmutableError(
+            f"{name}: arrays are not changed in place here. Pass inplace=False and use the returned array."
+        )

@@ -15,6 +15,7 @@ checkpoint_linear_p = Primitive("checkpoint_linear", Kind.HIGHER_ORDER, multiple
 custom_jvp_p = Primitive("custom_jvp", Kind.HIGHER_ORDER, multiple=True)
 custom_vjp_p = Primitive("custom_vjp", Kind.HIGHER_ORDER, multiple=True)
 custom_linear_p = Primitive("custom_linear", Kind.HIGHER_ORDER, multiple=True)
+linear_solve_p = Primitive("linear_solve", Kind.HIGHER_ORDER, multiple=True)
 
 
 def _program_type(*avals, program: Program, **params):
@@ -25,3 +26,4 @@ for _prim in (jit_p, checkpoint_p, custom_jvp_p, custom_vjp_p):
     shape_rules.add(_prim, _program_type)
 for _prim in (checkpoint_linear_p, custom_linear_p):
     shape_rules.add(_prim, lambda *avals, out_avals, **params: list(out_avals))
+shape_rules.add(linear_solve_p, lambda *avals, solve, **params: solve.out_avals)

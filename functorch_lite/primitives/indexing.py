@@ -81,7 +81,7 @@ def _take(xp, x, indices, mode):
     if xp is not np and mode == "raise":
         _resolve(xp, indices, x.shape, mode)  # CuPy itself wraps silently
     try:
-        return x.take(indices[0], 0) if len(indices) == 1 else x[indices]
+        return x.take(indices[0], 0) if len(indices) == 1 and x.flags.c_contiguous else x[indices]
     except IndexError:
         _refuse(np, indices, x.shape)
         raise

@@ -17,7 +17,7 @@ import numpy as np
 from functorch_lite.backends import inverse_erf, random_floats, threefry
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind, Primitive
-from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
+from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import ArgumentError, DTypeError, ShapeError
 from functorch_lite.primitives.comparison import lt, select
@@ -40,7 +40,7 @@ def _check_key(name: str, key: Aval) -> tuple[int, ...]:
     return key.shape[:-1]
 
 
-# --- random_bits: unsigned words ---------------------------------------------------------------------------------------
+# --- random_bits: unsigned words -------------------------------------------------------------------------------------
 random_bits_p = Primitive("random_bits", Kind.OPAQUE)
 
 
@@ -98,7 +98,7 @@ eval_rules.add(fold_in_key_p, lambda xp, key, data: threefry.fold_in_key(xp, key
 zero_derivative(fold_in_key_p)
 batch_leading(fold_in_key_p)
 
-# --- fused_multiply_add: x y + z with one rounding -----------------------------------------------------------------------
+# --- fused_multiply_add: x y + z with one rounding -------------------------------------------------------------------
 fused_multiply_add_p = elementwise("fused_multiply_add", inverse_erf.fused_multiply_add, allowed="f")
 derivatives(
     fused_multiply_add_p,
@@ -114,7 +114,7 @@ def fused_multiply_add(x: Any, y: Any, z: Any) -> Any:
     return bind1(fused_multiply_add_p, x, y, z)
 
 
-# --- erf_inv: the inverse error function, with the bits of jax.random.normal ------------------------------------------------
+# --- erf_inv: the inverse error function, with the bits of jax.random.normal -----------------------------------------
 erf_inv_p = elementwise("erf_inv", inverse_erf.erf_inv, allowed="f")
 # erf(y) = x  =>  dy = sqrt(pi) / 2 exp(y^2) dx
 derivatives(erf_inv_p, lambda t, out, x: scale(mul(exp(square(out)), out.dtype.type(math.sqrt(math.pi) / 2)), t))
@@ -126,7 +126,7 @@ def erf_inv(x: Any) -> Any:
     return bind1(erf_inv_p, x)
 
 
-# --- random_gamma: a gamma(a, 1) variable, or its logarithm --------------------------------------------------------------
+# --- random_gamma: a gamma(a, 1) variable, or its logarithm ----------------------------------------------------------
 random_gamma_p = Primitive("random_gamma", Kind.OPAQUE)
 batch_leading(random_gamma_p)
 not_linear(random_gamma_p)
@@ -155,7 +155,7 @@ eval_rules.add(
 
 
 def _log_gamma_slope(a, log_x):
-    """d log x / d a at a fixed quantile. As x -> 0, P(a, x) -> x^a / Gamma(a + 1), so it tends to (psi(a+1) - log x) / a."""
+    """d log x / da at a fixed quantile: as x -> 0, P(a, x) -> x^a / Gamma(a + 1), so (psi(a+1) - log x) / a."""
     x, eps = exp(log_x), a.dtype.type(np.finfo(a.dtype).eps)
     usual = maximum(x, eps)
     limit = div(sub(digamma(add(a, a.dtype.type(1))), log_x), a)

@@ -104,10 +104,13 @@ def parameter(value: Any, dtype: np.dtype) -> Any:
     return cast(asarray(value), dtype)
 
 
-def own_float(value: Any) -> Any:
-    """A parameter in its own floating-point dtype; lists, Python numbers and integers get `config.default_float`."""
+def own_float(value: Any, default: np.dtype | None = None) -> Any:
+    """A parameter in its own floating-point dtype; lists, Python numbers and integers get `default`.
+
+    default: None means `config.default_float`.
+    """
     known = hasattr(value, "dtype") and dtypes.is_inexact(value.dtype) and not getattr(value, "weak", False)
-    return value if known else parameter(value, dtypes.default_float())
+    return value if known else parameter(value, dtypes.default_float() if default is None else default)
 
 
 def spread(value: Any, shape: tuple[int, ...]) -> Any:

@@ -26,7 +26,15 @@ from functorch_lite.primitives.movement import moveaxis, rev
 from functorch_lite.primitives.random_bits import split_key
 from functorch_lite.primitives.reduction import reduce_and, reduce_or
 from functorch_lite.primitives.special import lgamma
-from functorch_lite.random.common import check_key, float_dtype, own_float, parameter, sample_shape, spread
+from functorch_lite.random.common import (
+    check_key,
+    compute_dtype,
+    float_dtype,
+    own_float,
+    parameter,
+    sample_shape,
+    spread,
+)
 from functorch_lite.random.discrete import int_dtype
 from functorch_lite.random.uniform import unit
 
@@ -56,7 +64,7 @@ def _next(key, n):
     return [keys[i] for i in range(n)]
 
 
-# --- poisson -------------------------------------------------------------------------------------------------------------
+# --- poisson ---------------------------------------------------------------------------------------------------------
 
 
 def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = None) -> Any:
@@ -121,7 +129,7 @@ def _poisson_rejection(key, lam, needed, dtype):
     return convert(out, dtype)
 
 
-# --- binomial ------------------------------------------------------------------------------------------------------------
+# --- binomial --------------------------------------------------------------------------------------------------------
 
 
 def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
@@ -131,9 +139,10 @@ def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> 
     """
     check_key("binomial", key)
     dtype = float_dtype("binomial", dtype)
-    n, p = stop_gradient_of(own_float(n)), stop_gradient_of(own_float(p))
-    wide = np.dtype(np.float64) if np.dtype(np.float64) in (p.dtype, dtype) else _FLOAT32
-    n, p = parameter(n, wide), parameter(p, wide)
+    wide = compute_dtype(dtype)
+    p = stop_gradient_of(own_float(p, wide))
+    wide = np.promote_types(wide, compute_dtype(p.dtype))
+    n, p = stop_gradient_of(parameter(n, wide)), parameter(p, wide)
     shape = sample_shape("binomial", shape, n=n, p=p)
     n, p = spread(n, shape), spread(p, shape)
     return convert(_binomial(key, n, p, shape), dtype)
@@ -221,7 +230,7 @@ def _binomial_rejection(key, n, q, needed):
     return while_loop(lambda state: bit_not(reduce_and(state[2], _axes(n))), body, state)[1]
 
 
-# --- multinomial -----------------------------------------------------------------------------------------------------------
+# --- multinomial -----------------------------------------------------------------------------------------------------
 
 
 def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = None, unroll: int = 1) -> Any:
@@ -231,7 +240,7 @@ def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = Non
     """
     check_key("multinomial", key)
     dtype = float_dtype("multinomial", dtype)
-    p = stop_gradient_of(own_float(p))
+    p = stop_gradient_of(own_float(p, compute_dtype(dtype)))
     if not p.shape:
         raise ShapeError("multinomial: `p` must have at least one axis, the outcomes, got a scalar.")
     if dtypes.dtype_kind(p.dtype) == "c":

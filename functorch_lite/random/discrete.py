@@ -43,7 +43,7 @@ def int_dtype(name: str, dtype: Any) -> np.dtype:
     return found
 
 
-# --- randint -------------------------------------------------------------------------------------------------------------
+# --- randint ---------------------------------------------------------------------------------------------------------
 
 
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Any:
@@ -53,7 +53,7 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
 
     >>> from functorch_lite import random
     >>> random.randint(random.key(0), (5,), 0, 10).tolist()
-    [9, 9, 2, 0, 3]
+    [9, 0, 2, 3, 1]
     """
     check_key("randint", key)
     dtype = int_dtype("randint", dtype)
@@ -135,7 +135,7 @@ def _modulo(x, span):
     return select(zero, x, rem(x, divisor))
 
 
-# --- coins and signs -------------------------------------------------------------------------------------------------------
+# --- coins and signs -------------------------------------------------------------------------------------------------
 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Any:

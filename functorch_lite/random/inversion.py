@@ -72,7 +72,7 @@ def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return rounded(tan((u - 0.5) * compute_dtype(dtype).type(math.pi)), dtype)
 
 
-# --- gumbel ------------------------------------------------------------------------------------------------------------
+# --- gumbel ----------------------------------------------------------------------------------------------------------
 
 
 def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str = "low") -> Any:
@@ -141,7 +141,7 @@ def _leading_zeros(x):
     return count
 
 
-# --- with parameters ------------------------------------------------------------------------------------------------------
+# --- with parameters -------------------------------------------------------------------------------------------------
 
 
 def _with_parameters(name: str, key: Any, shape: Any, dtype: Any, **given: Any):

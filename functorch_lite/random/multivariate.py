@@ -104,9 +104,8 @@ def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Any:
     roots", The American Statistician 30 (1976).
     """
     check_key("wald", key)
-    given = own_float(mean)
-    dtype = float_dtype("wald", given.dtype if dtype is None else dtype)
-    mean = parameter(given, compute_dtype(dtype))
+    dtype = float_dtype("wald", own_float(mean).dtype if dtype is None else dtype)
+    mean = parameter(mean, compute_dtype(dtype))
     shape = sample_shape("wald", shape, mean=mean)
     keys = split_key(key, (2,))
     v, z = wide_normal(keys[0], shape, dtype), drawn(keys[1], shape, dtype)

@@ -18,7 +18,15 @@ from functorch_lite.primitives.casts import bitcast, convert
 from functorch_lite.primitives.comparison import bit_or, shift_right
 from functorch_lite.primitives.elementwise import add, maximum, mul, sub
 from functorch_lite.primitives.random_bits import fused_multiply_add, random_bits
-from functorch_lite.random.common import as_shape, check_key, compute_dtype, float_dtype, parameter, sample_shape, spread
+from functorch_lite.random.common import (
+    as_shape,
+    check_key,
+    compute_dtype,
+    float_dtype,
+    parameter,
+    sample_shape,
+    spread,
+)
 
 
 def bits(key: Any, shape: Any = (), dtype: Any = np.uint32) -> Any:

@@ -79,7 +79,7 @@ def test_message_names_a_line_of_the_user(name):
     text = "\n".join([str(error), *getattr(error, "__notes__", [])])
     file = Path(mistake.__code__.co_filename)
     if isinstance(error, FunctorchLiteError) or hasattr(error, "__notes__"):
-        found = re.search(rf"at {re.escape(file.name)}:(\d+) \([\w<>.]+\): (.+)", text)
+        found = re.search(rf"(?m)^  (?:in `\w+` )?at {re.escape(file.name)}:(\d+) \([\w<>.]+\): (.+)$", text)
         assert found and file.read_text().splitlines()[int(found[1]) - 1].strip() == found[2]
 
 

@@ -14,12 +14,26 @@ REAL = rng.standard_normal((2, 3, 4))
 COMPLEX = REAL + 1j * rng.standard_normal((2, 3, 4))
 
 CALLS = [
-    ("fft", COMPLEX, {}), ("fft", REAL, {"n": 7, "norm": "ortho"}), ("ifft", COMPLEX, {"axis": 0, "n": 1}),
-    ("rfft", REAL, {"norm": "forward"}), ("irfft", COMPLEX, {}), ("irfft", COMPLEX, {"n": 5, "norm": "ortho"}),
-    ("fft2", REAL, {}), ("ifft2", COMPLEX, {"s": (4, 3), "axes": (1, 0)}), ("rfft2", REAL, {}), ("irfft2", COMPLEX, {}),
-    ("fftn", COMPLEX, {}), ("ifftn", COMPLEX, {"axes": (0, 2), "norm": "forward"}), ("rfftn", REAL, {"axes": (2, 0)}),
-    ("irfftn", COMPLEX, {}), ("hfft", COMPLEX, {}), ("ihfft", REAL, {}), ("fftshift", REAL, {}),
-    ("ifftshift", REAL, {"axes": 1}), ("fftshift", np.arange(5.0), {}), ("ifftshift", np.arange(5.0), {}),
+    ("fft", COMPLEX, {}),
+    ("fft", REAL, {"n": 7, "norm": "ortho"}),
+    ("ifft", COMPLEX, {"axis": 0, "n": 1}),
+    ("rfft", REAL, {"norm": "forward"}),
+    ("irfft", COMPLEX, {}),
+    ("irfft", COMPLEX, {"n": 5, "norm": "ortho"}),
+    ("fft2", REAL, {}),
+    ("ifft2", COMPLEX, {"s": (4, 3), "axes": (1, 0)}),
+    ("rfft2", REAL, {}),
+    ("irfft2", COMPLEX, {}),
+    ("fftn", COMPLEX, {}),
+    ("ifftn", COMPLEX, {"axes": (0, 2), "norm": "forward"}),
+    ("rfftn", REAL, {"axes": (2, 0)}),
+    ("irfftn", COMPLEX, {}),
+    ("hfft", COMPLEX, {}),
+    ("ihfft", REAL, {}),
+    ("fftshift", REAL, {}),
+    ("ifftshift", REAL, {"axes": 1}),
+    ("fftshift", np.arange(5.0), {}),
+    ("ifftshift", np.arange(5.0), {}),
 ]
 
 

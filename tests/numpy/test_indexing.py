@@ -129,7 +129,10 @@ def test_tracer_indices():
 
 def test_modes_of_lookup():
     x, i = np.arange(4.0), np.array([-5, -1, 2, 9])
-    for function in (lambda x, i, **k: fnp.at(x)[i].get(**k), lambda x, i, **k: staged(lambda x, i: x.at[i].get(**k), x, i)):
+    for function in (
+        lambda x, i, **k: fnp.at(x)[i].get(**k),
+        lambda x, i, **k: staged(lambda x, i: x.at[i].get(**k), x, i),
+    ):
         np.testing.assert_array_equal(function(x, i, mode="clip"), [0, 3, 2, 3])
         np.testing.assert_array_equal(function(x, i, mode="fill"), [np.nan, 3, 2, np.nan])
         np.testing.assert_array_equal(function(x, i, mode="fill", fill_value=7), [7, 3, 2, 7])
@@ -139,8 +142,10 @@ def test_modes_of_lookup():
 def test_modes_of_update():
     x, i = np.zeros(4), np.array([-5, -1, 2, 9])
     v = np.array([1.0, 2, 3, 4])
-    for function in (lambda x, i, v, m: fnp.at(x)[i].add(v, mode=m),
-                     lambda x, i, v, m: staged(lambda x, i, v: x.at[i].add(v, mode=m), x, i, v)):
+    for function in (
+        lambda x, i, v, m: fnp.at(x)[i].add(v, mode=m),
+        lambda x, i, v, m: staged(lambda x, i, v: x.at[i].add(v, mode=m), x, i, v),
+    ):
         np.testing.assert_array_equal(function(x, i, v, "drop"), [0, 0, 3, 2])
         np.testing.assert_array_equal(function(x, i, v, "clip"), [1, 0, 3, 6])
 
@@ -190,12 +195,15 @@ def test_assignment_shows_the_replacement():
         linearize_flat(run, [np.ones(3)], [True])
 
 
-@pytest.mark.parametrize("function, text", [
-    (lambda x: x[x > 0], "fl.numpy.where"),
-    (lambda x: x[: x[0]], "dynamic_slice_in_dim"),
-    (lambda x: fnp.nonzero(x), "size=n"),
-    (lambda x: fnp.unique(x), "size=n"),
-])
+@pytest.mark.parametrize(
+    "function, text",
+    [
+        (lambda x: x[x > 0], "fl.numpy.where"),
+        (lambda x: x[: x[0]], "dynamic_slice_in_dim"),
+        (lambda x: fnp.nonzero(x), "size=n"),
+        (lambda x: fnp.unique(x), "size=n"),
+    ],
+)
 def test_data_dependent_shapes_name_the_way_out(function, text):
     with pytest.raises(ConcretizationError, match=text):
         staged(function, np.arange(3))

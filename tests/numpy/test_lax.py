@@ -24,20 +24,52 @@ def both(function, *arrays):
     return eager
 
 
-@pytest.mark.parametrize("name, like", [
-    ("neg", np.negative), ("sign", np.sign), ("abs", np.abs), ("floor", np.floor), ("ceil", np.ceil), ("exp", np.exp),
-    ("exp2", np.exp2), ("expm1", np.expm1), ("sin", np.sin), ("cos", np.cos), ("tan", np.tan), ("sinh", np.sinh), ("cosh", np.cosh),
-    ("tanh", np.tanh), ("asinh", np.arcsinh), ("cbrt", np.cbrt), ("square", np.square), ("is_finite", np.isfinite),
-    ("logistic", lambda x: 1 / (1 + np.exp(-x))), ("atan", np.arctan),
-])
+@pytest.mark.parametrize(
+    "name, like",
+    [
+        ("neg", np.negative),
+        ("sign", np.sign),
+        ("abs", np.abs),
+        ("floor", np.floor),
+        ("ceil", np.ceil),
+        ("exp", np.exp),
+        ("exp2", np.exp2),
+        ("expm1", np.expm1),
+        ("sin", np.sin),
+        ("cos", np.cos),
+        ("tan", np.tan),
+        ("sinh", np.sinh),
+        ("cosh", np.cosh),
+        ("tanh", np.tanh),
+        ("asinh", np.arcsinh),
+        ("cbrt", np.cbrt),
+        ("square", np.square),
+        ("is_finite", np.isfinite),
+        ("logistic", lambda x: 1 / (1 + np.exp(-x))),
+        ("atan", np.arctan),
+    ],
+)
 def test_unary(name, like):
     np.testing.assert_allclose(both(getattr(lax, name), A), like(A))
 
 
-@pytest.mark.parametrize("name, like", [
-    ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide), ("rem", np.fmod), ("max", np.maximum),
-    ("min", np.minimum), ("atan2", np.arctan2), ("eq", np.equal), ("lt", np.less), ("ge", np.greater_equal), ("nextafter", np.nextafter),
-])
+@pytest.mark.parametrize(
+    "name, like",
+    [
+        ("add", np.add),
+        ("sub", np.subtract),
+        ("mul", np.multiply),
+        ("div", np.divide),
+        ("rem", np.fmod),
+        ("max", np.maximum),
+        ("min", np.minimum),
+        ("atan2", np.arctan2),
+        ("eq", np.equal),
+        ("lt", np.less),
+        ("ge", np.greater_equal),
+        ("nextafter", np.nextafter),
+    ],
+)
 def test_binary(name, like):
     np.testing.assert_allclose(both(getattr(lax, name), A, B), like(A, B))
 
@@ -53,16 +85,22 @@ def test_slices():
     np.testing.assert_array_equal(both(lambda x: lax.slice(x, (0, 1, 0), (2, 3, 4), (1, 1, 2)), x), x[:, 1:, ::2])
     np.testing.assert_array_equal(both(lambda x: lax.slice_in_dim(x, -2, None, axis=1), x), x[:, -2:])
     np.testing.assert_array_equal(both(lambda x: lax.index_in_dim(x, -1, 2, False), x), x[..., -1])
-    np.testing.assert_array_equal(both(lambda x, i: lax.dynamic_slice(x, (i, 0, i), (1, 2, 2)), x, np.int64(1)), x[1:, :2, 1:3])
+    np.testing.assert_array_equal(
+        both(lambda x, i: lax.dynamic_slice(x, (i, 0, i), (1, 2, 2)), x, np.int64(1)), x[1:, :2, 1:3]
+    )
     np.testing.assert_array_equal(both(lambda x, i: lax.dynamic_slice_in_dim(x, i, 2, 2), x, np.int64(9)), x[..., 2:])
-    np.testing.assert_array_equal(both(lambda x, i: lax.dynamic_index_in_dim(x, i, 1, False), x, np.int64(-1)), x[:, -1])
+    np.testing.assert_array_equal(
+        both(lambda x, i: lax.dynamic_index_in_dim(x, i, 1, False), x, np.int64(-1)), x[:, -1]
+    )
     wanted = x.copy()
     wanted[:, 1] = 0
     np.testing.assert_array_equal(
         both(lambda x, i: lax.dynamic_update_index_in_dim(x, np.zeros((2, 4)), i, 1), x, np.int64(1)), wanted
     )
     np.testing.assert_array_equal(both(lambda x: lax.collapse(x, 1), x), x.reshape(2, 12))
-    np.testing.assert_array_equal(both(lambda x: lax.pad(x, 1.0, [(0, 0, 0), (1, 0, 0), (0, -1, 1)]), x).shape, (2, 4, 6))
+    np.testing.assert_array_equal(
+        both(lambda x: lax.pad(x, 1.0, [(0, 0, 0), (1, 0, 0), (0, -1, 1)]), x).shape, (2, 4, 6)
+    )
 
 
 def test_sorting():
@@ -91,7 +129,9 @@ def test_products():
 
 def test_choice():
     np.testing.assert_array_equal(both(lambda x: lax.select(x > 0, x, -x), A), np.abs(A))
-    np.testing.assert_array_equal(lax.select_n(np.array([0, 1, 2]), np.zeros(3), np.ones(3), np.full(3, 2.0)), [0, 1, 2])
+    np.testing.assert_array_equal(
+        lax.select_n(np.array([0, 1, 2]), np.zeros(3), np.ones(3), np.full(3, 2.0)), [0, 1, 2]
+    )
     np.testing.assert_array_equal(lax.select_n(np.array([True, False]), np.zeros(2), np.ones(2)), [1, 0])
     np.testing.assert_array_equal(both(lambda x: lax.clamp(-0.5, x, 0.5), A), np.clip(A, -0.5, 0.5))
 
@@ -107,24 +147,44 @@ def loop_conv(x, w, strides, pads, lhs_dilation, rhs_dilation, groups):
     found = np.zeros((n, w.shape[0], *out))
     per = w.shape[0] // groups
     for o, i, j in itertools.product(range(w.shape[0]), range(out[0]), range(out[1])):
-        part = spread[:, (o // per) * w.shape[1] : (o // per + 1) * w.shape[1],
-                      i * strides[0] : i * strides[0] + reach[0] : rhs_dilation[0],
-                      j * strides[1] : j * strides[1] + reach[1] : rhs_dilation[1]]
+        part = spread[
+            :,
+            (o // per) * w.shape[1] : (o // per + 1) * w.shape[1],
+            i * strides[0] : i * strides[0] + reach[0] : rhs_dilation[0],
+            j * strides[1] : j * strides[1] + reach[1] : rhs_dilation[1],
+        ]
         found[:, o, i, j] = (part * w[o]).sum((1, 2, 3))
     return found
 
 
-@pytest.mark.parametrize("strides, pads, lhs_dilation, rhs_dilation, groups", [
-    ((1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 1), ((2, 1), ((1, 2), (0, 1)), (1, 1), (1, 1), 2), ((1, 2), ((2, 2), (1, 1)), (2, 1), (1, 2), 1),
-])
+@pytest.mark.parametrize(
+    "strides, pads, lhs_dilation, rhs_dilation, groups",
+    [
+        ((1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
+        ((2, 1), ((1, 2), (0, 1)), (1, 1), (1, 1), 2),
+        ((1, 2), ((2, 2), (1, 1)), (2, 1), (1, 2), 1),
+    ],
+)
 def test_convolution(strides, pads, lhs_dilation, rhs_dilation, groups):
     x, w = rng.normal(size=(2, 4, 6, 5)), rng.normal(size=(6, 4 // groups, 3, 2))
     wanted = loop_conv(x, w, strides, pads, lhs_dilation, rhs_dilation, groups)
-    found = both(lambda x, w: lax.conv_general_dilated(
-        x, w, strides, pads, lhs_dilation, rhs_dilation, feature_group_count=groups), x, w)
+    found = both(
+        lambda x, w: lax.conv_general_dilated(
+            x, w, strides, pads, lhs_dilation, rhs_dilation, feature_group_count=groups
+        ),
+        x,
+        w,
+    )
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
     last = lax.conv_general_dilated(
-        np.moveaxis(x, 1, -1), np.transpose(w, (2, 3, 1, 0)), strides, pads, lhs_dilation, rhs_dilation, ("NHWC", "HWIO", "NHWC"), groups
+        np.moveaxis(x, 1, -1),
+        np.transpose(w, (2, 3, 1, 0)),
+        strides,
+        pads,
+        lhs_dilation,
+        rhs_dilation,
+        ("NHWC", "HWIO", "NHWC"),
+        groups,
     )
     np.testing.assert_allclose(np.moveaxis(last, -1, 1), wanted, rtol=1e-10)
 

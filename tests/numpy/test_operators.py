@@ -16,7 +16,7 @@ from functorch_lite.transforms.linearize import linearize_flat
 
 A = np.array([[1.5, -2.0], [3.0, 0.5]])
 B = np.array([[2.0, 3.0], [-1.0, 4.0]])
-I, J = np.array([5, 6, -7]), np.array([2, 3, 2])
+INTS, J = np.array([5, 6, -7]), np.array([2, 3, 2])
 
 
 def staged(function, *arrays):
@@ -25,10 +25,24 @@ def staged(function, *arrays):
     return evaluator(program)(*captured, *arrays)[0]
 
 
-@pytest.mark.parametrize("op", [
-    operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.matmul, operator.eq,
-    operator.ne, operator.lt, operator.le, operator.gt, operator.ge,
-])
+@pytest.mark.parametrize(
+    "op",
+    [
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.floordiv,
+        operator.mod,
+        operator.matmul,
+        operator.eq,
+        operator.ne,
+        operator.lt,
+        operator.le,
+        operator.gt,
+        operator.ge,
+    ],
+)
 @pytest.mark.parametrize("other", [B, 2.0, 3, np.float64(2), B[0]], ids=["matrix", "float", "int", "scalar", "row"])
 def test_operator_and_its_reflection(op, other):
     if op is operator.matmul and np.ndim(other) == 0:
@@ -40,13 +54,19 @@ def test_operator_and_its_reflection(op, other):
 
 @pytest.mark.parametrize("op", [operator.and_, operator.or_, operator.xor, operator.lshift, operator.rshift, divmod])
 def test_integer_operator(op):
-    i = np.abs(I)
-    found = stage(lambda x, y: list(np.atleast_1d(op(x, y))) if op is not divmod else list(op(x, y)),
-                  [Aval(i.shape, i.dtype), Aval(J.shape, J.dtype)]) if op is divmod else None
+    i = np.abs(INTS)
+    found = (
+        stage(
+            lambda x, y: list(np.atleast_1d(op(x, y))) if op is not divmod else list(op(x, y)),
+            [Aval(i.shape, i.dtype), Aval(J.shape, J.dtype)],
+        )
+        if op is divmod
+        else None
+    )
     if found is None:
         np.testing.assert_array_equal(staged(op, i, J), op(i, J))
     else:
-        for f, w in zip(evaluator(found.program)(I, J), op(I, J), strict=True):
+        for f, w in zip(evaluator(found.program)(INTS, J), op(INTS, J), strict=True):
             np.testing.assert_array_equal(f, w)
 
 
@@ -59,10 +79,12 @@ def test_power(power):
 
 def test_integer_to_negative_power_is_an_error():
     with pytest.raises(ValueError, match="negative integer powers"):
-        staged(lambda x: x**-1, I)
+        staged(lambda x: x**-1, INTS)
 
 
-@pytest.mark.parametrize("x, y", [(5.5, 2.0), (-5.5, 2.0), (5.5, -2.0), (1.0, 0.1), (7.0, np.inf), (-7.0, np.inf), (3.0, 0.0)])
+@pytest.mark.parametrize(
+    "x, y", [(5.5, 2.0), (-5.5, 2.0), (5.5, -2.0), (1.0, 0.1), (7.0, np.inf), (-7.0, np.inf), (3.0, 0.0)]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_floor_division_and_modulus_follow_numpy(x, y):
     x, y = np.array([x]), np.array([y])
@@ -77,7 +99,7 @@ def test_unary_operators_and_in_place_rebinding():
         return abs(-x) + (+x) + y
 
     np.testing.assert_allclose(staged(run, A), np.abs(-A) + A + A + 1)
-    np.testing.assert_array_equal(staged(lambda x: ~x, I), ~I)
+    np.testing.assert_array_equal(staged(lambda x: ~x, INTS), ~INTS)
 
 
 def test_iteration_length_membership_and_unpacking():
@@ -102,12 +124,43 @@ def test_attributes():
 
 
 METHODS = [
-    ("sum", ()), ("sum", (0,)), ("prod", ()), ("mean", (1,)), ("var", ()), ("std", (0,)), ("min", ()), ("max", (1,)), ("any", ()),
-    ("all", ()), ("argmax", ()), ("argmin", (1,)), ("cumsum", (0,)), ("cumprod", ()), ("dot", (B,)), ("trace", ()), ("diagonal", ()),
-    ("reshape", (4,)), ("reshape", ((1, -1),)), ("ravel", ()), ("flatten", ()), ("transpose", ()), ("transpose", (1, 0)),
-    ("swapaxes", (0, 1)), ("squeeze", ()), ("repeat", (2, 0)), ("take", ([0, 3],)), ("argsort", ()), ("astype", (np.float32,)),
-    ("clip", (-1, 1)), ("round", (1,)), ("conj", ()), ("conjugate", ()), ("copy", ()), ("compress", ([True, False], 0)),
-    ("searchsorted", (0.5,)), ("view", ()),
+    ("sum", ()),
+    ("sum", (0,)),
+    ("prod", ()),
+    ("mean", (1,)),
+    ("var", ()),
+    ("std", (0,)),
+    ("min", ()),
+    ("max", (1,)),
+    ("any", ()),
+    ("all", ()),
+    ("argmax", ()),
+    ("argmin", (1,)),
+    ("cumsum", (0,)),
+    ("cumprod", ()),
+    ("dot", (B,)),
+    ("trace", ()),
+    ("diagonal", ()),
+    ("reshape", (4,)),
+    ("reshape", ((1, -1),)),
+    ("ravel", ()),
+    ("flatten", ()),
+    ("transpose", ()),
+    ("transpose", (1, 0)),
+    ("swapaxes", (0, 1)),
+    ("squeeze", ()),
+    ("repeat", (2, 0)),
+    ("take", ([0, 3],)),
+    ("argsort", ()),
+    ("astype", (np.float32,)),
+    ("clip", (-1, 1)),
+    ("round", (1,)),
+    ("conj", ()),
+    ("conjugate", ()),
+    ("copy", ()),
+    ("compress", ([True, False], 0)),
+    ("searchsorted", (0.5,)),
+    ("view", ()),
 ]
 
 
@@ -120,7 +173,9 @@ def test_method_equals_numpys(name, args):
     np.testing.assert_allclose(found, wanted)
 
 
-@pytest.mark.parametrize("name, args", [("sort", ()), ("fill", (0,)), ("put", (0, 1)), ("partition", (1,)), ("resize", (2,))])
+@pytest.mark.parametrize(
+    "name, args", [("sort", ()), ("fill", (0,)), ("put", (0, 1)), ("partition", (1,)), ("resize", (2,))]
+)
 def test_method_that_changes_its_array_shows_the_replacement(name, args):
     with pytest.raises(ImmutableError, match="x = "):
         staged(lambda x: getattr(x, name)(*args), A)
@@ -140,20 +195,24 @@ def test_concrete_values_under_grad():
     assert outs[0] == 4.0
 
 
-@pytest.mark.parametrize("function, dtype, text", [
-    (lambda x: 1 if x > 0 else 2, float, "fl.lax.cond"),
-    (lambda x: list(range(x)), int, "static_argnums"),
-    (lambda x: fnp.zeros(x), int, "static_argnums"),
-    (lambda x: float(x), float, r"cannot become a Python float"),
-    (lambda x: int(x), float, r"cannot become a Python int"),
-    (lambda x: complex(x), float, r"cannot become a Python complex"),
-    (lambda x: x.item(), float, r"x.item\(\)"),
-    (lambda x: x.tolist(), float, "tolist"),
-    (lambda x: np.asarray(x), float, "NumPy functions take traced arrays as they are"),
-    (lambda x: np.array([x, 1.0]), float, r"fl.numpy.array\(\[x, y\]\)"),
-    (lambda x: np.arange(3)[x], int, "fl.numpy.take"),
-    (lambda x: x.reshape(x), int, "x.shape"),
-], ids=["if", "range", "zeros", "float", "int", "complex", "item", "tolist", "asarray", "array", "index", "shape"])
+@pytest.mark.parametrize(
+    "function, dtype, text",
+    [
+        (lambda x: 1 if x > 0 else 2, float, "fl.lax.cond"),
+        (lambda x: list(range(x)), int, "static_argnums"),
+        (lambda x: fnp.zeros(x), int, "static_argnums"),
+        (lambda x: float(x), float, r"cannot become a Python float"),
+        (lambda x: int(x), float, r"cannot become a Python int"),
+        (lambda x: complex(x), float, r"cannot become a Python complex"),
+        (lambda x: x.item(), float, r"x.item\(\)"),
+        (lambda x: x.tolist(), float, "tolist"),
+        (lambda x: np.asarray(x), float, "NumPy functions take traced arrays as they are"),
+        (lambda x: np.array([x, 1.0]), float, r"fl.numpy.array\(\[x, y\]\)"),
+        (lambda x: np.arange(3)[x], int, "fl.numpy.take"),
+        (lambda x: x.reshape(x), int, "x.shape"),
+    ],
+    ids=["if", "range", "zeros", "float", "int", "complex", "item", "tolist", "asarray", "array", "index", "shape"],
+)
 @pytest.mark.parametrize("transform", ["jit", "vmap"])
 def test_asking_for_a_value_that_is_not_there_says_what_to_do(function, dtype, text, transform):
     with pytest.raises(ConcretizationError, match=text) as caught:
@@ -174,13 +233,24 @@ def test_numpy_copy_of_a_differentiated_value_is_refused():
 # --- NumPy's protocols --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: np.add.reduce(x), lambda x: np.add.reduce(x, axis=1, keepdims=True), lambda x: np.multiply.reduce(x, axis=None),
-    lambda x: np.maximum.reduce(x, axis=0), lambda x: np.logaddexp.reduce(x, axis=1), lambda x: np.subtract.reduce(x),
-    lambda x: np.add.accumulate(x, axis=1), lambda x: np.maximum.accumulate(x), lambda x: np.multiply.outer(x, B),
-    lambda x: np.subtract.outer(B, x), lambda x: np.add(x, 1, dtype=np.float32), lambda x: np.logical_or.reduce(x > 0),
-    lambda x: fnp.add.reduce(x),
-])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: np.add.reduce(x),
+        lambda x: np.add.reduce(x, axis=1, keepdims=True),
+        lambda x: np.multiply.reduce(x, axis=None),
+        lambda x: np.maximum.reduce(x, axis=0),
+        lambda x: np.logaddexp.reduce(x, axis=1),
+        lambda x: np.subtract.reduce(x),
+        lambda x: np.add.accumulate(x, axis=1),
+        lambda x: np.maximum.accumulate(x),
+        lambda x: np.multiply.outer(x, B),
+        lambda x: np.subtract.outer(B, x),
+        lambda x: np.add(x, 1, dtype=np.float32),
+        lambda x: np.logical_or.reduce(x > 0),
+        lambda x: fnp.add.reduce(x),
+    ],
+)
 def test_ufunc_method_equals_numpys(function):
     found = staged(function, A)
     assert found.dtype == function(A).dtype
@@ -228,7 +298,7 @@ def test_function_without_an_implementation_is_named():
 def test_shapes_that_do_not_broadcast_are_named():
     with pytest.raises(ShapeError, match=r"\(2, 2\) and .*\(3,\)"):
         staged(lambda x: x + np.ones(3), A)
-    with pytest.raises(ShapeError, match=r"matrix product.*\(2, 2\) and \(3,\)"):
+    with pytest.raises(ShapeError, match=r"matrix product.*\(2, 2\) and .*\(3,\)"):
         staged(lambda x: x @ np.ones(3), A)
 
 

@@ -15,14 +15,65 @@ from functorch_lite.errors import DTypeError, PromotionWarning
 from functorch_lite.transforms.batching import batch_flat
 from functorch_lite.transforms.linearize import linearize_flat
 
-DTYPES = [np.dtype(d) for d in (
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
-    "complex64", "complex128",
-)]
-BINARY = ["add", "subtract", "multiply", "divide", "floor_divide", "remainder", "power", "maximum", "arctan2", "hypot",
-          "logaddexp", "equal", "less", "logical_and", "bitwise_and", "left_shift", "copysign", "heaviside", "float_power"]
-UNARY = ["negative", "absolute", "sqrt", "exp", "sin", "square", "sign", "floor", "rint", "isnan", "logical_not", "invert",
-         "conjugate", "reciprocal", "signbit", "log1p", "cbrt"]
+DTYPES = [
+    np.dtype(d)
+    for d in (
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    )
+]
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "floor_divide",
+    "remainder",
+    "power",
+    "maximum",
+    "arctan2",
+    "hypot",
+    "logaddexp",
+    "equal",
+    "less",
+    "logical_and",
+    "bitwise_and",
+    "left_shift",
+    "copysign",
+    "heaviside",
+    "float_power",
+]
+UNARY = [
+    "negative",
+    "absolute",
+    "sqrt",
+    "exp",
+    "sin",
+    "square",
+    "sign",
+    "floor",
+    "rint",
+    "isnan",
+    "logical_not",
+    "invert",
+    "conjugate",
+    "reciprocal",
+    "signbit",
+    "log1p",
+    "cbrt",
+]
 REDUCTIONS = ["sum", "prod", "mean", "var", "std", "max", "argmax", "any", "cumsum", "median", "ptp"]
 SCALARS = [True, 3, 2.5, 1 + 2j]
 
@@ -36,6 +87,7 @@ def numpy_dtype(name, *values):
 
 def traced_dtypes(function, arrays):
     """The dtype that a function of arrays gives under grad, vmap and staging."""
+
     def run(*xs):
         return [function(*xs)]
 
@@ -97,10 +149,18 @@ def test_reduction_has_numpys_dtype(name):
         check((name, dtype), getattr(fnp, name), [x], numpy_dtype(name, x))
 
 
-@pytest.mark.parametrize("other, wanted", [
-    (1.5, "bfloat16"), (2, "bfloat16"), (np.float16(1), "float32"), (np.int32(3), "bfloat16"), (np.float32(1), "float32"),
-    (np.float64(1), "float64"), (True, "bfloat16"),
-])
+@pytest.mark.parametrize(
+    "other, wanted",
+    [
+        (1.5, "bfloat16"),
+        (2, "bfloat16"),
+        (np.float16(1), "float32"),
+        (np.int32(3), "bfloat16"),
+        (np.float32(1), "float32"),
+        (np.float64(1), "float64"),
+        (True, "bfloat16"),
+    ],
+)
 def test_bfloat16_promotion(other, wanted):
     x = np.ones(2, ml_dtypes.bfloat16)
     assert fnp.add(x, other).dtype == np.dtype(wanted)
@@ -149,7 +209,9 @@ def test_implicit_float64_promotion_is_an_error_when_strict():
 
 def test_creation_functions_use_the_default_float():
     assert fnp.zeros(3).dtype == fnp.ones((2, 2)).dtype == fnp.array([1.0, 2.0]).dtype == np.float32
-    assert fnp.linspace(0, 1, 5).dtype == fnp.eye(2).dtype == fnp.arange(3.0).dtype == fnp.full(2, 1.5).dtype == np.float32
+    assert (
+        fnp.linspace(0, 1, 5).dtype == fnp.eye(2).dtype == fnp.arange(3.0).dtype == fnp.full(2, 1.5).dtype == np.float32
+    )
     assert fnp.arange(3).dtype == np.int64 and fnp.full(2, 1).dtype == np.int64 and fnp.array([1, 2]).dtype == np.int64
     assert fnp.array([np.float64(1), 2.0]).dtype == np.float64 and fnp.asarray(np.ones(2)).dtype == np.float64
     with config(default_float="float64"):

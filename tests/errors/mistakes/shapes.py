@@ -216,3 +216,24 @@ def numpy_raises_under_jit():
         return np.linalg.inv(scaled)
 
     fl.jit(solve)(np.eye(2))
+
+
+# --- errors that show when a program runs again -------------------------------------------------------------------
+
+
+@fl.jit
+def _pick(x, i):
+    doubled = 2 * x
+    return doubled[i].sum()
+
+
+def gather_out_of_range_under_grad_of_jit():
+    fl.grad(_pick)(X, np.array([0, 5]))
+
+
+def gather_out_of_range_under_jit_of_vmap_of_jit():
+    fl.jit(fl.vmap(_pick, in_axes=(None, 0)))(X, np.array([[0, 5], [0, 1]]))
+
+
+def gather_out_of_range_in_a_recomputed_function():
+    fl.jit(fl.grad(fl.checkpoint(_pick)))(X, np.array([0, 5]))
