@@ -32,14 +32,16 @@ class Source(NamedTuple):
         return f"{where}: {text}" if text else where
 
 
-_replays: dict[Any, str] = {}
+_replays: dict[int, str] = {}  # by the identity of a code object: its hash would be computed anew each time
+GENERATED = "<program>"
+"""The file name of code generated for a program; its globals hold SOURCES, the user's line for each of its lines."""
 
 
 def replays(variable: str) -> Callable[[Any], Any]:
     """Decorator of a function that runs equations again: `variable`, its local, holds the one that stands for it."""
 
     def file(fun):
-        _replays[fun.__code__] = variable
+        _replays[id(fun.__code__)] = variable
         return fun
 
     return file
@@ -56,10 +58,12 @@ def user_source() -> Source | None:
         name = code.co_filename
         if not name.startswith(_PASSED_OVER):
             return Source(name, frame.f_lineno, code.co_name)
-        if code in _replays:
-            equation = frame.f_locals.get(_replays[code])
-            if equation is not None and equation.source is not None:
-                return equation.source
+        if id(code) in _replays:
+            source = getattr(frame.f_locals.get(_replays[id(code)]), "source", None)
+        else:
+            source = frame.f_globals["SOURCES"][frame.f_lineno] if name == GENERATED else None
+        if source is not None:
+            return source
         frame = frame.f_back
     return None
 

@@ -48,7 +48,7 @@ def custom_root(
     `solve` closes over get no derivative.
 
     >>> custom_root(lambda x: x - 3.0, 5.0, lambda f, x: x - f(x), lambda g, y: y / g(1.0))
-    3.0
+    np.float64(3.0)
 
     Raises: TreeError or ShapeError when f(x) has another structure or shape than x.
     """
@@ -111,7 +111,7 @@ def custom_linear_solve(
     transpose_solve(vecmat, b): the same for the transposed map; needed for reverse mode unless `symmetric`.
 
     >>> custom_linear_solve(lambda x: 4.0 * x, 2.0, lambda matvec, b: b / matvec(1.0), symmetric=True)
-    0.5
+    np.float64(0.5)
 
     Raises: NotLinearError in reverse mode without transpose_solve; TreeError or ShapeError for a map that is not square.
     """

@@ -37,7 +37,7 @@ def scan(
     keep their places). unroll: a hint for compiled loops; results do not depend on it.
 
     >>> scan(lambda c, x: (c + x, c), 0.0, np.arange(3.0))
-    (3.0, array([0., 0., 1.]))
+    (np.float64(3.0), array([0., 0., 1.]))
 
     Raises: TreeError, ShapeError or DTypeError naming the carry leaf whose type changes.
     """

@@ -8,7 +8,7 @@ from functorch_lite.backends.registry import module_of_arrays
 from functorch_lite.core.program import Equation, Literal, Program, memoized
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, set_trace
-from functorch_lite.errors import FunctorchLiteError, add_place, replays
+from functorch_lite.errors import GENERATED, FunctorchLiteError, add_place, replays
 
 
 @replays("eqn")
@@ -26,57 +26,91 @@ def interpret(program: Program, args: Sequence[Any]) -> list[Any]:
 
 
 class Evaluator:
-    """A program prepared for repeated runs on arrays: slots instead of names, each value dropped after its last use."""
+    """A program prepared for repeated runs on arrays: Python code with a line for each equation.
+
+    Each value is dropped after its last use. `v3 = f1(v2)` where a NumPy ufunc is the whole rule, else
+    `v3 = f1(xp, v2, axes=p0)`; the lines' equations are kept for error messages.
+    """
 
     def __init__(self, program: Program):
-        slots: dict[Any, int] = {}
-        self._template: list[Any] = []
-        self._inputs = [self._slot(v, slots) for v in program.inputs]
-        last = _last_uses(program)
-        self._steps = [self._step(i, eqn, slots, last) for i, eqn in enumerate(program.equations)]
-        self._outputs = [self._slot(a, slots) for a in program.outputs]
-        self._module_of = module_of_arrays
+        writer = _Writer(program)
+        self._lines = writer.equations
+        names = writer.names
+        names["SOURCES"] = [eqn.source if eqn is not None else None for eqn in self._lines]
+        exec(compile("\n".join(writer.lines), GENERATED, "exec"), names)
+        self._run = names["run"]
+        self._n_inputs = len(program.inputs)
 
-    def _slot(self, atom, slots):
-        key = id(atom) if type(atom) is Literal else atom
-        if key not in slots:
-            slots[key] = len(self._template)
-            self._template.append(atom.value if type(atom) is Literal else None)
-        return slots[key]
-
-    def _step(self, index, eqn: Equation, slots, last):
-        ins = [self._slot(a, slots) for a in eqn.inputs]
-        outs = [self._slot(v, slots) for v in eqn.outputs]
-        dead = [slots[v] for v in dict.fromkeys((*eqn.inputs, *eqn.outputs)) if last.get(v, -1) == index]
-        return eval_rules[eqn.prim], eqn.params, ins, outs if eqn.prim.multiple else None, outs and outs[0], dead, eqn
-
-    @replays("eqn")
     def __call__(self, *args: Any) -> list[Any]:
-        env = self._template.copy()
-        for slot, arg in zip(self._inputs, args, strict=True):
-            env[slot] = arg
-        xp = module_of_arrays(args, raise_leak)
+        if len(args) != self._n_inputs:
+            raise TypeError(f"a program of {self._n_inputs} inputs was called with {len(args)}.")
         token = set_trace(root)
-        eqn = None
         try:
-            for rule, params, ins, outs, out, dead, eqn in self._steps:  # noqa: B007 (eqn is read on an exception)
-                result = rule(xp, *[env[i] for i in ins], **params)
-                if outs is None:
-                    env[out] = result
-                else:
-                    for slot, value in zip(outs, result, strict=True):
-                        env[slot] = value
-                for slot in dead:
-                    env[slot] = None
+            return self._run(module_of_arrays(args, raise_leak), *args)
         except FunctorchLiteError:
             raise
         except Exception as error:
-            if eqn is not None:
-                add_place(error, eqn.prim.name, eqn.source)
+            self._add_place(error)
             raise
         finally:
             reset_trace(token)
-        return [env[i] for i in self._outputs]
+
+    def _add_place(self, error):
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is self._run.__code__:
+                eqn = self._lines[traceback.tb_lineno]
+                if eqn is not None:
+                    add_place(error, eqn.prim.name, eqn.source)
+            traceback = traceback.tb_next
+
+
+class _Writer:
+    """Writes the Python code of a program; `equations[n]` is the equation of line n (lines count from 1)."""
+
+    def __init__(self, program: Program):
+        self.names: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.equations: list[Equation | None] = [None]
+        self._vars: dict[Any, str] = {}
+        self._functions: dict[Any, str] = {}
+        self._line("def run(xp" + "".join(f", {self._new(v)}" for v in program.inputs) + "):")
+        last = _last_uses(program)
+        for index, eqn in enumerate(program.equations):
+            self._equation(eqn)
+            dead = [v for v in dict.fromkeys((*eqn.inputs, *eqn.outputs)) if last.get(v, -1) == index]
+            if dead:
+                self._line(" del " + ", ".join(self._vars[v] for v in dead))
+        self._line(" return [" + ", ".join(self._atom(a) for a in program.outputs) + "]")
+
+    def _line(self, text, eqn=None):
+        self.lines.append(text)
+        self.equations.append(eqn)
+
+    def _new(self, var):
+        self._vars[var] = f"v{len(self._vars)}"
+        return self._vars[var]
+
+    def _constant(self, value, prefix):
+        name = f"{prefix}{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def _atom(self, atom):
+        return self._constant(atom.value, "c") if type(atom) is Literal else self._vars[atom]
+
+    def _function(self, prim):
+        if prim not in self._functions:
+            self._functions[prim] = self._constant(prim.ufunc or eval_rules[prim], "f")
+        return self._functions[prim]
+
+    def _equation(self, eqn: Equation):
+        inputs = [self._atom(a) for a in eqn.inputs]
+        if eqn.prim.ufunc is None:
+            inputs = ["xp", *inputs, *(f"{k}={self._constant(v, 'p')}" for k, v in eqn.params.items())]
+        outs = ", ".join(self._new(v) for v in eqn.outputs)
+        left = f"{outs}, = " if len(eqn.outputs) == 1 and eqn.prim.multiple else f"{outs} = " if outs else ""
+        self._line(f" {left}{self._function(eqn.prim)}({', '.join(inputs)})", eqn)
 
 
 def _last_uses(program):

@@ -14,20 +14,18 @@ from typing import Any
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import shape_rules, transpose_rules
-from functorch_lite.core.tracer import Tag, Trace, Tracer, bind
-from functorch_lite.errors import NotLinearError
+from functorch_lite.core.tracer import Tag, Trace, Tracer, bind, root
+from functorch_lite.errors import NotLinearError, Source, replays, user_source
 
 
 class Linear:
     """An entry of a tape: an unknown that the rest of the tape is linear in. Has a shape and dtype, and no value.
 
     The type is given with the entry, or found by the shape rule when it is first asked for.
+    source: the user's line; kept where a program is written (an eager error has the line in its traceback).
     """
 
-    __slots__ = ("index", "prim", "args", "params", "outs", "known_aval", "shape", "dtype")
-
-    shape: tuple[int, ...]
-    dtype: Any
+    __slots__ = ("index", "prim", "args", "params", "outs", "known_aval", "source")
 
     def __init__(self, index: int, prim: Primitive | None, args: tuple, params: dict[str, Any], aval: Any = None):
         self.index = index
@@ -35,20 +33,37 @@ class Linear:
         self.args = args
         self.params = params
         self.outs: list[Linear] | None = None
-        self.known_aval = aval
-
-    def __getattr__(self, name: str) -> Any:  # reached while the slot is empty
-        if name not in ("shape", "dtype"):
-            raise AttributeError(name)
-        if self.known_aval is None:
-            assert self.prim is not None
-            self.known_aval = shape_rules[self.prim](*[aval_of(a) for a in self.args], **self.params)
-        self.shape, self.dtype = self.known_aval.shape, self.known_aval.dtype
-        return getattr(self, name)
+        self.known_aval: Any = aval  # a type, a (shape, dtype) pair, or None
+        self.source: Source | None = None
 
     @property
     def aval(self) -> Any:
-        return Aval(self.shape, self.dtype) if self.known_aval is None else self.known_aval
+        if type(self.known_aval) is tuple:
+            self.known_aval = Aval(*self.known_aval)
+        elif self.known_aval is None:
+            self._find_type()
+        return self.known_aval
+
+    def _find_type(self) -> None:
+        """By the shape rules, arguments first; with a list of what is to do, as a chain may be long."""
+        todo = [self]
+        while todo:
+            entry = todo[-1]
+            unknown = [a for a in entry.args if type(a) is Linear and a.known_aval is None]
+            if unknown:
+                todo += unknown
+                continue
+            todo.pop()
+            assert entry.prim is not None
+            entry.known_aval = shape_rules[entry.prim](*[aval_of(a) for a in entry.args], **entry.params)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
 
     @property
     def ndim(self) -> int:
@@ -128,6 +143,8 @@ class TapeTrace(Trace):
             )
         entry = Linear(self.count, prim, tuple(values), params)
         self.entries.append(entry)
+        if self.parent is not root:
+            entry.source = user_source()
         if not prim.multiple:
             self.count += 1
             return TapeTracer(tag, entry)
@@ -148,6 +165,7 @@ class Tape:
         self.outputs = [t.linear if t is not None else None for t in outputs]
         self.count = trace.count
 
+    @replays("entry")
     def replay(self, tangents: Sequence[Any]) -> list[Any]:
         """The output tangents for the input tangents (None: zero), computed in the current trace."""
         env: list[Any] = [None] * self.count
@@ -171,6 +189,7 @@ class Tape:
             for o, value in zip(entry.outs, out, strict=True):
                 env[o.index] = value
 
+    @replays("entry")
     def backward(self, cts: Sequence[Any], consume: bool = False) -> list[Any]:
         """The input cotangents for the output cotangents (None: zero), computed in the current trace.
 

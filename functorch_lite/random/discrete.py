@@ -145,7 +145,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
 
     >>> from functorch_lite import random
     >>> random.bernoulli(random.key(0), 0.5, (4,)).tolist()
-    [False, False, False, True]
+    [False, False, True, True]
     """
     check_key("bernoulli", key)
     one_of("bernoulli", "mode", mode, ("low", "high"))

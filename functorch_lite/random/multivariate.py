@@ -62,7 +62,8 @@ def _batch_shape(mean, cov, shape):
         raise ShapeError("multivariate_normal: `mean` must have at least one axis, got a scalar.")
     n = mean.shape[-1]
     if cov.shape[-2:] != (n, n):
-        raise ShapeError(f"multivariate_normal: `cov` must have shape [..., {n}, {n}], that of `mean`, got {cov.shape}.")
+        raise ShapeError(f"multivariate_normal: `cov` must have shape [..., {n}, {n}] as `mean` has {n} entries, "
+                         f"got {cov.shape}.")
     batches = {"mean": np.empty((*mean.shape[:-1], 0)), "cov": np.empty((*cov.shape[:-2], 0))}
     wanted = None if shape is None else (*as_shape("multivariate_normal", shape), 0)
     return sample_shape("multivariate_normal", wanted, **batches)[:-1]

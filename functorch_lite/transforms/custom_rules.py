@@ -11,6 +11,7 @@ values are inputs.
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from functorch_lite.core.linear import (
     add_tangents,
     zeros_of,
 )
+from functorch_lite.core.program import Program, Var, memoized
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, transpose_rules
 from functorch_lite.core.staging import stage, staging_rules
 from functorch_lite.core.tracer import Tracer, bind, current_trace, root, tracing
@@ -109,7 +111,7 @@ class custom_jvp(_Custom):
     ...     (x,), (x_dot,) = primals, tangents
     ...     return x * x, 2.0 * x * x_dot
     >>> f(3.0)
-    9.0
+    np.float64(9.0)
     """
 
     _rule: Callable[..., Any] | None = None
@@ -149,7 +151,7 @@ class custom_jvp(_Custom):
             result = self._rule(*fixed, tuple(tree.unflatten(treedef, primals)), tuple(tree.unflatten(treedef, filled)))
             return self._check(result, out_tree)
 
-        outs = bind(custom_jvp_p, *values, fun=fun, jvp=jvp)
+        outs = bind(custom_jvp_p, *values, fun=fun, jvp=jvp, owner=self)
         return tree.unflatten(out_tree[0], outs)
 
     def _check(self, result, out_tree):
@@ -180,7 +182,7 @@ class custom_vjp(_Custom):
     ...     return x * x
     >>> f.defvjp(lambda x: (x * x, x), lambda x, ct: (2.0 * x * ct,))
     >>> f(3.0)
-    9.0
+    np.float64(9.0)
     """
 
     _fwd: Callable[..., Any] | None = None
@@ -221,7 +223,7 @@ class custom_vjp(_Custom):
             result = self._bwd(*fixed, tree.unflatten(res_tree[0], residuals), ct)
             return self._check(result, treedef, names, avals)
 
-        outs = bind(custom_vjp_p, *values, fun=fun, fwd=fwd, bwd=bwd)
+        outs = bind(custom_vjp_p, *values, fun=fun, fwd=fwd, bwd=bwd, owner=self)
         return tree.unflatten(out_tree[0], outs)
 
     def _check(self, result, treedef, names, avals):
@@ -288,11 +290,12 @@ def _hide(fun: Callable[..., Any], tag: Any, seen: list[bool]) -> Callable[..., 
     return hidden
 
 
-def _through(trace, primals, prim, functions: dict[str, Callable[..., Any]]):
+def _through(trace, primals, prim, functions: dict[str, Any]):
     """No argument has a tangent in `trace`: the parent applies the custom call; captured values may have tangents."""
     seen = [False]
-    hidden = {name: _hide(f, trace.tag, seen) for name, f in functions.items()}
-    outs = trace.parent.process(prim, primals, hidden)
+    owner = functions["owner"]
+    hidden = {name: _hide(f, trace.tag, seen) for name, f in functions.items() if name != "owner"}
+    outs = trace.parent.process(prim, primals, {**hidden, "owner": owner})
     return outs, _closure_tangents(trace, functions["fun"], primals) if seen[0] else None
 
 
@@ -317,23 +320,84 @@ def _as_functions(args, program, n, **rules):
     return own, functions
 
 
+# --- staging: rules as programs -------------------------------------------------------------------------------------------
+#
+# A rule may call the function that it belongs to (`out = f(x)`), whose equation has that rule again. So a rule is staged
+# in outline first, with such calls replaced by the plain function: this ends, and finds what the rule captures. The
+# exact program, in which the call is the custom function, is staged when a derivative asks for it.
+
+
+class _Rule:
+    """A staged rule of the custom function `owner`. outline: its program, in which `owner` is applied plainly."""
+
+    __slots__ = ("outline", "owner", "_exact")
+
+    def __init__(self, outline: Program, owner: Any, exact: Callable[[], Program] | None):
+        self.outline = outline
+        self.owner = owner
+        self._exact = exact
+
+    @property
+    def program(self) -> Program:
+        """The program of the rule: its captured values, then its arguments."""
+        return self.outline if self._exact is None else memoized(self.outline, "exact", self._exact)
+
+    def __repr__(self):
+        return "rule"  # the outline, which stands beside it in the equation, says which
+
+
+_in_outline: ContextVar[tuple[tuple[Any, list[bool]], ...]] = ContextVar("functorch_lite_rules_in_outline", default=())
+
+
+def _is_in_outline(owner) -> bool:
+    """Whether a rule of this custom function is being outlined, which then notes that it calls the function."""
+    for other, called in _in_outline.get():
+        if other is owner and owner is not None:
+            called[0] = True
+            return True
+    return False
+
+
+def _stage_rule(rule: Callable[..., Any], avals: Sequence[Any], name: str, owner: Any) -> tuple[_Rule, list[Any]]:
+    """The staged rule and what it captures."""
+    called = [False]
+    token = _in_outline.set((*_in_outline.get(), (owner, called)))
+    try:
+        outline, captured = stage(rule, avals, name=name)
+    finally:
+        _in_outline.reset(token)
+
+    def exact():
+        token = _in_outline.set(())
+        try:
+            again, found = stage(rule, avals, name=name)
+        finally:
+            _in_outline.reset(token)
+        variables = {id(v): var for v, var in zip(found, again.inputs, strict=False)}
+        front = [variables.get(id(v)) or Var(aval_of(v)) for v in captured]
+        return Program((*front, *again.inputs[len(found) :]), again.equations, again.outputs, again.name)
+
+    return _Rule(outline, owner, exact if called[0] else None), captured
+
+
 # --- custom_jvp -----------------------------------------------------------------------------------------------------------
 #
-# Two forms share the primitive: functions (`fun`, `jvp`) before staging, programs (`program`, `jvp_program`, `n` counts
+# Two forms share the primitive: functions (`fun`, `jvp`) before staging, programs (`program`, `jvp_rule`, `n` counts
 # of captured values) in a staged equation.
 
 
-def _jvp_functions(args, program=None, jvp_program=None, n=(), fun=None, jvp=None):
+def _jvp_functions(args, program=None, jvp_outline=None, jvp_rule=None, n=(), fun=None, jvp=None, owner=None):
     if program is None:
-        return args, {"fun": fun, "jvp": jvp}
+        return args, {"fun": fun, "jvp": jvp, "owner": owner}
     n_out = len(program.outputs)
 
     def rule(captured, primals, tangents):
         some = [t for t, p in zip(tangents, primals, strict=True) if dtypes.is_inexact(aval_of(p).dtype)]
-        result = interpret(jvp_program, [*captured, *primals, *some])
+        result = interpret(jvp_rule.program, [*captured, *primals, *some])
         return result[:n_out], result[n_out:]
 
-    return _as_functions(args, program, n, jvp=rule)
+    own, functions = _as_functions(args, program, n, jvp=rule)
+    return own, {**functions, "owner": jvp_rule.owner}
 
 
 @eval_rules.register(custom_jvp_p)
@@ -390,9 +454,12 @@ def _own_tangent(inner, out, dot):
 def _(trace, args, **params):
     if "program" in params:
         return trace.emit(custom_jvp_p, args, params)
+    owner = params["owner"]
     avals = [aval_of(a) for a in args]
     float_avals = [a for a in avals if dtypes.is_inexact(a.dtype)]
     with tracing(trace):
+        if _is_in_outline(owner):
+            return params["fun"](*args)
         fun = stage(params["fun"], avals, name="custom_jvp")
 
         def flat_jvp(*flat):
@@ -401,10 +468,10 @@ def _(trace, args, **params):
             outs, dots = params["jvp"](flat[: len(avals)], full)
             return [*outs, *(_float_dot(o, t) for o, t in zip(outs, dots, strict=True))]
 
-        rule = stage(flat_jvp, [*avals, *float_avals], name="custom_jvp_rule")
-    counts = (len(fun.captured), len(rule.captured))
-    values = [*fun.captured, *rule.captured, *args]
-    return trace.emit(custom_jvp_p, values, {"program": fun.program, "jvp_program": rule.program, "n": counts})
+        rule, of_rule = _stage_rule(flat_jvp, [*avals, *float_avals], "custom_jvp_rule", owner)
+    facts = {"program": fun.program, "jvp_outline": rule.outline, "jvp_rule": rule}
+    values = [*fun.captured, *of_rule, *args]
+    return trace.emit(custom_jvp_p, values, {**facts, "n": (len(fun.captured), len(of_rule))})
 
 
 def _float_dot(out, dot):
@@ -420,7 +487,8 @@ def _(trace, args, batched, **params):
         values, dots = _rows(trace, primals, flags), _rows(trace, tangents, flags)
         return _run_batched(trace, lambda: functions["jvp"](values, dots))
 
-    return bind(custom_jvp_p, *own, fun=_batched_fun(trace, functions["fun"], flags), jvp=jvp), None
+    fun = _batched_fun(trace, functions["fun"], flags)
+    return bind(custom_jvp_p, *own, fun=fun, jvp=jvp, owner=functions["owner"]), None
 
 
 # --- batching of function parameters ----------------------------------------------------------------------------------------
@@ -464,24 +532,24 @@ def _batched_fun(trace, fun, flags):
 # --- custom_vjp -----------------------------------------------------------------------------------------------------------
 
 
-def _vjp_functions(args, program=None, fwd_program=None, bwd_program=None, n=(), bwd_some=None, fun=None, fwd=None,
-                   bwd=None):
+def _vjp_functions(args, program=None, fwd_outline=None, fwd_rule=None, bwd_outline=None, bwd_rule=None, n=(),
+                   bwd_some=None, fun=None, fwd=None, bwd=None, owner=None):
     if program is None:
-        return args, {"fun": fun, "fwd": fwd, "bwd": bwd}
+        return args, {"fun": fun, "fwd": fwd, "bwd": bwd, "owner": owner}
     n_out = len(program.outputs)
 
     of_bwd = args[n[0] + n[1] : sum(n)]  # go through the residuals, so that bwd itself closes over nothing
 
-    def fwd_rule(captured, *xs):
-        result = interpret(fwd_program, [*captured, *xs])
+    def forward(captured, *xs):
+        result = interpret(fwd_rule.program, [*captured, *xs])
         return result[:n_out], [*of_bwd, *result[n_out:]]
 
-    def bwd_rule(residuals, cts):
-        some = iter(interpret(bwd_program, [*residuals, *cts]))
+    def backward(residuals, cts):
+        some = iter(interpret(bwd_rule.program, [*residuals, *cts]))
         return [next(some) if f else None for f in bwd_some]
 
-    own, functions = _as_functions(args, program, n, fwd=fwd_rule)
-    return own, {**functions, "bwd": bwd_rule}
+    own, functions = _as_functions(args, program, n, fwd=forward)
+    return own, {**functions, "bwd": backward, "owner": fwd_rule.owner}
 
 
 @eval_rules.register(custom_vjp_p)
@@ -570,6 +638,7 @@ def _(cts, *values, bwd, n_res, active, out_avals):
 def _(trace, args, **params):
     if "program" in params:
         return trace.emit(custom_vjp_p, args, params)
+    owner = params["owner"]
     avals = [aval_of(a) for a in args]
     kept: dict[str, Any] = {}
 
@@ -584,16 +653,15 @@ def _(trace, args, **params):
         return [c for c in found if c is not None]
 
     with tracing(trace):
+        if _is_in_outline(owner):
+            return params["fun"](*args)
         fun = stage(params["fun"], avals, name="custom_vjp")
-        fwd = stage(flat_fwd, avals, name="custom_vjp_fwd")
-        bwd = stage(flat_bwd, [*kept["res"], *fun.program.out_avals], name="custom_vjp_bwd")
-    counts = (len(fun.captured), len(fwd.captured), len(bwd.captured))
-    values = [*fun.captured, *fwd.captured, *bwd.captured, *args]
-    return trace.emit(
-        custom_vjp_p, values,
-        {"program": fun.program, "fwd_program": fwd.program, "bwd_program": bwd.program, "n": counts,
-         "bwd_some": kept["some"]},
-    )
+        fwd, of_fwd = _stage_rule(flat_fwd, avals, "custom_vjp_fwd", owner)
+        bwd, of_bwd = _stage_rule(flat_bwd, [*kept["res"], *fun.program.out_avals], "custom_vjp_bwd", owner)
+    counts = (len(fun.captured), len(of_fwd), len(of_bwd))
+    facts = {"program": fun.program, "fwd_outline": fwd.outline, "fwd_rule": fwd, "bwd_outline": bwd.outline,
+             "bwd_rule": bwd, "bwd_some": kept["some"]}
+    return trace.emit(custom_vjp_p, [*fun.captured, *of_fwd, *of_bwd, *args], {**facts, "n": counts})
 
 
 @program_batch_rules.register(custom_vjp_p)
@@ -610,7 +678,8 @@ def _(trace, args, batched, **params):
         )
         return [c if c is None or f else reduce_sum(c, (0,)) for c, f in zip(found, flags, strict=True)]
 
-    return bind(custom_vjp_p, *own, fun=_batched_fun(trace, functions["fun"], flags), fwd=fwd, bwd=bwd), None
+    fun = _batched_fun(trace, functions["fun"], flags)
+    return bind(custom_vjp_p, *own, fun=fun, fwd=fwd, bwd=bwd, owner=functions["owner"]), None
 
 
 for _prim in (custom_jvp_p, custom_vjp_p):

@@ -44,7 +44,7 @@ def grad(
     holomorphic: `fun` is a complex function of complex arguments. allow_int: integer arguments get float0 zeros.
 
     >>> grad(lambda x: x * x)(3.0)
-    6.0
+    np.float64(6.0)
 
     Raises: TypeError for integer or complex inputs and non-scalar or non-real outputs.
     """
@@ -65,7 +65,7 @@ def value_and_grad(
     """`fun`'s value and its gradient, as in `grad`: (value, gradient), or ((value, aux), gradient) with has_aux.
 
     >>> value_and_grad(lambda x: x * x)(3.0)
-    (9.0, 6.0)
+    (np.float64(9.0), np.float64(6.0))
     """
     check_callable(_name, fun)
 
@@ -173,7 +173,7 @@ def jvp(
     """`fun(*primals)` and its directional derivative along `tangents`: (value, tangent[, aux]).
 
     >>> jvp(lambda x: x * x, (3.0,), (1.0,))
-    (9.0, 6.0)
+    (np.float64(9.0), np.float64(6.0))
     """
     check_callable("jvp", fun)
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
@@ -240,7 +240,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 
     >>> y, derivative = linearize(lambda x: x * x, 3.0)
     >>> derivative(1.0)
-    6.0
+    np.float64(6.0)
     """
     outs, tape, flat_fun, values, treedef, active = _linearized("linearize", fun, primals)
     paths = functools.partial(leaf_paths, fun, primals)
@@ -287,7 +287,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
 
     >>> y, pullback = vjp(lambda x: x * x, 3.0)
     >>> pullback(1.0)
-    (6.0,)
+    (np.float64(6.0),)
     """
     outs, tape, flat_fun, values, treedef, active = _linearized("vjp", fun, primals)
     out_tree = flat_fun.out_tree
@@ -320,7 +320,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     `primals` give shapes and dtypes only. Raises NotLinearError, naming the primitive, for a function not linear.
 
     >>> linear_transpose(lambda x: 3.0 * x, 1.0)(1.0)
-    (3.0,)
+    (np.float64(3.0),)
     """
     check_callable("linear_transpose", fun)
     leaves, treedef = tree.flatten(list(primals))

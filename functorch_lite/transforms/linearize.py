@@ -86,11 +86,8 @@ class LinearizeTrace(Trace):
         return self._boxed(outs, out_dots)
 
     def _boxed(self, out, dot):
-        linear = dot.linear  # a tangent has the type of its primal: no need to ask the shape rule
-        if type(out) is Stack:
-            linear.known_aval = out.aval
-        else:
-            linear.shape, linear.dtype = out.shape, out.dtype
+        # a tangent has the type of its primal: no need to ask the shape rule
+        dot.linear.known_aval = out.aval if type(out) is Stack else (out.shape, out.dtype)
         return LinearTracer(self.tag, out, dot)
 
     def _unary(self, prim, rule, a, params):

@@ -146,6 +146,7 @@ def substitute(tape: Tape, values: dict[int, Any]) -> Tape:
         args = tuple(values.get(id(a), a) if not isinstance(a, Linear) else a for a in entry.args)
         copy = Linear(entry.index, entry.prim, args, entry.params)
         copy.outs = entry.outs
+        copy.source = getattr(entry, "source", None)
         new.entries.append(copy)
     return new
 
