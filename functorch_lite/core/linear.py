@@ -141,17 +141,27 @@ class TapeTrace(Trace):
                 f"the function is not linear in its argument: it applies `{prim.name}` to it. For the derivative at a "
                 "point use vjp or jvp; the rule of a custom derivative must be linear in tangents and cotangents."
             )
-        entry = Linear(self.count, prim, tuple(values), params)
-        self.entries.append(entry)
-        if self.parent is not root:
-            entry.source = user_source()
         if not prim.multiple:
-            self.count += 1
-            return TapeTracer(tag, entry)
+            return self.append(prim, tuple(values), params)
+        entry = self._entry(prim, tuple(values), params)
         avals = shape_rules[prim](*[aval_of(v) for v in values], **params)
         entry.outs = [Linear(self.count + i, None, (), {}, aval) for i, aval in enumerate(avals)]
         self.count += len(avals)
         return [TapeTracer(tag, out) for out in entry.outs]
+
+
+    def append(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> TapeTracer:
+        """Write the entry of a linear primitive with one result."""
+        entry = self._entry(prim, args, params)
+        self.count += 1
+        return TapeTracer(self.tag, entry)
+
+    def _entry(self, prim, args, params):
+        entry = Linear(self.count, prim, args, params)
+        self.entries.append(entry)
+        if self.parent is not root:
+            entry.source = user_source()
+        return entry
 
 
 class Tape:
@@ -217,7 +227,7 @@ class Tape:
                     old = env[arg.index]
                     env[arg.index] = c if old is None else add(old, c)
             if consume:
-                entry.args = ()
+                entry.args, entry.params = (), {}
         return [env[linear.index] for linear in self.inputs]
 
 

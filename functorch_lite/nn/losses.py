@@ -13,6 +13,7 @@ from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, softplus
+from functorch_lite.primitives.indexing import gather
 
 Array = Any
 Reduction = Literal["mean", "sum", "none"]
@@ -83,7 +84,9 @@ def _kept(targets, ignore_index, dtype):
 
 def _at(values, labels):
     """values [..., n_classes] at the classes `labels` [...]."""
-    return fnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
+    if values.ndim != 2:
+        return _at(values.reshape(-1, values.shape[-1]), labels.reshape(-1)).reshape(labels.shape)
+    return gather(values, np.arange(values.shape[0]), labels)
 
 
 def _weighted(losses, importance, reduction):

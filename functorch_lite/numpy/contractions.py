@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import opt_einsum
 
+from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import normal_axis
@@ -33,6 +34,8 @@ from functorch_lite.numpy.ufuncs import bodies
 from functorch_lite.primitives.contraction import dot_general
 
 _bool = np.dtype(bool)
+_ARRAYS = (np.ndarray, Tracer)
+_ROWS_BY_COLUMNS = ((1,), (0,))
 
 
 def product(x: Any, y: Any, contract: Any, batch: Any = ((), ())) -> Any:
@@ -61,6 +64,9 @@ def _check_sizes(x, y, contract):
 def matmul_body(x: Any, y: Any, **options: Any) -> Any:
     """The matrix product over the last two axes; leading axes broadcast; a vector is a row on the left, a column on the
     right."""
+    if isinstance(x, _ARRAYS) and isinstance(y, _ARRAYS) and x.dtype is y.dtype and x.dtype.kind == "f":
+        if len(x.shape) == len(y.shape) == 2 and x.shape[1] == y.shape[0]:  # the common case needs no promotion
+            return dot_general(x, y, _ROWS_BY_COLUMNS)
     x, y = promote(x, y)
     nx, ny = len(x.shape), len(y.shape)
     if not nx or not ny:

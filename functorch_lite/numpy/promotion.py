@@ -186,16 +186,22 @@ def loop_pair(ufunc: np.ufunc, x: Any, y: Any) -> Sequence[Any]:
             kind = type(y)
             if kind is float or kind is int:
                 return x, dtype.type(y)
-            if isinstance(y, Tracer):
-                if y.dtype is dtype and not y.weak and x.shape == y.shape:
+            if (kind is np.ndarray or (isinstance(y, Tracer) and not y.weak)) and y.dtype is dtype:
+                have, want = y.shape, x.shape
+                if have == want or (not have and kind is np.ndarray):
                     return x, y
-            elif kind is np.ndarray and y.dtype is dtype and (y.shape == x.shape or not y.ndim):
-                return x, y
+                if have and (have == want[-len(have) :] or (have[-1] == 1 and have[:-1] == want[:-1])):
+                    return x, broadcast_in_dim(y, want, _last_axes(len(want), len(have)))
     elif type(x) is float or type(x) is int:
         dtype = getattr(y, "dtype", None)
         if (dtype is _f32 or dtype is _f64) and isinstance(y, Tracer) and not y.weak:
             return dtype.type(x), y
     return loop_operands(ufunc, x, y)
+
+
+@functools.cache
+def _last_axes(ndim: int, count: int) -> tuple[int, ...]:
+    return tuple(range(ndim - count, ndim))
 
 
 # --- shapes -------------------------------------------------------------------------------------------------------

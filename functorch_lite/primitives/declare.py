@@ -17,7 +17,7 @@ from functorch_lite.core.linear import is_linear, zeros_of
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind
-from functorch_lite.errors import DTypeError, ShapeError
+from functorch_lite.errors import DTypeError, NotLinearError, ShapeError
 
 
 def linear(prim: Primitive, transpose: Callable[..., Any]) -> None:
@@ -62,10 +62,17 @@ def bilinear(prim: Primitive, left: Callable[..., Any], right: Callable[..., Any
 
     def transpose(ct, x, y, **params):
         if is_linear(x):
+            refuse_both(prim.name, y)
             return left(ct, x, y, **params), None
         return None, right(ct, x, y, **params)
 
     transpose_rules.add(prim, transpose)
+
+
+def refuse_both(name: str, other: Any) -> None:
+    """Refuse to transpose a product whose other factor is unknown too, or a quotient by an unknown."""
+    if is_linear(other):
+        raise NotLinearError(f"the function is not linear in its argument: it applies `{name}` to it and to itself.")
 
 
 def derivatives(prim: Primitive, *rules: Callable[..., Any] | None) -> None:

@@ -28,6 +28,7 @@ from functorch_lite.primitives.declare import (
     elementwise,
     linear,
     not_linear,
+    refuse_both,
     ufunc,
 )
 from functorch_lite.primitives.rounding import round_to_even
@@ -86,6 +87,7 @@ jvp_rules.add(scale_p, (lambda t, out, c, x: scale(t, x), lambda t, out, c, x: s
 def _product_transpose(product):
     def rule(ct, c, t):
         if is_linear(c):
+            refuse_both("mul", t)
             return fit(product(t, ct), c), None
         return None, fit(product(c, ct), t)
 
@@ -183,7 +185,13 @@ def _div_left(t, out, x, y):  # d(x / y) = dx / y
 
 
 derivatives(div_p, _div_left, lambda t, out, x, y: neg(scale(div(out, y), t)))  # d(x / y) = -(x / y) / y dy
-transpose_rules.add(div_p, lambda ct, x, y: (fit(div(ct, y), x), None))
+
+
+@transpose_rules.register(div_p)
+def _(ct, x, y):
+    refuse_both("div", y)
+    return fit(div(ct, y), x), None
+
 
 # --- safe_div: t / c in a derivative, zero where t is zero -----------------------------------------------------------
 safe_div_p = Primitive("safe_div", Kind.ELEMENTWISE)

@@ -143,9 +143,11 @@ class FlatFunction:
         return out
 
 
-def check_outputs(transform: str, fun: Callable[..., Any], outs: Sequence[Any], out_tree: Any) -> None:
-    """Refuse a result that holds something else than arrays and numbers, naming its path."""
-    for i, leaf in enumerate(outs):
+def check_outputs(
+    transform: str, fun: Callable[..., Any], outs: Sequence[Any], out_tree: Any, count: int | None = None
+) -> None:
+    """Refuse a result whose leaves (the first `count`) are something else than arrays and numbers, naming the path."""
+    for i, leaf in enumerate(outs[:count]):
         if not is_value(leaf):
             path = tree.paths(tree.unflatten(out_tree, list(range(len(outs)))))[i]
             raise ArgumentTypeError(

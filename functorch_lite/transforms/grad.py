@@ -19,6 +19,7 @@ from functorch_lite.primitives.movement import reshape, slice_in_axis
 from functorch_lite.transforms.arguments import (
     FlatFunction,
     argument_names,
+    canonical,
     canonical_leaves,
     check_callable,
     check_outputs,
@@ -86,7 +87,7 @@ def value_and_grad(
         with quiet():
             flat_fun = FlatFunction(fun, rebuild)
             outs, tape = linearize_flat(
-                flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak, paths=paths
+                flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak, paths=paths, backwards_only=True
             )
             value = tree.unflatten(flat_fun.out_tree, outs)
             _check_value(_name, fun, value, outs, has_aux, holomorphic)
@@ -242,7 +243,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     >>> derivative(1.0)
     np.float64(6.0)
     """
-    outs, tape, flat_fun, values, treedef, active = _linearized("linearize", fun, primals)
+    outs, tape, flat_fun, values, treedef, active = _linearized("linearize", fun, primals, False)
     paths = functools.partial(leaf_paths, fun, primals)
 
     def derivative(*tangents):
@@ -261,7 +262,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     return (value[0], derivative, value[1]) if has_aux else (value, derivative)
 
 
-def _linearized(transform, fun, primals):
+def _linearized(transform, fun, primals, has_aux):
     check_callable(transform, fun)
     leaves, treedef = tree.flatten(list(primals))
     paths = functools.partial(leaf_paths, fun, primals)
@@ -270,10 +271,14 @@ def _linearized(transform, fun, primals):
     flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
     with quiet():
         outs, tape = linearize_flat(
-            flat_fun, values, active, transform=transform, name=name_of(fun), weak=weak, paths=paths
+            flat_fun, values, active, transform=transform, name=name_of(fun), weak=weak, paths=paths,
+            backwards_only=transform == "vjp",
         )
-    check_outputs(transform, fun, outs, flat_fun.out_tree)
-    outs = [o if hasattr(o, "dtype") else dtypes.python_dtype(type(o)).type(o) for o in outs]
+    if has_aux and flat_fun.out_tree.num_children != 2:
+        raise ArgumentTypeError(f"{transform}: with has_aux=True {name_of(fun)} must return a pair (value, aux).")
+    count = flat_fun.out_tree.children()[0].num_leaves if has_aux else None  # aux may hold anything
+    check_outputs(transform, fun, outs, flat_fun.out_tree, count)
+    outs = [canonical(o)[0] for o in outs]
     return outs, tape, flat_fun, values, treedef, active
 
 
@@ -289,7 +294,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
     >>> pullback(1.0)
     (np.float64(6.0),)
     """
-    outs, tape, flat_fun, values, treedef, active = _linearized("vjp", fun, primals)
+    outs, tape, flat_fun, values, treedef, active = _linearized("vjp", fun, primals, has_aux)
     out_tree = flat_fun.out_tree
     n_out = len(outs)
     if has_aux:

@@ -202,7 +202,7 @@ class Jitted:
         if config.check_purity:
             self._check_purity(staged.program, self._stage(types, treedef, static, args)[1].program)
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
-        executable = compile_program(staged.program) if closed else None
+        executable = compile_program(staged.program) if closed and not staged.program.axis_names else None
         text = ", ".join(_type_text(t) for t in types)
         entry = CacheEntry(f"({text})", reason, str(user_source()))
         return _Compiled(staged.program, staged.captured, flat_fun.out_tree, out_weak, executable, entry)

@@ -103,17 +103,20 @@ def apply_jvp_rule(parent: Trace, prim, primals, tangents, params) -> tuple[Any,
     if type(rule) is not tuple:
         return rule(primals, tangents, **params)
     out = parent.process(prim, primals, params)
-    if not rule:
-        return out, None
+    return out, per_argument_tangent(prim, out, primals, tangents, params) if rule else None
+
+
+def per_argument_tangent(prim, out, primals, tangents, params) -> Any:
+    """The output tangent of a primitive with one rule for each argument; None if it is zero."""
     total = None
-    for one, t, primal in zip(rule, tangents, primals, strict=True):
+    for one, t, primal in zip(jvp_rules[prim], tangents, primals, strict=True):
         if t is None or one is None:
             continue
         if prim.kind is Kind.ELEMENTWISE and not primal.shape and out.shape:
             t = broadcast_in_dim(t, out.shape, ())
         t = one(t, out, *primals, **params)
         total = t if total is None else add_tangents(total, t)
-    return out, total
+    return total
 
 
 def jvp_flat(

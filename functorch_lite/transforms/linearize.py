@@ -12,8 +12,9 @@ from functorch_lite.core.aval import Aval, Stack, aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
-from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
-from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, split
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace, tracing
+from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, per_argument_tangent, split
+from functorch_lite.transforms.pullbacks import plan_of, pullback_p
 
 
 class LinearTracer(Tracer):
@@ -44,14 +45,19 @@ class LinearTracer(Tracer):
 
 
 class LinearizeTrace(Trace):
-    """Computes primals in the parent and writes tangents on the tape."""
+    """Computes primals in the parent and writes tangents on the tape.
 
-    __slots__ = ("tape",)
+    by_plan: the tape will only run backwards and primals are arrays, so entries are pullbacks planned in advance
+    (see `transforms.pullbacks`).
+    """
 
-    def __init__(self, tag: Tag, parent: Trace):
+    __slots__ = ("tape", "by_plan")
+
+    def __init__(self, tag: Tag, parent: Trace, by_plan: bool = False):
         self.tag = tag
         self.parent = parent
         self.tape = TapeTrace(parent, see_through=tag)
+        self.by_plan = by_plan
 
     def box(self, primal: Any, tangent: Any) -> LinearTracer:
         """A tracer of this trace."""
@@ -59,10 +65,6 @@ class LinearizeTrace(Trace):
 
     def process(self, prim, args, params):
         tag = self.tag
-        if len(args) == 1 and type(args[0]) is LinearTracer and args[0].tag is tag:
-            rule = jvp_rules.get(prim)
-            if type(rule) is tuple:
-                return self._unary(prim, rule, args[0], params)
         primals, tangents, found = [], [], False
         for a in args:  # `split`, written out: this is the hot path of eager gradients
             if type(a) is LinearTracer and a.tag is tag:
@@ -74,6 +76,8 @@ class LinearizeTrace(Trace):
                 tangents.append(None)
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
+        if self.by_plan and type(jvp_rules.get(prim)) is tuple:
+            return self._planned(prim, primals, tangents, params)
         token = set_trace(self.tape)
         try:
             outs, out_dots = self._linearized(prim, primals, tangents, params)
@@ -83,24 +87,32 @@ class LinearizeTrace(Trace):
             return outs
         if prim.multiple:
             return [o if t is None else LinearTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
-        return self._boxed(outs, out_dots)
-
-    def _boxed(self, out, dot):
         # a tangent has the type of its primal: no need to ask the shape rule
-        dot.linear.known_aval = out.aval if type(out) is Stack else (out.shape, out.dtype)
+        out_dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
+        return LinearTracer(tag, outs, out_dots)
+
+    def _planned(self, prim, primals, tangents, params):
+        out = root.process(prim, primals, params)
+        if not jvp_rules[prim]:
+            return out
+        if type(out) is Stack:
+            return self._by_rule(prim, out, primals, tangents, params)
+        plan = plan_of(prim, primals, tangents, out, params)
+        if plan is None:
+            return out
+        every = (*primals, out)
+        values = [every[i] for i in plan.needed]
+        dot = self.tape.append(
+            pullback_p, tuple([t.linear for t in tangents if t is not None]), {"plan": plan, "values": values}
+        )
+        dot.linear.known_aval = (out.shape, out.dtype)
         return LinearTracer(self.tag, out, dot)
 
-    def _unary(self, prim, rule, a, params):
-        """`process` for one argument and a rule for its tangent, with nothing that this case does not need."""
-        out = self.parent.process(prim, (a.primal,), params)
-        if not rule:
-            return out
-        token = set_trace(self.tape)
-        try:
-            dot = rule[0](a.tangent, out, a.primal, **params)
-        finally:
-            reset_trace(token)
-        return out if dot is None else self._boxed(out, dot)
+    def _by_rule(self, prim, out, primals, tangents, params):
+        with tracing(self.tape):
+            dot = per_argument_tangent(prim, out, primals, tangents, params)
+        dot.linear.known_aval = out.aval
+        return LinearTracer(self.tag, out, dot)
 
     def _linearized(self, prim, primals, tangents, params):
         if prim.kind is Kind.HIGHER_ORDER:
@@ -115,10 +127,15 @@ class LinearizeTrace(Trace):
 def linearize_flat(
     fun: Callable[..., Sequence[Any]], primals: Sequence[Any], active: Sequence[bool], *,
     transform: str = "grad", name: str = "f", weak: Sequence[bool] = (), paths: Callable[[], list[str]] | None = None,
+    backwards_only: bool = False,
 ) -> tuple[list[Any], Tape]:
-    """Outputs of `fun` and the tape of its derivative in the `active` arguments; `paths` names them in errors."""
+    """Outputs of `fun` and the tape of its derivative in the `active` arguments; `paths` names them in errors.
+
+    backwards_only: the tape will not be replayed forwards.
+    """
     tag = Tag(transform, name)
-    trace = LinearizeTrace(tag, current_trace())
+    parent = current_trace()
+    trace = LinearizeTrace(tag, parent, backwards_only and parent is root)
     tape = trace.tape
     flags = weak or [False] * len(primals)
     args = [
