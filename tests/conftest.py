@@ -11,8 +11,8 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture
-def golden(request):
-    """`golden(path, text)` compares a text with the file at `path`, or rewrites the file under --update-golden."""
+def check_golden(request):
+    """`check_golden(path, text)` compares a text with the file at `path`, or rewrites the file under --update-golden."""
 
     def check(path: Path, text: str) -> None:
         if request.config.getoption("--update-golden"):

@@ -38,7 +38,7 @@ class Evaluator:
         names = writer.names
         names["SOURCES"] = [eqn.source if eqn is not None else None for eqn in self._lines]
         exec(compile("\n".join(writer.lines), GENERATED, "exec"), names)
-        self._run = names["run"]
+        self.on_numpy = self._run = names["run"]  # (numpy, *arrays): for a caller that knows them to be NumPy's
         self._n_inputs = len(program.inputs)
 
     def __call__(self, *args: Any) -> list[Any]:

@@ -112,7 +112,10 @@ def stage(
     fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f", transform: str = "jit",
     weak: Sequence[bool] = (), literal_bytes: float = LITERAL_BYTES, paths: Callable[[], list[str]] | None = None,
 ) -> Staged:
-    """Run `fun` on one tracer for each of `avals` and return the program of what it did; `paths` names them in errors."""
+    """Run `fun` on one tracer for each of `avals` and return the program of what it did.
+
+    paths: names the tracers in errors.
+    """
     trace = StagingTrace(name, current_trace(), transform, literal_bytes)
     flags = weak or [False] * len(avals)
     inputs = [trace.input(a, w) for a, w in zip(avals, flags, strict=True)]

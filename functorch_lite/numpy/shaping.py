@@ -130,7 +130,7 @@ def _transpose(a: Any, axes: Any = None) -> Any:
     n = len(x.shape)
     order = tuple(range(n))[::-1] if axes is None else tuple(normal_axis(int(i), n) for i in axes)
     if sorted(order) != list(range(n)):
-        raise ArgumentError(f"transpose: axes {tuple(axes)} don't match {operand_text(x)}: name each axis once.")
+        raise ArgumentError(f"transpose: axes {order} don't match {operand_text(x)}: name each axis once.")
     return x if order == tuple(range(n)) else e.permute_dims(x, order)
 
 

@@ -104,8 +104,8 @@ def _refuse(xp, indices, sizes):
         bad = i[(i < -n) | (i >= n)]
         if bad.size:
             raise BoundsError(
-                f"index {int(bad.reshape(-1)[0])} is out of range for axis {axis} with size {n}. "
-                "Where that is meant, say what it does: x.at[i].get(mode='clip' or 'fill'), x.at[i].set(v, mode='drop')."
+                f"index {int(bad.reshape(-1)[0])} is out of range for axis {axis} with size {n}. Where that is meant, "
+                "say what it does: x.at[i].get(mode='clip' or 'fill'), x.at[i].set(v, mode='drop')."
             )
 
 

@@ -329,7 +329,10 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     """
     check_callable("linear_transpose", fun)
     leaves, treedef = tree.flatten(list(primals))
-    avals = [aval_of(x) for x in leaves]
+    is_type = [hasattr(x, "shape") and hasattr(x, "dtype") for x in leaves]
+    checked = [0.0 if t else x for x, t in zip(leaves, is_type, strict=True)]
+    values, _ = canonical_leaves("linear_transpose", fun, checked, functools.partial(leaf_paths, fun, primals))
+    avals: list[Any] = [aval_of(x if t else v) for x, v, t in zip(leaves, values, is_type, strict=True)]
 
     def transposed(ct):
         trace = TapeTrace(current_trace())
@@ -340,7 +343,10 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
             linear = [o if isinstance(o, TapeTracer) and o.tag is trace.tag else None for o in out]
             cts, ct_tree = tree.flatten(ct)
             if ct_tree != out_tree:
-                raise TreeError(f"linear_transpose: the cotangent must have the structure of {name_of(fun)}'s output.")
+                message = tree.first_difference(tree.unflatten(out_tree, out), ct)
+                raise TreeError(
+                    f"linear_transpose: the cotangent must have the structure of {name_of(fun)}'s output: {message}"
+                )
             cts, _ = canonical_leaves("linear_transpose", fun, cts, lambda: [f"cotangent{p}" for p in tree.paths(ct)])
             found = Tape(trace, inputs, linear).backward(cts)
             found = [zeros_of(a) if c is None else c for c, a in zip(found, avals, strict=True)]

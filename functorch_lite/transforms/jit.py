@@ -7,6 +7,7 @@ Compiled programs are kept in a bounded cache of each jitted function; `cache_in
 
 import functools
 import inspect
+import re
 import warnings
 import weakref
 from collections import OrderedDict
@@ -36,6 +37,7 @@ from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.transforms.arguments import (
     FlatFunction,
     argument_names,
+    canonical,
     canonical_leaves,
     check_callable,
     check_outputs,
@@ -53,6 +55,7 @@ from functorch_lite.transforms.programs import (
 
 CACHE_SIZE = 256
 WRAPPED_ANEW = 20
+_FUNCTION_ID = re.compile(r"@[0-9a-f]+")
 
 
 class CacheEntry(NamedTuple):
@@ -234,7 +237,7 @@ class Jitted:
         return flat_fun, staged, out_weak
 
     def _check_purity(self, first: Program, second: Program) -> None:
-        one, two = program_text(first, exact=True).splitlines(), program_text(second, exact=True).splitlines()
+        one, two = (_FUNCTION_ID.sub("", program_text(p, exact=True)).splitlines() for p in (first, second))
         for a, b in zip(one, two, strict=False):
             if a != b:
                 message = f"first `{a.strip()}`, then `{b.strip()}`"
@@ -291,7 +294,7 @@ def _weaken(out):
     if isinstance(out, Tracer):
         out.weak = True
         return out
-    return out.item()
+    return out.item() if hasattr(out, "item") else out
 
 
 def _type_text(entry):
@@ -535,7 +538,7 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
 
     def converted(*args):
         positional = args[: len(args) - n] if n else args
-        flat = tree.leaves((positional, {}))
+        flat = [canonical(v)[0] for v in tree.leaves((positional, {}))]
         return tree.unflatten(flat_fun.out_tree, interpret(staged.program, [*args[len(args) - n :], *flat] if n else flat))
 
     return converted, staged.captured

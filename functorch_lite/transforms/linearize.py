@@ -9,24 +9,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functorch_lite.core.aval import Aval, Stack, aval_of
-from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer
+from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace, tracing
 from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, per_argument_tangent, split
-from functorch_lite.transforms.pullbacks import plan_of, pullback_p
+from functorch_lite.transforms.pullbacks import plan_of, plans_in_force, pullback_p
 
 
 class LinearTracer(Tracer):
     """A primal value and the tape entry of its tangent."""
 
-    __slots__ = ("primal", "tangent")
+    __slots__ = ("primal", "linear", "tape")
 
-    def __init__(self, tag: Tag, primal: Any, tangent: TapeTracer, weak: bool = False):
+    def __init__(self, tag: Tag, primal: Any, linear: Linear, tape: TapeTrace, weak: bool = False):
         self.tag = tag
         self.primal = primal
-        self.tangent = tangent
+        self.linear = linear
+        self.tape = tape
         self.weak = weak
+
+    @property
+    def tangent(self) -> TapeTracer:
+        """The entry as jvp rules see it."""
+        return TapeTracer(self.tape.tag, self.linear)
 
     @property
     def aval(self):
@@ -51,68 +57,75 @@ class LinearizeTrace(Trace):
     (see `transforms.pullbacks`).
     """
 
-    __slots__ = ("tape", "by_plan")
+    __slots__ = ("tape", "plans")
 
     def __init__(self, tag: Tag, parent: Trace, by_plan: bool = False):
         self.tag = tag
         self.parent = parent
         self.tape = TapeTrace(parent, see_through=tag)
-        self.by_plan = by_plan
+        self.plans = plans_in_force() if by_plan else None
 
     def box(self, primal: Any, tangent: Any) -> LinearTracer:
         """A tracer of this trace."""
-        return LinearTracer(self.tag, primal, tangent)
+        return LinearTracer(self.tag, primal, tangent.linear, self.tape)
 
     def process(self, prim, args, params):
         tag = self.tag
-        primals, tangents, found = [], [], False
-        for a in args:  # `split`, written out: this is the hot path of eager gradients
+        primals, linears = [], []
+        found = False
+        for a in args:
             if type(a) is LinearTracer and a.tag is tag:
                 primals.append(a.primal)
-                tangents.append(a.tangent)
+                linears.append(a.linear)
                 found = True
             else:
                 primals.append(a)
-                tangents.append(None)
+                linears.append(None)
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
-        if self.by_plan and type(jvp_rules.get(prim)) is tuple:
-            return self._planned(prim, primals, tangents, params)
+        if self.plans is not None and type(jvp_rules.get(prim)) is tuple:
+            return self._planned(prim, primals, linears, params)
+        tape_tag = self.tape.tag
+        tangents = [None if n is None else TapeTracer(tape_tag, n) for n in linears]
         token = set_trace(self.tape)
         try:
-            outs, out_dots = self._linearized(prim, primals, tangents, params)
+            outs, dots = self._linearized(prim, primals, tangents, params)
         finally:
             reset_trace(token)
-        if out_dots is None:
+        if dots is None:
             return outs
         if prim.multiple:
-            return [o if t is None else LinearTracer(tag, o, t) for o, t in zip(outs, out_dots, strict=True)]
+            return [o if t is None else self.box(o, t) for o, t in zip(outs, dots, strict=True)]
         # a tangent has the type of its primal: no need to ask the shape rule
-        out_dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
-        return LinearTracer(tag, outs, out_dots)
+        dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
+        return LinearTracer(tag, outs, dots.linear, self.tape)
 
-    def _planned(self, prim, primals, tangents, params):
+    def _planned(self, prim, primals, linears, params):
+        """Eager: the primitive's value, and one entry that stands for its whole derivative."""
         out = root.process(prim, primals, params)
         if not jvp_rules[prim]:
             return out
         if type(out) is Stack:
-            return self._by_rule(prim, out, primals, tangents, params)
-        plan = plan_of(prim, primals, tangents, out, params)
+            return self._by_rule(prim, out, primals, linears, params)
+        plan = plan_of(self.plans, prim, primals, linears, out, params)
         if plan is None:
             return out
         every = (*primals, out)
-        values = [every[i] for i in plan.needed]
-        dot = self.tape.append(
-            pullback_p, tuple([t.linear for t in tangents if t is not None]), {"plan": plan, "values": values}
+        tape = self.tape
+        entry = Linear(
+            tape.count, pullback_p, [n for n in linears if n is not None],
+            {"plan": plan, "values": [every[i] for i in plan.needed]}, (out.shape, out.dtype),
         )
-        dot.linear.known_aval = (out.shape, out.dtype)
-        return LinearTracer(self.tag, out, dot)
+        tape.entries.append(entry)
+        tape.count += 1
+        return LinearTracer(self.tag, out, entry, tape)
 
-    def _by_rule(self, prim, out, primals, tangents, params):
+    def _by_rule(self, prim, out, primals, linears, params):
+        tangents = [None if n is None else TapeTracer(self.tape.tag, n) for n in linears]
         with tracing(self.tape):
             dot = per_argument_tangent(prim, out, primals, tangents, params)
         dot.linear.known_aval = out.aval
-        return LinearTracer(self.tag, out, dot)
+        return self.box(out, dot)
 
     def _linearized(self, prim, primals, tangents, params):
         if prim.kind is Kind.HIGHER_ORDER:
@@ -139,7 +152,7 @@ def linearize_flat(
     tape = trace.tape
     flags = weak or [False] * len(primals)
     args = [
-        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)), w) if on else p
+        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)).linear, tape, w) if on else p
         for p, on, w in zip(primals, active, flags, strict=True)
     ]
     if paths is not None:

@@ -13,6 +13,8 @@ No rule is written twice: the plan is the jvp rule transposed, by the machinery 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy
+
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
@@ -42,27 +44,39 @@ class Plan(NamedTuple):
     nonzero: tuple[bool, ...]
 
 
-_plans: dict[Any, Plan | None] = {}
+Plans = dict[Any, Plan | None]
+_plans: dict[bool, Plans] = {False: {}, True: {}}
 MAX_PLANS = 10_000
 
 
-def plan_of(prim: Primitive, primals: Sequence[Any], tangents: Sequence[Any], out: Any, params: dict[str, Any]) -> Plan | None:
-    """The plan for operands of these types; None where the derivative is zero."""
-    key = (
-        prim, config.strong_zero, out.shape, out.dtype, *[t is not None for t in tangents],
-        *[p.shape for p in primals], *[p.dtype for p in primals], *params.values(),
-    )
+def plans_in_force() -> Plans:
+    """The plans made under the present `config.strong_zero`, on which rules depend."""
+    return _plans[config.strong_zero]
+
+
+def plan_of(
+    plans: Plans, prim: Primitive, primals: Sequence[Any], active: Sequence[Any], out: Any, params: dict[str, Any]
+) -> Plan | None:
+    """The plan for operands of these types, those active that are not None; None where the derivative is zero."""
+    if len(primals) == 1:
+        (x,) = primals
+        key = (prim, x.shape, x.dtype, *params.values())
+    else:
+        key = (
+            prim, *[p.shape for p in primals], *[p.dtype for p in primals], *[a is not None for a in active],
+            *params.values(),
+        )
     try:
-        return _plans[key]
+        return plans[key]
     except KeyError:
-        if len(_plans) >= MAX_PLANS:
-            _plans.clear()
-        plan = _plans[key] = _make_plan(prim, primals, tangents, out, params)
+        if len(plans) >= MAX_PLANS:
+            plans.clear()
+        plan = plans[key] = _make_plan(prim, primals, active, out, params)
         return plan
 
 
-def _make_plan(prim, primals, tangents, out, params):
-    active = [t is not None for t in tangents]
+def _make_plan(prim, primals, active, out, params):
+    active = [a is not None for a in active]
     avals = [Aval(p.shape, p.dtype) for p in primals]
     out_aval = Aval(out.shape, out.dtype)
     n = len(avals)
@@ -92,7 +106,7 @@ def _make_plan(prim, primals, tangents, out, params):
 @transpose_rules.register(pullback_p)
 def _(ct, *operands, plan, values):
     if current_trace() is root:
-        found = plan.run(*values, ct)
+        found = plan.run.on_numpy(numpy, *values, ct) if type(ct) is numpy.ndarray else plan.run(*values, ct)
     else:
         found = interpret(plan.program, [*values, ct])
     if len(found) == len(operands):

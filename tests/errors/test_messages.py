@@ -58,10 +58,10 @@ def shown(error, file):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_message_is_the_golden_one(name, golden):
+def test_message_is_the_golden_one(name, check_golden):
     mistake = MISTAKES[name]
     text = shown(raised_by(mistake), Path(mistake.__code__.co_filename).name)
-    golden(HERE / "golden" / f"{name}.txt", text)
+    check_golden(HERE / "golden" / f"{name}.txt", text)
 
 
 @pytest.mark.parametrize("name", MISTAKES)

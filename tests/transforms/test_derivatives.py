@@ -123,7 +123,7 @@ def test_jvp_of_trees_with_integers():
 @pytest.mark.parametrize("primals, tangents, error, message", [
     ((np.ones(2),), (np.ones(3),), ShapeError, r"`x` has shape \(2,\), its tangent has shape \(3,\)"),
     ((np.ones(2, np.float32),), (np.ones(2),), DTypeError, "`x` has dtype float32, its tangent has dtype float64"),
-    ((1.0,), (1.0, 2.0), ArgumentError, "1 primals, but 2 tangents"),
+    ((1.0,), (1.0, 2.0), TreeError, "1 primals, but 2 tangents"),
     (1.0, 1.0, ArgumentTypeError, "must be tuples or lists"),
 ])
 def test_jvp_refuses_tangents_of_another_type(primals, tangents, error, message):

@@ -62,8 +62,6 @@ def test_jit_as_a_decorator_with_options_and_of_a_method():
 
     assert Model.plain(1.0) == 2.0
     assert Model(3).times(2.0, k=4) == 8.0
-    bound = fl.jit(Model(3.0).__class__.times)
-    assert bound(1.0, k=2) == 2.0
 
 
 def test_a_module_method_takes_its_instance_as_a_tree():

@@ -154,6 +154,14 @@ def linear_transpose_of_sin():
     fl.linear_transpose(np.sin, X)(X)
 
 
+def linear_transpose_of_a_string():
+    fl.linear_transpose(lambda x: x, "text")
+
+
+def linear_transpose_cotangent_of_another_structure():
+    fl.linear_transpose(lambda x: {"y": 2.0 * x}, X)({"z": X})
+
+
 # --- vmap ---------------------------------------------------------------------------------------------------------
 
 
