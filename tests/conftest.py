@@ -7,12 +7,12 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts with what the tests get now")
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts with what tests get now")
 
 
 @pytest.fixture
 def check_golden(request):
-    """`check_golden(path, text)` compares a text with the file at `path`, or rewrites the file under --update-golden."""
+    """`check_golden(path, text)`: the text is that of the file at `path`; --update-golden rewrites the file."""
 
     def check(path: Path, text: str) -> None:
         if request.config.getoption("--update-golden"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
-from functorch_lite.control_flow.common import flatten_values, merge_captured, stage_function
+from functorch_lite.control_flow.common import flatten_values, has_stacks, merge_captured, recomputing, stage_function
 from functorch_lite.control_flow.scanning import _some
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, StackAval, aval_of
@@ -25,7 +25,6 @@ from functorch_lite.primitives.broadcast import broadcast_in_dim, reduce_sum
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.comparison import eq, select
 from functorch_lite.primitives.elementwise import clamp
-from functorch_lite.primitives.higher_order import checkpoint_p
 from functorch_lite.primitives.loops import batched_cond_p, cond_p
 from functorch_lite.primitives.movement import reshape
 from functorch_lite.transforms.arguments import check_callable, name_of, quiet
@@ -171,23 +170,10 @@ jvp_rules.add(
 # --- the linear part -----------------------------------------------------------------------------------------------------------
 
 
-def _recomputing(branch: Program) -> Program:
-    """A branch that keeps run-time stacks for its reverse pass computes them again there instead."""
-
-    def fun(*args):
-        return bind(checkpoint_p, *args, program=branch, policy=None)
-
-    return memoized(branch, "recomputing", lambda: stage_closed(fun, branch.in_avals, name=branch.name))
-
-
-def _has_stacks(parts, n_outs):
-    return any(isinstance(a, StackAval) for a in parts.forward.out_avals[n_outs:])
-
-
 def _linearized_branches(branches, nonzero):
     n = len(branches[0].outputs)
-    if any(_has_stacks(linearize_program(b, nonzero), n) for b in branches):
-        branches = tuple(_recomputing(b) for b in branches)
+    if any(has_stacks(linearize_program(b, nonzero), n) for b in branches):
+        branches = tuple(recomputing(b) for b in branches)
     union = _union([linearize_program(b, nonzero).out_nonzero for b in branches])
     parts = [linearize_program(b, nonzero, union) for b in branches]
     slots, places = _assign_slots([p.forward.out_avals[n:] for p in parts])

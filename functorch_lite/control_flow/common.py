@@ -6,13 +6,15 @@ from typing import Any
 
 from functorch_lite import tree
 from functorch_lite.core import dtypes
-from functorch_lite.core.aval import Aval, aval_of
-from functorch_lite.core.program import Program, Var
-from functorch_lite.core.staging import stage
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.core.aval import Aval, StackAval, aval_of
+from functorch_lite.core.program import Program, Var, memoized
+from functorch_lite.core.staging import stage, stage_closed
+from functorch_lite.core.tracer import Tracer, bind
 from functorch_lite.errors import DTypeError, ShapeError, TreeError
 from functorch_lite.primitives.casts import convert
+from functorch_lite.primitives.higher_order import checkpoint_p
 from functorch_lite.transforms.arguments import FlatFunction, canonical_leaves, check_outputs, name_of
+from functorch_lite.transforms.programs import Linearized
 
 
 def flatten_values(what: str, fun: Callable[..., Any], value: Any, name: str) -> tuple[list[Any], list[bool], Any]:
@@ -83,3 +85,17 @@ def merge_captured(programs: Sequence[Program], captured: Sequence[Sequence[Any]
             Program((*front, *program.inputs[len(values) :]), program.equations, program.outputs, program.name)
         )
     return result, list(merged.values())
+
+
+def recomputing(program: Program) -> Program:
+    """A branch or loop body that keeps run-time stacks for its reverse pass, so that it computes them again there."""
+
+    def fun(*args):
+        return bind(checkpoint_p, *args, program=program, policy=None)
+
+    return memoized(program, "recomputing", lambda: stage_closed(fun, program.in_avals, name=program.name))
+
+
+def has_stacks(parts: Linearized, n_outs: int) -> bool:
+    """Whether a residual of a linearized program is a run-time stack, which cannot itself be put into an array."""
+    return any(isinstance(a, StackAval) for a in parts.forward.out_avals[n_outs:])

@@ -17,7 +17,14 @@ from functorch_lite.core.rules import batch_rules, jvp_rules, linearize_rules, t
 from functorch_lite.core.staging import stage_closed
 from functorch_lite.core.evaluate import interpret
 from functorch_lite.core.tracer import bind
-from functorch_lite.control_flow.common import check_carry, flatten_values, promote_weak, stage_function
+from functorch_lite.control_flow.common import (
+    check_carry,
+    flatten_values,
+    has_stacks,
+    promote_weak,
+    recomputing,
+    stage_function,
+)
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, NotLinearError, ShapeError
 from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
@@ -169,6 +176,8 @@ def _(tape, primals, tangents, *, body, n_consts, n_carry, length, reverse, unro
     )
     force = (*carry, *[False] * (len(body.outputs) - n_carry))
     parts = linearize_program(body, (*consts, *carry, *xs), force)
+    if has_stacks(parts, len(body.outputs)):
+        parts = linearize_program(recomputing(body), (*consts, *carry, *xs), force)
     forward, plan = memoized(
         parts.forward, ("scan residuals", n_consts, n_carry, parts.from_inputs),
         lambda: _with_varying_residuals(parts, n_consts, n_carry),

@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
-from functorch_lite.control_flow.common import check_carry, flatten_values, promote_weak, stage_function
+from functorch_lite.control_flow.common import (
+    check_carry,
+    flatten_values,
+    has_stacks,
+    promote_weak,
+    recomputing,
+    stage_function,
+)
 from functorch_lite.control_flow.scanning import _carry_fixpoint, _instantiated, _some, scan
 from functorch_lite.core import dtypes
-from functorch_lite.core.aval import Aval, StackAval, aval_of
+from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.evaluate import interpret
 from functorch_lite.core.linear import zeros_of
 from functorch_lite.core.program import Literal, Program, Var, memoized
@@ -185,6 +192,8 @@ def _(tape, primals, tangents, **facts):
     )
     force = (*carry, *[False] * (len(body.outputs) - n_carry))
     parts = linearize_program(body, (*consts, *carry), force)
+    if has_stacks(parts, len(body.outputs)):
+        parts = linearize_program(recomputing(body), (*consts, *carry), force)
     n_out = len(body.outputs)
     carried = [i for i in parts.from_inputs if i >= n_consts]
     from_consts = [i for i in parts.from_inputs if i < n_consts]
@@ -301,7 +310,5 @@ def _freezing(test: Program, step: Program, n_cond: int, n_consts: int, n_carry:
 
 
 def _choose_rows(running, new, old):
-    if isinstance(aval_of(new), StackAval):
-        raise NotImplementedError("a while loop nested in a batched while loop keeps no stacks")
     shape = aval_of(new).shape
     return select(broadcast_in_dim(running, shape, (0,)) if len(shape) > 1 else running, new, old)

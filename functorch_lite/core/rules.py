@@ -53,7 +53,7 @@ shape_rules = RuleTable("shape", "(*avals, **params) -> aval, or a list of them;
 eval_rules = RuleTable("eval", "(xp, *arrays, **params) -> array, or a list; xp is the numpy or cupy module")
 jvp_rules = RuleTable(
     "jvp",
-    "a tuple with one (tangent, out, *primals, **params) -> out tangent for each argument (None: zero), "
+    "a tuple with one (tangent, out, *primals, **params) -> out tangent for each argument (None, or left out: zero), "
     "or (primals, tangents, **params) -> (out, out tangent), where a tangent None is zero",
 )
 transpose_rules = RuleTable(

@@ -18,7 +18,9 @@ from functorch_lite.errors import user_source
 
 LITERAL_BYTES = 4096
 
-staging_rules = RuleTable("staging", "(trace, args, **params) -> out: for primitives whose parameters are Python functions")
+staging_rules = RuleTable(
+    "staging", "(trace, args, **params) -> out: for primitives whose parameters are Python functions"
+)
 
 
 class StagingTracer(Tracer):

@@ -3,7 +3,8 @@
 
 There is one current trace, in a context variable; each trace remembers its parent. A *tag* names one run of one
 transform, and each tracer carries the tag of the run that made it: a trace unboxes its own tracers and hands every
-other value to its parent, so perturbation confusion cannot happen. At the root, `EvalTrace` computes with NumPy or CuPy.
+other value to its parent, so perturbation confusion cannot happen. At the root, `EvalTrace` computes with NumPy or
+CuPy.
 
     bind1(sin_p, x)  ->  current trace .process(sin_p, (x,), {})  ->  rule of that trace  ->  parent ...  ->  numpy.sin
 
@@ -23,7 +24,6 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.errors import FunctorchLiteError, LeakedTracerError, add_place, user_source
-
 
 Arguments = tuple[Sequence[Any], Callable[[], list[str]]]
 

@@ -7,8 +7,11 @@ Where JAX and PyTorch differ in a default, PyTorch's holds: `gelu` is the exact 
 import math
 from typing import Any
 
+from numpy.lib.array_utils import normalize_axis_tuple
+
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
+from functorch_lite.primitives.reduction import logsumexp as reduce_logsumexp
 
 Array = Any
 
@@ -106,12 +109,9 @@ def hard_swish(x: Array) -> Array:
 
 def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """log(sum(exp(x))) along `axis` (all axes by default), without overflow; -inf, with gradient 0, for all -inf."""
-    peak = fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True)
-    peak = fnp.where(fnp.isfinite(peak), peak, 0)
-    total = fnp.sum(fnp.exp(x - peak), axis=axis, keepdims=True)
-    is_empty = total == 0
-    out = fnp.where(is_empty, -math.inf, fnp.log(fnp.where(is_empty, 1, total))) + peak
-    return out if keepdims else fnp.squeeze(out, axis=axis)
+    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    out = reduce_logsumexp(x, axes)
+    return out.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else out
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
@@ -123,7 +123,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - logsumexp(x) along `axis`."""
     shifted = x - fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True)
-    return shifted - fnp.log(fnp.sum(fnp.exp(shifted), axis=axis, keepdims=True))
+    return shifted - logsumexp(shifted, axis, keepdims=True)
 
 
 def glu(x: Array, axis: int = -1) -> Array:

@@ -12,7 +12,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
 from functorch_lite.errors import ArgumentError, ShapeError
-from functorch_lite.nn.activations import log_softmax, softplus
+from functorch_lite.nn.activations import log_softmax, logsumexp, softplus
 from functorch_lite.primitives.indexing import gather
 
 Array = Any
@@ -48,7 +48,7 @@ def cross_entropy(
         return _nll(log_softmax(logits), targets, weight, ignore_index, label_smoothing, reduction)
     labels, importance = _kept(targets, ignore_index, logits.dtype)
     shifted = logits - fnp.max(lax.stop_gradient(logits), axis=-1, keepdims=True)
-    losses = fnp.log(fnp.sum(fnp.exp(shifted), axis=-1)) - _at(shifted, labels)  # no matrix of log-probabilities
+    losses = logsumexp(shifted, -1) - _at(shifted, labels)  # no matrix of log-probabilities
     return _weighted(losses, importance, reduction)
 
 

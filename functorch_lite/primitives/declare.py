@@ -40,11 +40,7 @@ def linear_in_all(prim: Primitive, transpose: Callable[..., Any]) -> None:
 def linear_in_first(prim: Primitive, transpose: Callable[..., Any]) -> None:
     """Declare `prim` linear in its first argument, the others being indices. `transpose(ct, x, *rest, **params)`."""
 
-    def jvp(primals, tangents, **params):
-        out = bind(prim, *primals, **params)
-        return out, None if tangents[0] is None else bind(prim, tangents[0], *primals[1:], **params)
-
-    jvp_rules.add(prim, jvp)
+    jvp_rules.add(prim, (lambda t, out, x, *rest, **params: bind(prim, t, *rest, **params),))
     transpose_rules.add(
         prim, lambda ct, x, *rest, **params: (transpose(ct, x, *rest, **params), *[None] * len(rest))
     )

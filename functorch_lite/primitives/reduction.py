@@ -16,10 +16,11 @@ from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError, ShapeError
 from functorch_lite.primitives.broadcast import broadcast_in_dim, reduce_sum, reduced
-from functorch_lite.primitives.comparison import eq, select
+from functorch_lite.primitives.comparison import eq, select, zero_like
 from functorch_lite.primitives.declare import batch_unary, derivatives, not_linear, zero_derivative
 from functorch_lite.primitives.elementwise import add_any, div, maximum, mul, scale
 from functorch_lite.primitives.movement import concatenate, permute_dims, reshape, slice_in_axis
+from functorch_lite.primitives.transcendental import exp
 
 
 def _reduction(name: str, fun: Any, allowed: str, empty_ok: bool):
@@ -70,6 +71,33 @@ derivatives(reduce_max_p, _extremum_jvp)
 derivatives(reduce_min_p, _extremum_jvp)
 not_linear(reduce_max_p, reduce_min_p)
 
+
+# --- logsumexp: log(sum(exp(x))) without overflow ---------------------------------------------------------------------
+def _log_sum_exp(xp, x, axes):
+    wide = x.astype(dtypes.accumulator(x.dtype), copy=False)
+    top = xp.max(wide, axes, keepdims=True, initial=-xp.inf) if x.size == 0 else xp.max(wide, axes, keepdims=True)
+    if not xp.isfinite(top).all():
+        top = xp.where(xp.isfinite(top), top, xp.zeros((), wide.dtype))
+    with np.errstate(divide="ignore"):  # log 0 = -inf is the answer where all entries are -inf
+        total = xp.log(xp.sum(xp.exp(wide - top), axes))
+    return (total + top.reshape(total.shape)).astype(x.dtype, copy=False)
+
+
+logsumexp_p = _reduction("logsumexp", _log_sum_exp, "f", empty_ok=True)
+
+
+def logsumexp(x: Any, axes: tuple[int, ...]) -> Any:
+    """log(sum(exp(x))) over `axes`, which go away; minus infinity where all entries are (with derivative 0)."""
+    return bind1(logsumexp_p, x, axes=axes)
+
+
+def _logsumexp_jvp(t, out, x, *, axes):  # dy = sum(exp(x - y) dx)
+    shift = select(eq(out, x.dtype.type(-np.inf)), zero_like(out), out)
+    return reduce_sum(scale(exp(x - along(shift, x, axes)), t), axes)
+
+
+derivatives(logsumexp_p, _logsumexp_jvp)
+not_linear(logsumexp_p)
 
 # --- reduce_prod ------------------------------------------------------------------------------------------------------
 def _product(xp, x, axes):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+from functorch_lite.core.dtypes import dtype_kind
 from functorch_lite.errors import ArgumentError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import kept_shape, reduction_axes
@@ -21,6 +22,7 @@ from functorch_lite.numpy.promotion import asarray, broadcast_to, loop_operands,
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
 from functorch_lite.primitives import special as p
 from functorch_lite.primitives import transcendental as t
+from functorch_lite.primitives.reduction import logsumexp as reduce_logsumexp
 from functorch_lite.primitives.reduction import reduce_max
 
 
@@ -171,6 +173,9 @@ def logsumexp(
         x, weights = broadcast_to(x, shape), broadcast_to(weights, shape)
         x = e.select(e.eq(weights, _c(x, 0)), _c(x, -np.inf), x)
     axes = reduction_axes(axis, len(x.shape))
+    if b is None and not return_sign and dtype_kind(x.dtype) == "f":
+        out = reduce_logsumexp(x, axes)
+        return e.reshape(out, kept_shape(x.shape, axes)) if keepdims else out
     shift = _shift(x, axes)
     terms = t.exp(e.sub(x, broadcast_to(shift, x.shape)))
     terms = terms if b is None else e.mul(weights, terms)

@@ -56,6 +56,10 @@ class _Custom:
         functools.update_wrapper(self, fun)
         self._fun = fun
         self._nondiff = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        try:
+            self._signature = inspect.signature(fun)
+        except (TypeError, ValueError):  # a builtin that does not tell
+            self._signature = None
 
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
@@ -77,8 +81,8 @@ class _Custom:
 
     def _flatten(self, args, kwargs):
         """The differentiable leaves, how to put them back, and the nondifferentiable arguments."""
-        if kwargs:
-            args = inspect.signature(self._fun).bind(*args, **kwargs)
+        if kwargs or (self._signature is not None and len(args) < len(self._signature.parameters)):
+            args = (self._signature or inspect.signature(self._fun)).bind(*args, **kwargs)
             args.apply_defaults()
             if args.kwargs:
                 raise ArgumentError(f"{type(self).__name__}: {name_of(self._fun)} takes keyword-only arguments; not supported.")

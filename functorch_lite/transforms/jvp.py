@@ -109,7 +109,7 @@ def apply_jvp_rule(parent: Trace, prim, primals, tangents, params) -> tuple[Any,
 def per_argument_tangent(prim, out, primals, tangents, params) -> Any:
     """The output tangent of a primitive with one rule for each argument; None if it is zero."""
     total = None
-    for one, t, primal in zip(jvp_rules[prim], tangents, primals, strict=True):
+    for one, t, primal in zip(jvp_rules[prim], tangents, primals, strict=False):  # index arguments have no rule
         if t is None or one is None:
             continue
         if prim.kind is Kind.ELEMENTWISE and not primal.shape and out.shape:

@@ -169,9 +169,12 @@ def test_a_while_loop_inside_a_scan_and_the_other_way_round():
         return lax.scan(step, 0.0, x)[0]
 
     x = np.array([2.0, 3.0, 20.0])
-    close(fl.grad(f)(x), [8 * 2.0**7 / 2 * 2 / 16 * 0 + 4 * 2.0**3, 4 * 3.0**3 * 0 + 4 * 27.0, 1.0] if False else
-          fl.jacfwd(f)(x))
-    close(fl.jit(fl.grad(f))(x), fl.jacfwd(f)(x))
+    expected = np.array([4 * 2.0**3, 4 * 3.0**3, 1.0])
+    for g in (fl.grad(f), fl.jacfwd(f), fl.jit(fl.grad(f)), fl.grad(fl.jit(f))):
+        close(g(x), expected)
+    for g in (fl.hessian(f), fl.jacrev(fl.jacrev(f)), fl.jit(fl.jacfwd(fl.jacfwd(f)))):
+        close(g(x), np.diag([12 * 2.0**2, 12 * 3.0**2, 0.0]))
+    close(fl.vmap(fl.grad(f))(np.stack([x, x])), np.stack([expected, expected]))
 
     def g(x):
         def body(c):
@@ -189,7 +192,7 @@ def test_nested_while_loops_under_vmap_and_grad():
             n, v = c
             return n + 1, lax.while_loop(lambda u: u < 3.0, lambda u: u * 1.5, v) * 0.5
 
-        return lax.while_loop(lambda c: c[0] < 2, body, (0, x))[1]
+        return lax.while_loop(lambda c: (c[0] < 2) | (c[1] > 2.0), body, (0, x))[1]
 
     x = np.array([0.5, 2.0, 10.0])
     expected = np.array([fl.jacfwd(f)(v) for v in x])
@@ -198,6 +201,7 @@ def test_nested_while_loops_under_vmap_and_grad():
     close(fl.vmap(fl.grad(f))(x), expected)
     close(fl.jit(fl.vmap(fl.grad(f)))(x), expected)
     close(fl.grad(lambda x: np.sum(fl.vmap(f)(x)))(x), expected)
+    close(fl.jacrev(fl.jacrev(lambda x: np.sum(fl.vmap(f)(x) ** 2)))(x), np.diag(2 * expected**2))
 
 
 @pytest.mark.parametrize("lower, upper", [(0, 5), (3, 3), (-2, 2), (np.int32(1), 4)])

@@ -51,8 +51,8 @@ def shown(error, file):
     """The exception as the user sees it, the name and number of their line taken away."""
     kind = type(error)
     head = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__name__}, a {base_of(kind)}"
-    cause = error.__cause__ if isinstance(error.__cause__, FunctorchLiteError) and kind.__module__ == "builtins" else None
-    below = ["", "caused by", *shown(cause, file).splitlines()] if cause else []
+    cause = error.__cause__ if kind.__module__ == "builtins" else None
+    below = ["", "caused by", *shown(cause, file).splitlines()] if isinstance(cause, FunctorchLiteError) else []
     text = "\n".join([head, str(error), *getattr(error, "__notes__", []), *below]) + "\n"
     return re.sub(rf"{re.escape(file)}:\d+ \([\w<>.]+\): ", "", text)
 

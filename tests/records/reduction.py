@@ -32,7 +32,21 @@ def _position(name, fun, plain):
     return OpRecord(name, lambda x: fun(x, 1), samples, lambda x: plain(x, 1), FLOATS, order=0, plain=lambda x: plain(x, 1))
 
 
+def _logsumexp_reference(x):
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp.reduce(x.astype(np.float64), axis=1).astype(x.dtype)
+
+
 RECORDS = [
+    OpRecord(
+        "reduce_logsumexp", lambda x: p.logsumexp(x, (1,)),
+        calls(
+            lambda rng: (normal(rng, 3, 4),), lambda rng: (normal(rng, 2, 1),), lambda rng: (1e3 * normal(rng, 2, 3),),
+            lambda rng: Sample((np.array([[-np.inf, 0.0], [-np.inf, -np.inf]]),), "minus infinities", smooth=False),
+            lambda rng: (normal(rng, 0, 2),),
+        ),
+        _logsumexp_reference, FLOATS,
+    ),
     _extremum("reduce_max", p.reduce_max, np.max),
     _extremum("reduce_min", p.reduce_min, np.min),
     OpRecord("reduce_max_all", lambda x: p.reduce_max(x, (0, 1)), calls(lambda rng: (distinct(rng, 2, 3),)), np.max, FLOATS,
