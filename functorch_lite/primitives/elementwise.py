@@ -13,7 +13,7 @@ import numpy as np
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, Stack
-from functorch_lite.core.linear import TapeTracer, helper, is_linear
+from functorch_lite.core.linear import helper, is_linear
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
@@ -55,7 +55,7 @@ transpose_rules.add(add_any_p, lambda ct, x, y: (ct if is_linear(x) else None, c
 
 def scale(c: Any, t: Any) -> Any:
     """`c * t` in a derivative: zero where either is zero, even if the other is infinite or NaN; dtype of t."""
-    if type(t) is not TapeTracer and c.dtype != t.dtype:  # on a tape the eval rule converts: types are not asked for
+    if c.dtype != t.dtype:
         c = convert(c, t.dtype)
     return bind1(scale_p if config.strong_zero else mul_p, c, t)
 
@@ -69,8 +69,6 @@ def _(c, t):
 @eval_rules.register(scale_p)
 def _(xp, c, t):
     out = c * t
-    if out.dtype != t.dtype:
-        out = out.astype(t.dtype)
     if xp is not np:
         return xp.where((c == 0) | (t == 0), xp.zeros((), t.dtype), out)
     if out.dtype.char in "fd":
