@@ -87,8 +87,8 @@ def main() -> None:
          "functorch_lite")
     x = np.ones(10, np.float32)
     fnp = fl.numpy
-    show("eager x + x on ten floats", interleaved({"numpy": lambda: np.add(x, x), "functorch_lite": lambda: fnp.add(x, x)}),
-         "numpy")
+    show("eager x + x on ten floats",
+         interleaved({"numpy": lambda: np.add(x, x), "functorch_lite": lambda: fnp.add(x, x)}), "numpy")
     take = fnp.take
     show("eager x[3] on ten floats",
          interleaved({"numpy": lambda: np.take(x, 3), "functorch_lite": lambda: take(x, 3)}), "numpy")

@@ -6,8 +6,13 @@ import time
 from collections.abc import Callable
 
 
-def interleaved(candidates: dict[str, Callable[[], object]], *, rounds: int = 20, target: float = 2e-2) -> dict[str, float]:
-    """Median seconds of one call of each candidate, over `rounds` rounds of about `target` seconds (long enough that caches are warm) for each."""
+def interleaved(
+    candidates: dict[str, Callable[[], object]], *, rounds: int = 20, target: float = 2e-2
+) -> dict[str, float]:
+    """Median seconds of one call of each candidate.
+
+    rounds: how often each has its turn, of about `target` seconds (long enough that caches are warm).
+    """
     repeats = {}
     for name, fun in candidates.items():
         fun()

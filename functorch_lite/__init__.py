@@ -29,8 +29,8 @@ from functorch_lite.transforms import jit as jit
 from functorch_lite.transforms import jvp as jvp
 from functorch_lite.transforms import linear_transpose as linear_transpose
 from functorch_lite.transforms import linearize as linearize
-from functorch_lite.transforms import make_program as make_program
 from functorch_lite.transforms import make_program as make_jaxpr  # noqa: F401  (JAX's name for it)
+from functorch_lite.transforms import make_program as make_program
 from functorch_lite.transforms import pure_callback as pure_callback
 from functorch_lite.transforms import stop_gradient as stop_gradient
 from functorch_lite.transforms import value_and_grad as value_and_grad

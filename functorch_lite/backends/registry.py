@@ -3,10 +3,14 @@
 
 NumPy's types are known from the start. CuPy is never imported here: the first `cupy.ndarray` that arrives names its
 own module. Operands on the CPU and on a GPU in one operation are an error that names both.
+
+Where nothing but scalars is given (iota, zeros of a missing tangent), the `home` module makes the array: the one of
+the arrays that the transform under way works on.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
 from typing import Any
 
 import numpy as np
@@ -19,9 +23,24 @@ for _scalar in (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.ui
                 np.float16, np.float32, np.float64, np.complex64, np.complex128):
     _neutral.add(_scalar)
 
+_devices: list[Any] = []  # the modules beside NumPy that have been met
+home: ContextVar[Any] = ContextVar("functorch_lite_home", default=np)
+"""The module that makes an array where no operand says which."""
+
+
+def register_array_type(kind: type, module: Any) -> None:
+    """Make arrays of the type `kind` known: `module` computes on them (CuPy's are registered when the first arrives).
+
+    module: has NumPy's functions under NumPy's names; special functions and linear algebra that NumPy lacks are looked
+    up in the modules `<name>x.scipy.special` and `<name>x.scipy.linalg`, as for CuPy.
+    """
+    _modules[kind] = module
+    if module is not np and module not in _devices:
+        _devices.append(module)
+
 
 def module_of_arrays(values: Sequence[Any], on_unknown: Callable[[Any], None]) -> Any:
-    """The array module (numpy or cupy) that computes on `values`; scalars go with either."""
+    """The array module (numpy or cupy) that computes on `values`; scalars go with either, alone with `home`."""
     found = None
     for value in values:
         kind = type(value)
@@ -36,7 +55,7 @@ def module_of_arrays(values: Sequence[Any], on_unknown: Callable[[Any], None]) -
             found = module
         elif found is not module:
             raise_mixed(values)
-    return found or np
+    return found or home.get()
 
 
 def _learn(value, on_unknown):
@@ -48,9 +67,8 @@ def _learn(value, on_unknown):
     if isinstance(value, (np.generic, list)) or kind is np.dtype:
         _neutral.add(kind)
         return None
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(value, cupy.ndarray):
-        _modules[kind] = cupy
+    cupy = _cupy_of(value)
+    if cupy is not None:
         return cupy
     raise ArgumentTypeError(
         f"expected a NumPy or CuPy array or a scalar, got {kind.__module__}.{kind.__name__}. "
@@ -69,15 +87,67 @@ def raise_mixed(values: Sequence[Any]) -> None:
     )
 
 
+def _cupy_of(value):
+    cupy = sys.modules.get("cupy")
+    if cupy is None or not isinstance(value, cupy.ndarray):
+        return None
+    register_array_type(type(value), cupy)
+    return cupy
+
+
 def is_array(value: Any) -> bool:
     """Whether `value` is an array of a known library (not a scalar)."""
-    kind = type(value)
-    if kind in _modules:
-        return True
-    cupy = sys.modules.get("cupy")
-    return isinstance(value, np.ndarray) or (cupy is not None and isinstance(value, cupy.ndarray))
+    return type(value) in _modules or isinstance(value, np.ndarray) or _cupy_of(value) is not None
+
+
+def on_device(value: Any) -> bool:
+    """Whether `value` is an array of another library than NumPy."""
+    if not _devices and "cupy" not in sys.modules:
+        return False
+    return type(value) is not np.ndarray and is_array(value) and _modules.get(type(value), np) is not np
 
 
 def is_scalar(value: Any) -> bool:
     """Whether `value` is a Python or NumPy scalar."""
     return type(value) in _neutral or isinstance(value, np.generic)
+
+
+# --- home -------------------------------------------------------------------------------------------------------------
+
+
+def home_of(values: Sequence[Any]) -> Any:
+    """The module in which a computation on `values` makes new arrays; None where they do not say (tracers, scalars)."""
+    found = None
+    for value in values:
+        if on_device(value):
+            return _modules[type(value)]
+        if isinstance(value, np.ndarray):
+            found = np
+    return found
+
+
+def enter_home(values: Sequence[Any], module: Any = None) -> Token | None:
+    """Make the module of `values`, else `module`, the home until `leave_home`. Nothing to do where only NumPy is known.
+
+    Values among which is a tracer say nothing unless one is on a device: the home around them is theirs.
+    """
+    if not _devices and "cupy" not in sys.modules:
+        return None
+    found = home_of(values)
+    if found is None or (found is np and not all(is_array(v) or is_scalar(v) for v in values)):
+        found = module
+    return None if found is None or found is home.get() else home.set(found)
+
+
+def leave_home(token: Token | None) -> None:
+    """Undo `enter_home`."""
+    if token is not None:
+        home.reset(token)
+
+
+def constant(value: Any, *beside: Any) -> Any:
+    """A NumPy array that the library made, where the arrays `beside` it live; beside tracers only, at home."""
+    if not _devices and "cupy" not in sys.modules:
+        return value
+    module = home_of(beside) or home.get()
+    return value if module is np or on_device(value) else module.asarray(value)

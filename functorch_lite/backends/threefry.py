@@ -92,8 +92,10 @@ def random_bits(xp: Any, key: Any, shape: Sequence[int], bit_width: int) -> Any:
     key = _checked_key(xp, "random_bits", key)
     if bit_width not in _UINT:
         raise ArgumentError(f"random_bits: expected bit_width 8, 16, 32 or 64, got {bit_width}.")
-    if xp is not np:
+    if xp.__name__ == "cupy":
         return threefry_bits_cupy(key, shape, bit_width)
+    if xp is not np:
+        return _combined(xp, *_hash_counters(xp, key, shape), bit_width)
     size, out = math.prod(shape), np.empty(key.shape[:-1] + shape, _UINT[bit_width])
     flat = out.reshape(-1)
     for part, y0, y1 in _hashed_counters(key.reshape(-1, 2), size):
@@ -109,8 +111,10 @@ def split_key(xp: Any, key: Any, shape: Sequence[int]) -> Any:
     """
     shape = _checked_shape("split", shape)
     key = _checked_key(xp, "split", key)
-    if xp is not np:
+    if xp.__name__ == "cupy":
         return threefry_words_cupy(key, shape)
+    if xp is not np:
+        return xp.stack(_hash_counters(xp, key, shape), axis=-1)
     out = np.empty(key.shape[:-1] + shape + (2,), np.uint32)
     flat = out.reshape(-1, 2)
     for part, y0, y1 in _hashed_counters(key.reshape(-1, 2), math.prod(shape)):

@@ -13,7 +13,7 @@ from functorch_lite import tree
 from functorch_lite.control_flow.common import flatten_values, has_stacks, merge_captured, recomputing, stage_function
 from functorch_lite.control_flow.scanning import _some
 from functorch_lite.core import dtypes
-from functorch_lite.core.aval import Aval, StackAval, aval_of
+from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.evaluate import interpret
 from functorch_lite.core.linear import is_linear, zeros_of
 from functorch_lite.core.program import Program, memoized
@@ -70,8 +70,10 @@ def _scalar(what, name, value) -> Aval:
         raise ArgumentTypeError(f"{what}: `{name}` must be a scalar, got {value!r}. Pass a boolean or a number.")
     aval = aval_of(value)
     if aval.shape:
-        raise ShapeError(f"{what}: `{name}` must be a scalar, got shape {aval.shape}. Use where() for element-wise choice, "
-                         "or vmap.")
+        raise ShapeError(
+            f"{what}: `{name}` must be a scalar, got shape {aval.shape}. "
+            "Use where() for element-wise choice, or vmap."
+        )
     return aval
 
 
@@ -131,7 +133,7 @@ def _with_dtypes(program, weak, targets):
     return stage_closed(fun, program.in_avals, name=program.name)
 
 
-# --- forward mode -------------------------------------------------------------------------------------------------------------
+# --- forward mode -----------------------------------------------------------------------------------------------------
 
 
 def _jvp(prim, primals, tangents, branches, rows=None, **facts):
@@ -167,7 +169,7 @@ jvp_rules.add(
     ),
 )
 
-# --- the linear part -----------------------------------------------------------------------------------------------------------
+# --- the linear part --------------------------------------------------------------------------------------------------
 
 
 def _linearized_branches(branches, nonzero):
@@ -241,7 +243,9 @@ def _linearize(prim, primals, tangents, branches, rows=None, **facts):
     return outs[:n], spread(found, union)
 
 
-linearize_rules.add(cond_p, lambda tape, primals, tangents, *, branches: _linearize(cond_p, primals, tangents, branches))
+linearize_rules.add(
+    cond_p, lambda tape, primals, tangents, *, branches: _linearize(cond_p, primals, tangents, branches)
+)
 linearize_rules.add(
     batched_cond_p,
     lambda tape, primals, tangents, *, branches, batched, batch: _linearize(
@@ -249,7 +253,7 @@ linearize_rules.add(
     ),
 )
 
-# --- transposition ----------------------------------------------------------------------------------------------------------------
+# --- transposition ----------------------------------------------------------------------------------------------------
 
 
 def _transpose(prim, cts, index, args, branches, rows=None, **facts):
@@ -282,7 +286,7 @@ transpose_rules.add(
     ),
 )
 
-# --- batching ----------------------------------------------------------------------------------------------------------------------
+# --- batching ---------------------------------------------------------------------------------------------------------
 for _prim in (cond_p, batched_cond_p):
     batch_rules.absent(_prim, "its branches are batched as programs")
 

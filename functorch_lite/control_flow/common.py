@@ -52,8 +52,9 @@ def check_carry(what: str, fun: Callable[..., Any], init_tree, out_tree, init_av
         if want != got:
             kind = ShapeError if want.shape != got.shape else DTypeError
             raise kind(
-                f"{what}: {name_of(fun)} must keep the type of the carry: `carry{path}` comes in as {want} and goes out "
-                f"as {got}. Convert one with .astype or reshape, or change the initial value."
+                f"{what}: {name_of(fun)} must keep the type of the carry: "
+                f"`carry{path}` comes in as {want} and goes out as {got}. "
+                "Convert one with .astype or reshape, or change the initial value."
             )
 
 

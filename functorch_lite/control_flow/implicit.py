@@ -34,7 +34,7 @@ from functorch_lite.transforms.grad import jvp, linearize
 from functorch_lite.transforms.jit import closure_convert, spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, transpose_program
 
-# --- custom_root ---------------------------------------------------------------------------------------------------------
+# --- custom_root ----------------------------------------------------------------------------------------------------
 
 
 def custom_root(
@@ -84,20 +84,24 @@ def _check_residual(f, guess, residual):
     program, _ = stage(lambda: _flat_result(residual, tree.structure(guess), f), [])
     for path, x, got in zip(tree.paths(guess), tree.leaves(guess), program.out_avals, strict=True):
         if aval_of(x).shape != got.shape:
-            raise ShapeError(f"custom_root: {name_of(f)} must keep shapes: `x{path}` has {aval_of(x)}, the result {got}.")
+            raise ShapeError(
+                f"custom_root: {name_of(f)} must keep shapes: `x{path}` has {aval_of(x)}, the result {got}."
+            )
 
 
 def _flat_result(residual, want, f):
     leaves, found = tree.flatten(residual())
     if found != want:
-        raise TreeError(f"custom_root: {name_of(f)} must return the structure of its argument {want}, it returned {found}.")
+        raise TreeError(
+            f"custom_root: {name_of(f)} must return the structure of its argument {want}, it returned {found}."
+        )
     return leaves
 
 
-# --- custom_linear_solve --------------------------------------------------------------------------------------------------
+# --- custom_linear_solve --------------------------------------------------------------------------------------------
 #
 # linear_solve: consts, b -> x, aux. Its programs all begin with the same consts:
-#     matvec: consts, x -> A x     vecmat: consts, x -> A^T x     solve: consts, b -> x, aux     transpose_solve: likewise
+#     matvec: consts, x -> A x     vecmat: consts, x -> A^T x     solve, transpose_solve: consts, b -> x, aux
 
 
 def custom_linear_solve(
@@ -113,7 +117,7 @@ def custom_linear_solve(
     >>> custom_linear_solve(lambda x: 4.0 * x, 2.0, lambda matvec, b: b / matvec(1.0), symmetric=True)
     np.float64(0.5)
 
-    Raises: NotLinearError in reverse mode without transpose_solve; TreeError or ShapeError for a map that is not square.
+    Raises: NotLinearError in reverse mode without transpose_solve; TreeError or ShapeError for a map not square.
     """
     for function in (matvec, solve, *(() if transpose_solve is None else (transpose_solve,))):
         check_callable("custom_linear_solve", function)
@@ -149,13 +153,13 @@ def _check_square(matvec, treedef, avals, out_tree, out_avals, b):
     for path, want, got in zip(tree.paths(b), avals, out_avals, strict=True):
         if want != got:
             raise ShapeError(
-                f"custom_linear_solve: {name_of(matvec)} must map a vector like b to one like it: `b{path}` has {want}, "
-                f"the result {got}."
+                f"custom_linear_solve: {name_of(matvec)} must map a vector like b to one like it: `b{path}` has "
+                f"{want}, the result {got}."
             )
 
 
 def _solver_program(solver, product: Program, *, captured, avals, treedef, has_aux):
-    """The program of a user's solver for the map `product`: captured by the solver, captured by the map, b -> x, aux."""
+    """The program of a user's solver for the map `product`: what each of the two captured, b -> x, aux."""
     n_known = len(captured)
     aux_tree: list[Any] = [None]
 
@@ -165,7 +169,9 @@ def _solver_program(solver, product: Program, *, captured, avals, treedef, has_a
 
         result = solver(apply, tree.unflatten(treedef, args[n_known:]))
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-            raise ArgumentTypeError(f"custom_linear_solve: with has_aux=True {name_of(solver)} must return a pair (x, aux).")
+            raise ArgumentTypeError(
+                f"custom_linear_solve: with has_aux=True {name_of(solver)} must return a pair (x, aux)."
+            )
         x, aux = result if has_aux else (result, None)
         leaves, found = tree.flatten(x)
         if found != treedef:
@@ -221,7 +227,9 @@ batch_rules.absent(linear_solve_p, "its programs are batched, which may name the
 @program_batch_rules.register(linear_solve_p)
 def _(trace, args, batched, *, n_consts, **programs):
     flags = (*batched[:n_consts], *[True] * (len(args) - n_consts))
-    rows = [a if has or not want else materialize(a, trace.size) for a, has, want in zip(args, batched, flags, strict=True)]
+    rows = [
+        materialize(a, trace.size) if want and not has else a for a, has, want in zip(args, batched, flags, strict=True)
+    ]
     derived = {name: _rows_of(p, trace, flags) for name, p in programs.items()}
     outs = bind(linear_solve_p, *rows, n_consts=n_consts, **derived)
     return outs, [True] * len(outs)

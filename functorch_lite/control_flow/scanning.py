@@ -9,14 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from functorch_lite import tree
-from functorch_lite.core import dtypes
-from functorch_lite.core.aval import Aval, StackAval, aval_of
-from functorch_lite.core.linear import add_tangents, is_linear, zeros_of
-from functorch_lite.core.program import Program, memoized
-from functorch_lite.core.rules import batch_rules, jvp_rules, linearize_rules, transpose_rules
-from functorch_lite.core.staging import stage_closed
-from functorch_lite.core.evaluate import interpret
-from functorch_lite.core.tracer import bind
 from functorch_lite.control_flow.common import (
     check_carry,
     flatten_values,
@@ -25,13 +17,27 @@ from functorch_lite.control_flow.common import (
     recomputing,
     stage_function,
 )
+from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval, StackAval, aval_of
+from functorch_lite.core.evaluate import interpret
+from functorch_lite.core.linear import add_tangents, is_linear, zeros_of
+from functorch_lite.core.program import Program, memoized
+from functorch_lite.core.rules import batch_rules, jvp_rules, linearize_rules, transpose_rules
+from functorch_lite.core.staging import stage_closed
+from functorch_lite.core.tracer import bind
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, NotLinearError, ShapeError
 from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
 from functorch_lite.transforms.arguments import check_callable, name_of, quiet, type_text
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
-from functorch_lite.transforms.programs import Linearized, batch_program, jvp_program, linearize_program, transpose_program
+from functorch_lite.transforms.programs import (
+    Linearized,
+    batch_program,
+    jvp_program,
+    linearize_program,
+    transpose_program,
+)
 
 
 def scan(
@@ -101,7 +107,7 @@ def _length(xs, rows, length) -> int:
     return count
 
 
-# --- forward mode --------------------------------------------------------------------------------------------------------
+# --- forward mode -----------------------------------------------------------------------------------------------------
 
 
 def _parts(values, n_consts, n_carry):
@@ -151,7 +157,7 @@ def _(primals, tangents, *, body, n_consts, n_carry, length, reverse, unroll):
 
 
 def _interleave(derived, body, flags, out_nonzero) -> Program:
-    """jvp_program's order (primals, tangents) as scan's: consts and their tangents, carries and theirs, xs and theirs."""
+    """jvp_program's order (primals, tangents) as scan's: consts, their tangents, carries, theirs, xs, theirs."""
     n = [len(f) for f in flags]
     primals, dots = list(derived.inputs[: sum(n)]), list(derived.inputs[sum(n) :])
     inputs = []
@@ -165,7 +171,7 @@ def _interleave(derived, body, flags, out_nonzero) -> Program:
     return Program(tuple(inputs), derived.equations, tuple(outputs), derived.name)
 
 
-# --- the linear part -------------------------------------------------------------------------------------------------------
+# --- the linear part --------------------------------------------------------------------------------------------------
 
 
 @linearize_rules.register(scan_p)
@@ -239,7 +245,7 @@ def _linear_scan_body(parts: Linearized, plan: _Plan, n_const_dots: int, n_carry
     return memoized(linear, key, lambda: Program(inputs, linear.equations, linear.outputs, linear.name))
 
 
-# --- transposition -----------------------------------------------------------------------------------------------------------
+# --- transposition ----------------------------------------------------------------------------------------------------
 
 
 @transpose_rules.register(scan_p)
@@ -308,7 +314,7 @@ def _transposed_body(body, lin, n_carry, ys_nonzero) -> Program:
     return stage_closed(fun, in_avals, name=f"{body.name}_transpose")
 
 
-# --- batching ----------------------------------------------------------------------------------------------------------------
+# --- batching ---------------------------------------------------------------------------------------------------------
 
 batch_rules.absent(scan_p, "its body is batched as a program")
 

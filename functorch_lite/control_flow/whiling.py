@@ -102,9 +102,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         aval = aval_of(bound) if hasattr(bound, "dtype") or isinstance(bound, int) else None
         if aval is None or aval.shape or dtypes.dtype_kind(aval.dtype) not in "iu":
             raise ArgumentTypeError(f"fori_loop: `{name}` must be an integer scalar, got {bound!r}. Use int(...).")
-    known = [_known_int(lower), _known_int(upper)]
-    if None not in known:
-        start, stop = known
+    start, stop = _known_int(lower), _known_int(upper)
+    if start is not None and stop is not None:
         indices = np.arange(start, max(start, stop))
         return scan(lambda carry, i: (body_fun(i, carry), None), init_val, indices)[0]
     return while_loop(
@@ -121,7 +120,7 @@ def _same_integers(lower, upper):
     return [convert(b, np.int64) for b in (lower, upper)]
 
 
-# --- forward mode ----------------------------------------------------------------------------------------------------------
+# --- forward mode -----------------------------------------------------------------------------------------------------
 
 
 def _flags(tangents, facts):
@@ -180,7 +179,7 @@ def _while_order(derived, body, consts, carry, n_carry):
     return Program(inputs, derived.equations, outputs, derived.name)
 
 
-# --- the linear part --------------------------------------------------------------------------------------------------------
+# --- the linear part --------------------------------------------------------------------------------------------------
 
 
 @linearize_rules.register(while_p)
@@ -257,7 +256,7 @@ def _choose(flag, new, old):
 
 transpose_rules.absent(while_p, "its linear part is a scan over stacks")
 
-# --- batching ---------------------------------------------------------------------------------------------------------------
+# --- batching ---------------------------------------------------------------------------------------------------------
 batch_rules.absent(while_p, "its body is batched as a program")
 
 
@@ -296,14 +295,19 @@ def _any_row(test: Program) -> Program:
 
 
 def _freezing(test: Program, step: Program, n_cond: int, n_consts: int, n_carry: int) -> Program:
-    """cond consts, body consts, carry  ->  carry, stacks: rows whose condition is false stay as they are."""
+    """cond consts, body consts, carry  ->  carry, stacks: rows whose condition is false stay as they are.
+
+    What they stack is zero, but a carry is stacked as it is: a loop in the body, run again from it, ends as it did.
+    """
     cond_avals = test.in_avals[:n_cond]
+    is_carry = [o in step.inputs for o in step.outputs[n_carry:]]
 
     def fun(*args):
         cond_consts, consts, carry = args[:n_cond], args[n_cond : n_cond + n_consts], args[n_cond + n_consts :]
         running = interpret(test, [*cond_consts, *carry])[0]
         outs = interpret(step, [*consts, *carry])
-        old = [*carry, *(zeros_of(aval_of(o)) for o in outs[n_carry:])]
+        stacked = zip(outs[n_carry:], is_carry, strict=True)
+        old = [*carry, *(o if keep else zeros_of(aval_of(o)) for o, keep in stacked)]
         return [_choose_rows(running, new, before) for new, before in zip(outs, old, strict=True)]
 
     return stage_closed(fun, [*cond_avals, *step.in_avals], name=step.name)

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tracing core. Read in this order: dtypes, aval, primitive, rules, tracer, program, staging, evaluate, check, pretty."""
+"""The tracing core, to be read in this order:
+
+dtypes, aval, primitive, rules, tracer, linear, program, staging, evaluate, check.
+"""

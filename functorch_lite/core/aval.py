@@ -79,8 +79,8 @@ def _short(dtype: np.dtype) -> str:
     return {"b": "bool", "0": "float0"}.get(kind) or f"{kind}{dtype.itemsize * 8}"
 
 
-def aval_of(value: Any) -> Aval | StackAval:
-    """The abstract value of an array, a tracer, a NumPy or Python scalar, or a stack."""
+def aval_of(value: Any) -> Any:
+    """The `Aval` of an array, a tracer, a NumPy or Python scalar; the `StackAval` of a stack."""
     kind = type(value)
     if kind in (float, int, bool, complex):
         return Aval((), dtypes.python_dtype(kind))

@@ -58,7 +58,7 @@ def accumulator(dtype: np.dtype) -> np.dtype:
 @functools.cache
 def real_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype of the real part: complex64 gives float32, a real dtype itself."""
-    return np.empty(0, dtype).real.dtype if dtype.kind == "c" else dtype
+    return np.real(np.empty(0, dtype)).dtype if dtype.kind == "c" else dtype
 
 
 @functools.cache

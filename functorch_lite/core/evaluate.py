@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Running a program: under the current trace (`interpret`), or at once on arrays (`Evaluator`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
-from functorch_lite.backends.registry import module_of_arrays
+import numpy as np
+
+from functorch_lite.backends.registry import constant, home, leave_home, module_of_arrays
 from functorch_lite.core.program import Equation, Literal, Program, memoized
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, set_trace
@@ -16,13 +19,13 @@ def interpret(program: Program, args: Sequence[Any]) -> list[Any]:
     """Apply the program's primitives to `args` in the current trace, so that any transform can act on them."""
     env: dict[Any, Any] = dict(zip(program.inputs, args, strict=True))
     for eqn in program.equations:
-        values = [a.value if type(a) is Literal else env[a] for a in eqn.inputs]
+        values = [constant(a.value, *args) if type(a) is Literal else env[a] for a in eqn.inputs]
         out = bind(eqn.prim, *values, **eqn.params)
         if eqn.prim.multiple:
             env.update(zip(eqn.outputs, out, strict=True))
         else:
             env[eqn.outputs[0]] = out
-    return [a.value if type(a) is Literal else env[a] for a in program.outputs]
+    return [constant(a.value, *args) if type(a) is Literal else env[a] for a in program.outputs]
 
 
 class Evaluator:
@@ -40,20 +43,33 @@ class Evaluator:
         exec(compile("\n".join(writer.lines), GENERATED, "exec"), names)
         self.on_numpy = self._run = names["run"]  # (numpy, *arrays): for a caller that knows them to be NumPy's
         self._n_inputs = len(program.inputs)
+        self._on_device: dict[str, Callable[..., list[Any]]] = {}
 
     def __call__(self, *args: Any) -> list[Any]:
         if len(args) != self._n_inputs:
             raise TypeError(f"a program of {self._n_inputs} inputs was called with {len(args)}.")
-        token = set_trace(root)
+        token, away = set_trace(root), None
         try:
-            return self._run(module_of_arrays(args, raise_leak), *args)
+            xp = module_of_arrays(args, raise_leak)
+            if xp is not home.get():
+                away = home.set(xp)
+            return self._run(xp, *args) if xp is np else self._runner_on(xp)(xp, *args)
         except FunctorchLiteError:
             raise
         except Exception as error:
             self._add_place(error)
             raise
         finally:
+            leave_home(away)
             reset_trace(token)
+
+    def _runner_on(self, xp):
+        """The same code with this module's functions, and with constants that live where its arrays do."""
+        found = self._on_device.get(xp.__name__)
+        if found is None:
+            names = {name: _moved(value, xp) for name, value in self._run.__globals__.items()}
+            found = self._on_device[xp.__name__] = FunctionType(self._run.__code__, names)
+        return found
 
     def _add_place(self, error):
         traceback = error.__traceback__
@@ -63,6 +79,12 @@ class Evaluator:
                 if eqn is not None:
                     add_place(error, eqn.prim.name, eqn.source)
             traceback = traceback.tb_next
+
+
+def _moved(value, xp):
+    if isinstance(value, np.ufunc):
+        return getattr(xp, value.__name__)
+    return xp.asarray(value) if isinstance(value, np.ndarray) else value
 
 
 class _Writer:

@@ -11,7 +11,8 @@ Source: Radul, Paszke, Frostig, Johnson, Maclaurin, "You only linearize once", P
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.backends.registry import enter_home, home, leave_home
+from functorch_lite.core.aval import Aval, StackAval, aval_of
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import shape_rules, transpose_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, bind, root
@@ -27,9 +28,11 @@ class Linear:
 
     __slots__ = ("index", "prim", "args", "params", "outs", "known_aval", "source")
 
-    def __init__(self, index: int, prim: Primitive | None, args: tuple, params: dict[str, Any], aval: Any = None):
+    def __init__(
+        self, index: int, prim: Primitive | None, args: Sequence[Any], params: dict[str, Any], aval: Any = None
+    ):
         self.index = index
-        self.prim = prim
+        self.prim: Any = prim  # None for an input of the tape
         self.args = args
         self.params = params
         self.outs: list[Linear] | None = None
@@ -38,6 +41,7 @@ class Linear:
 
     @property
     def aval(self) -> Any:
+        """Its type, found now if it was not given."""
         if type(self.known_aval) is tuple:
             self.known_aval = Aval(*self.known_aval)
         elif self.known_aval is None:
@@ -54,19 +58,21 @@ class Linear:
                 todo += unknown
                 continue
             todo.pop()
-            assert entry.prim is not None
             entry.known_aval = shape_rules[entry.prim](*[aval_of(a) for a in entry.args], **entry.params)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
         return self.aval.shape
 
     @property
     def dtype(self) -> Any:
+        """The dtype of the elements."""
         return self.aval.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
 
@@ -115,13 +121,14 @@ class TapeTrace(Trace):
         self.see_through = see_through
         self.saw_hidden = False
 
-    def input(self, aval: Aval) -> TapeTracer:
+    def input(self, aval: Aval | StackAval) -> TapeTracer:
         """A new unknown."""
         linear = Linear(self.count, None, (), {}, aval)
         self.count += 1
         return TapeTracer(self.tag, linear)
 
     def process(self, prim, args, params):
+        """An entry where an argument is on this tape, else the parent's result."""
         tag, hidden = self.tag, self.see_through
         found = False
         values = []
@@ -131,7 +138,7 @@ class TapeTrace(Trace):
                 values.append(a.linear)
             elif isinstance(a, Tracer) and a.tag is hidden:
                 self.saw_hidden = True
-                values.append(a.primal)
+                values.append(a.primal)  # type: ignore[attr-defined]
             else:
                 values.append(a)
         if not found:
@@ -149,7 +156,6 @@ class TapeTrace(Trace):
         self.count += len(avals)
         return [TapeTracer(tag, out) for out in entry.outs]
 
-
     def append(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> TapeTracer:
         """Write the entry of a linear primitive with one result."""
         entry = self._entry(prim, args, params)
@@ -165,19 +171,30 @@ class TapeTrace(Trace):
 
 
 class Tape:
-    """A finished tape: entries from `inputs` to `outputs` (an output None is zero)."""
+    """A finished tape: entries from `inputs` to `outputs` (an output None is zero).
 
-    __slots__ = ("entries", "inputs", "outputs", "count")
+    home: the array module that was at home when it was written; new arrays are made there, unless tangents say otherwise.
+    """
+
+    __slots__ = ("entries", "inputs", "outputs", "count", "home")
 
     def __init__(self, trace: TapeTrace, inputs: Sequence[TapeTracer], outputs: Sequence[Any]):
         self.entries = trace.entries
         self.inputs = [t.linear for t in inputs]
         self.outputs = [t.linear if t is not None else None for t in outputs]
         self.count = trace.count
+        self.home = home.get()
 
-    @replays("entry")
     def replay(self, tangents: Sequence[Any]) -> list[Any]:
         """The output tangents for the input tangents (None: zero), computed in the current trace."""
+        token = enter_home(tangents, self.home)
+        try:
+            return self._replay(tangents)
+        finally:
+            leave_home(token)
+
+    @replays("entry")
+    def _replay(self, tangents):
         env: list[Any] = [None] * self.count
         for linear, t in zip(self.inputs, tangents, strict=True):
             env[linear.index] = t
@@ -199,12 +216,19 @@ class Tape:
             for o, value in zip(entry.outs, out, strict=True):
                 env[o.index] = value
 
-    @replays("entry")
     def backward(self, cts: Sequence[Any], consume: bool = False) -> list[Any]:
         """The input cotangents for the output cotangents (None: zero), computed in the current trace.
 
         consume: drop each entry once it is used, so that memory is freed on the way.
         """
+        token = enter_home(cts, self.home)
+        try:
+            return self._backward(cts, consume)
+        finally:
+            leave_home(token)
+
+    @replays("entry")
+    def _backward(self, cts, consume):
         env: list[Any] = [None] * self.count
         for linear, ct in zip(self.outputs, cts, strict=True):
             if linear is not None and ct is not None:
@@ -260,5 +284,3 @@ def add_tangents(a: Any, b: Any) -> Any:
 def _accumulate(env, index, ct):
     old = env[index]
     env[index] = ct if old is None else _helpers["add"](old, ct)
-
-

@@ -33,7 +33,9 @@ class Primitive:
 
     __slots__ = ("name", "kind", "multiple", "effect", "scalar", "ufunc", "__weakref__")
 
-    def __init__(self, name: str, kind: Kind, *, multiple: bool = False, effect: bool = False, scalar: str | None = None):
+    def __init__(
+        self, name: str, kind: Kind, *, multiple: bool = False, effect: bool = False, scalar: str | None = None
+    ):
         self.name = name
         self.kind = kind
         self.multiple = multiple

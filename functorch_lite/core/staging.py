@@ -2,7 +2,8 @@
 """Staging: run a Python function on tracers that write down what it does, as a `Program`.
 
 Everything computed while staging is recorded, functions of constants included (omnistaging). A captured array above
-4 KB, and every captured tracer of an outer transform, becomes an input of the program, never a constant in it.
+4 KB or on a device, and every captured tracer of an outer transform, becomes an input of the program, never a
+constant in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from functorch_lite.backends.registry import home, on_device
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
 from functorch_lite.core.rules import RuleTable, shape_rules
@@ -86,11 +88,16 @@ class StagingTrace(Trace):
         if found is not None:
             return found[0]
         aval = aval_of(value)
-        if isinstance(value, Tracer) or type(value) is Stack or aval.size * aval.dtype.itemsize > self.literal_bytes:
+        if self._must_capture(value, aval):
             var = Var(aval)
             self.captured[id(value)] = (var, value)
             return var
         return self._literal(value, aval)
+
+    def _must_capture(self, value, aval):
+        if isinstance(value, Tracer) or type(value) is Stack or on_device(value):
+            return True
+        return aval.size * aval.dtype.itemsize > self.literal_bytes
 
     def _literal(self, value, aval):
         if not aval.shape and not hasattr(value, "strides"):
@@ -132,7 +139,11 @@ def stage(
 
 
 def stage_closed(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f") -> Program:
-    """The program of a function that captures no tracer (one derived from another program)."""
-    program, captured = stage(fun, avals, name=name, literal_bytes=float("inf"))
+    """The program of a function that captures no tracer (one derived from another program), for any device."""
+    token = home.set(np)
+    try:
+        program, captured = stage(fun, avals, name=name, literal_bytes=float("inf"))
+    finally:
+        home.reset(token)
     assert not captured, "a derived program captured a tracer"
     return program

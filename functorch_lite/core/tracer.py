@@ -19,7 +19,7 @@ from typing import Any
 import numpy
 from numpy import float32, float64, ndarray
 
-from functorch_lite.backends.registry import module_of_arrays
+from functorch_lite.backends.registry import home, module_of_arrays
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import eval_rules
@@ -68,14 +68,17 @@ class Tracer:
 
     @property
     def aval(self) -> Aval:
+        """Its shape and dtype."""
         raise NotImplementedError
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
         return self.aval.shape
 
     @property
     def dtype(self):
+        """The dtype of the elements."""
         return self.aval.dtype
 
     def concrete(self) -> Any:
@@ -92,6 +95,7 @@ class Trace:
     parent: "Trace"
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """The result of a primitive: a value, or a list of values where it has several."""
         raise NotImplementedError
 
 
@@ -105,10 +109,13 @@ class EvalTrace(Trace):
         self.parent = self
 
     def process(self, prim, args, params):
+        """The primitive's result on arrays; an error gets the primitive and the user's line."""
         try:
             for a in args:
                 if type(a) is not ndarray and type(a) is not float32 and type(a) is not float64:
                     return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+            if home.get() is not numpy:
+                return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
             if prim.ufunc is not None:
                 return prim.ufunc(*args)
             return eval_rules[prim](numpy, *args, **params)
@@ -140,6 +147,9 @@ def raise_leak(value: Any) -> None:
 root = EvalTrace()
 _current: ContextVar[Trace] = ContextVar("functorch_lite_trace", default=root)
 current_trace = _current.get
+surroundings: ContextVar[Any] = ContextVar("functorch_lite_surroundings", default=None)
+"""What a function may depend on besides its arguments (a forward pass of `nn.apply`), or None. A program traced while
+this is set is not kept for another call."""
 
 
 def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
@@ -165,5 +175,3 @@ def tracing(trace: Trace):
 def is_eager() -> bool:
     """Whether operations on arrays run at once (no staging is going on)."""
     return _current.get() is root
-
-

@@ -6,6 +6,8 @@ These are close to the primitives: arrays of one dtype, shapes said in full, no 
 
 from functorch_lite.control_flow import associative_scan as associative_scan
 from functorch_lite.control_flow import cond as cond
+from functorch_lite.control_flow import custom_linear_solve as custom_linear_solve
+from functorch_lite.control_flow import custom_root as custom_root
 from functorch_lite.control_flow import fori_loop as fori_loop
 from functorch_lite.control_flow import map as map
 from functorch_lite.control_flow import scan as scan

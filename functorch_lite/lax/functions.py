@@ -210,7 +210,7 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
     return e.pad(
         x,
         cast(padding_value if not hasattr(padding_value, "dtype") else asarray(padding_value), x.dtype),
-        tuple(tuple(c) for c in padding_config),
+        tuple((low, high, interior) for low, high, interior in padding_config),
     )
 
 

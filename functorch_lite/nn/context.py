@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from functorch_lite import random, tree
+from functorch_lite.core.tracer import surroundings
 from functorch_lite.errors import ArgumentError
 from functorch_lite.nn.module import Array, Module
 
@@ -54,11 +55,12 @@ def apply(model: Any, *args: Any, key: Array | None = None, training: bool = Fal
     >>> out, layer = apply(layer, np.ones(4), key=random.key(0), training=True)             # doctest: +SKIP
     """
     current = _Pass(key, training)
-    token = _current.set(current)
+    token, around = _current.set(current), surroundings.set(current)
     try:
         out = model(*args, **kwargs)
     finally:
         _current.reset(token)
+        surroundings.reset(around)
     if not current.changes:
         return out, model
     used: set[int] = set()

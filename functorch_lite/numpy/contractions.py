@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import opt_einsum
+from opt_einsum.parser import parse_einsum_input
 
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ShapeError
@@ -235,7 +236,7 @@ def _einsum(
 
 
 def _parsed(operands):
-    inputs, output, arrays = opt_einsum.parser.parse_einsum_input(
+    inputs, output, arrays = parse_einsum_input(
         [o if isinstance(o, str) or _is_sublist(o) else _Shaped(as_array(o)) for o in operands]
     )
     return f"{inputs}->{output}", [a.array for a in arrays]

@@ -6,7 +6,7 @@ While a program is being staged they are part of it.
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -170,7 +170,7 @@ def array(
     return x
 
 
-def _converted(value, dtype, copy):
+def _converted(value, dtype, copy) -> Any:
     if isinstance(value, (list, tuple)):
         if has_tracer(value):
             return _stack(value, _list_dtype(value) if dtype is None else np.dtype(dtype))
@@ -261,11 +261,11 @@ def linspace(
     """`num` evenly spaced numbers from start to stop; differentiable in both."""
     if not needs_tracing((start, stop)) and not is_staging():
         wanted = _range_dtype(dtype, start, stop)
-        out = np.linspace(start, stop, num, endpoint, retstep, wanted, axis)
-        if device is None:
-            return out
-        return tuple(array(o, device=device) for o in out) if retstep else array(out, device=device)
-    out, step = _spaced(start, stop, num, endpoint, axis, _range_dtype(dtype, start, stop))
+        out, step = np.linspace(start, stop, num, endpoint, retstep=True, dtype=wanted, axis=axis)
+        if device is not None:
+            out, step = array(out, device=device), array(step, device=device)
+    else:
+        out, step = _spaced(start, stop, num, endpoint, axis, _range_dtype(dtype, start, stop))
     return (out, step) if retstep else out
 
 
@@ -375,7 +375,9 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 implement(np.vander)(vander)
 
 
-def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(
+    *xi: Any, copy: bool = True, sparse: bool = False, indexing: Literal["xy", "ij"] = "xy"
+) -> tuple[Any, ...]:
     """Coordinate arrays of the grid spanned by vectors."""
     if not needs_tracing(xi) and not is_staging():
         return np.meshgrid(*xi, copy=copy, sparse=sparse, indexing=indexing)

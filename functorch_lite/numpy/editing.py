@@ -61,7 +61,7 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
     (found,) = np.nonzero(value)
     first = found[0] if len(found) and "f" in trim.lower() else (len(value) if not len(found) else 0)
     last = found[-1] + 1 if len(found) and "b" in trim.lower() else len(value)
-    return x[int(first) : int(last)]
+    return lookup(x, slice(int(first), int(last)))
 
 
 # --- padding ------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def _array_item(item: Any) -> Any:
     if isinstance(item, (list, tuple)):
         item = np.zeros(0, np.intp) if not len(item) else asarray(item)
     if isinstance(item, np.generic) or (isinstance(item, np.ndarray) and not item.ndim and item.dtype != bool):
-        item = item[()]
+        item = np.asarray(item)[()]
         if isinstance(item, np.integer):
             return int(item)
     if not hasattr(item, "dtype"):

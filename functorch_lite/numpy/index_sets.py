@@ -50,7 +50,7 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
     return np.diag_indices(arr.shape[0], len(arr.shape))
 
 
-def mask_indices(n: int, mask_func: Any, k: Any = 0) -> tuple[Any, Any]:
+def mask_indices(n: int, mask_func: Any, k: Any = 0) -> tuple[Any, ...]:
     """The indices where a function like `triu` leaves an n x n matrix of ones non-zero."""
     return np.nonzero(mask_func(np.ones((n, n), int), k))
 

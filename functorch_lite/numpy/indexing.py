@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Lookup: `x[index]` on tracers, and take, take_along_axis, choose, searchsorted, digitize."""
 
-from typing import Any
+import functools
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from functorch_lite.numpy.promotion import (
 from functorch_lite.primitives.indexing import gather
 
 _i64 = np.dtype(np.int64)
+TakeMode = Literal["raise", "wrap", "clip", "fill"]
 
 
 def _permuted(x: Any, order: tuple[int, ...]) -> Any:
@@ -82,12 +84,12 @@ def _from_end(index, n):
 
 
 def _gather_or_fill(x, arrays, fill_value):
-    inside, safe = None, []
+    valid, safe = [], []
     for index, n in zip(arrays, x.shape, strict=False):
         index = _from_end(index, n)
-        valid = e.bit_and(e.ge(index, np.int64(0)), e.lt(index, np.int64(n)))
-        inside = valid if inside is None else e.bit_and(inside, valid)
-        safe.append(e.select(valid, index, np.int64(0)))
+        valid.append(e.bit_and(e.ge(index, np.int64(0)), e.lt(index, np.int64(n))))
+        safe.append(e.select(valid[-1], index, np.int64(0)))
+    inside = functools.reduce(e.bit_and, valid)
     out = gather(x, *safe, mode="unchecked")
     missing = cast(_default_fill(x.dtype) if fill_value is None else fill_value, x.dtype)
     dims = tuple(range(len(inside.shape)))
@@ -129,7 +131,7 @@ def take_body(x: Any, indices: Any, axis: int | None = None, mode: str = "raise"
 implement(np.take)(take_body)
 
 
-def take(x: Any, indices: Any, axis: int | None = None, mode: str = "raise", fill_value: Any = None) -> Any:
+def take(x: Any, indices: Any, axis: int | None = None, mode: TakeMode = "raise", fill_value: Any = None) -> Any:
     """The elements of x at `indices` along `axis` (None: of x flattened).
 
     mode: "raise", "wrap", "clip" (NumPy's) or "fill" (`fill_value` where an index is out of bounds).

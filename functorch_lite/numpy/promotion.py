@@ -193,9 +193,10 @@ def loop_pair(ufunc: np.ufunc, x: Any, y: Any) -> Sequence[Any]:
                 if have and (have == want[-len(have) :] or (have[-1] == 1 and have[:-1] == want[:-1])):
                     return x, broadcast_in_dim(y, want, _last_axes(len(want), len(have)))
     elif type(x) is float or type(x) is int:
-        dtype = getattr(y, "dtype", None)
-        if (dtype is _f32 or dtype is _f64) and isinstance(y, Tracer) and not y.weak:
-            return dtype.type(x), y
+        if isinstance(y, Tracer) and not y.weak:
+            dtype = y.dtype
+            if dtype is _f32 or dtype is _f64:
+                return dtype.type(x), y
     return loop_operands(ufunc, x, y)
 
 

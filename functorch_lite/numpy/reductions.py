@@ -62,10 +62,9 @@ def _sum_like(numpy_function: Any, primitive: Callable[..., Any], neutral: int, 
         x = cast(x, np.dtype(dtype) if dtype is not None else summed_dtype(x.dtype))
         x = _masked(x, where, neutral)
         axes = reduction_axes(axis, len(x.shape))
-        out = primitive(x, axes) if axes else x
-        out = _kept(out, x, axes, keepdims)
+        found = _kept(primitive(x, axes) if axes else x, x, axes, keepdims)
         initial = _given(initial, None)
-        return out if initial is None else combine(out, broadcast_to(cast(initial, x.dtype), out.shape))
+        return found if initial is None else combine(found, broadcast_to(cast(initial, x.dtype), found.shape))
 
     body.__doc__ = numpy_function.__doc__.strip().splitlines()[0]
     return public(numpy_function)(body)
@@ -107,8 +106,8 @@ def _extremum(numpy_function: Any, alias: Any, primitive: Any, neutral: Any, com
             rest = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _kept(e.full(rest, initial, x.dtype), x, axes, keepdims)
         x = _masked(x, where, neutral(x.dtype))
-        out = _kept(primitive(x, axes) if axes else x, x, axes, keepdims)
-        return out if initial is None else combine(out, broadcast_to(cast(initial, x.dtype), out.shape))
+        found = _kept(primitive(x, axes) if axes else x, x, axes, keepdims)
+        return found if initial is None else combine(found, broadcast_to(cast(initial, x.dtype), found.shape))
 
     body.__doc__ = numpy_function.__doc__.strip().splitlines()[0]
     return public(numpy_function, alias)(body)

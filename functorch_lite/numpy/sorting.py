@@ -208,7 +208,9 @@ def unique(
     size: the number of results, cut or filled with `fill_value` (default: the smallest element) to fit; needed under
     jit and vmap.
     """
-    flags = {"return_index": return_index, "return_inverse": return_inverse, "return_counts": return_counts}
+    flags: dict[str, Any] = {
+        "return_index": return_index, "return_inverse": return_inverse, "return_counts": return_counts
+    }
     if size is None and is_eager_call((ar,), {}):
         return np.unique(ar, **flags, axis=axis, equal_nan=equal_nan)
     x = asarray(ar)

@@ -12,7 +12,7 @@ from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError
 from functorch_lite.primitives.broadcast import fit
-from functorch_lite.primitives.declare import BY_KIND, check_dtypes, check_same, elementwise, ufunc, zero_derivative
+from functorch_lite.primitives.declare import BY_KIND, check_dtypes, check_same, elementwise, quiet_for_extended, ufunc, zero_derivative
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------
@@ -20,19 +20,12 @@ def _boolean(dtype):
     return np.dtype(bool)
 
 
-def _quiet(name):
-    """The comparison `name`; that of bfloat16 and float8 NaNs sets a floating-point flag, which means nothing here."""
-    fun = ufunc(name)
-    quiet = np.errstate(invalid="ignore")(fun)
-    return lambda xp, x, y: (quiet if x.dtype.kind == "V" else fun)(xp, x, y)
-
-
 eq_p = elementwise("eq", ufunc("equal"), out=_boolean)
 ne_p = elementwise("ne", ufunc("not_equal"), out=_boolean)
-lt_p = elementwise("lt", _quiet("less"), allowed="biuf", out=_boolean)
-le_p = elementwise("le", _quiet("less_equal"), allowed="biuf", out=_boolean)
-gt_p = elementwise("gt", _quiet("greater"), allowed="biuf", out=_boolean)
-ge_p = elementwise("ge", _quiet("greater_equal"), allowed="biuf", out=_boolean)
+lt_p = elementwise("lt", quiet_for_extended(ufunc("less")), allowed="biuf", out=_boolean)
+le_p = elementwise("le", quiet_for_extended(ufunc("less_equal")), allowed="biuf", out=_boolean)
+gt_p = elementwise("gt", quiet_for_extended(ufunc("greater")), allowed="biuf", out=_boolean)
+ge_p = elementwise("ge", quiet_for_extended(ufunc("greater_equal")), allowed="biuf", out=_boolean)
 is_finite_p = elementwise("is_finite", ufunc("isfinite"), allowed="fc", out=_boolean)
 for _prim in (eq_p, ne_p, lt_p, le_p, gt_p, ge_p, is_finite_p):
     zero_derivative(_prim)

@@ -51,7 +51,7 @@ def make_complex(x: Any, y: Any) -> Any:
     return bind1(complex_p, x, y)
 
 
-# JAX's convention: transposition does not conjugate, so Re^T ct = ct + 0i and Im^T ct = -i ct (as z -> -i z is Im's row).
+# JAX's convention: transposition does not conjugate, so Re^T ct = ct + 0i and Im^T ct = -i ct (z -> -i z is Im's row).
 linear(real_p, lambda ct, x: convert(ct, x.dtype))
 linear(imag_p, lambda ct, x: make_complex(zero_like(ct), neg(ct)))
 linear(conj_p, lambda ct, x: conj(ct))

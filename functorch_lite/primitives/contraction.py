@@ -121,7 +121,7 @@ def _left(ct, x, y, *, contract, batch):
 
 
 def _right(ct, x, y, *, contract, batch):
-    """ct_y = x . ct over x's free axes, which follow the batch axes in ct: batch, y's contracted axes, y's free axes."""
+    """ct_y = x . ct over x's free axes, which follow the batch axes in ct: batch, y's contracted, y's free axes."""
     pair, batch_pair, order = _right_plan(len(x.shape), len(y.shape), contract, batch)
     out = dot_general(x, ct, pair, batch_pair)
     return out if order is None else permute_dims(out, order)

@@ -17,7 +17,14 @@ from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError
 from functorch_lite.primitives.broadcast import full
 from functorch_lite.primitives.comparison import eq, gt, lt, select, zero_like
-from functorch_lite.primitives.declare import batch_unary, check_axes, derivatives, linear, not_linear
+from functorch_lite.primitives.declare import (
+    batch_unary,
+    check_axes,
+    derivatives,
+    linear,
+    not_linear,
+    quiet_for_extended,
+)
 from functorch_lite.primitives.elementwise import add, add_any, div, mul, scale
 from functorch_lite.primitives.movement import concatenate, rev, slice_in_axis
 
@@ -106,8 +113,8 @@ derivatives(cumprod_p, _cumprod_jvp)
 not_linear(cumprod_p)
 
 # --- cummax and cummin ------------------------------------------------------------------------------------------------
-cummax_p = _cumulative("cummax", _accumulate("maximum"), "biuf")
-cummin_p = _cumulative("cummin", _accumulate("minimum"), "biuf")
+cummax_p = _cumulative("cummax", quiet_for_extended(_accumulate("maximum")), "biuf")
+cummin_p = _cumulative("cummin", quiet_for_extended(_accumulate("minimum")), "biuf")
 
 
 def cummax(x: Any, axis: int) -> Any:

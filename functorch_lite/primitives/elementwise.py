@@ -250,12 +250,14 @@ def _integer_pow(xp, x, *, n):
         return xp.reciprocal(_integer_pow(xp, x, n=-n))
     if n == 0:
         return xp.ones_like(x)
-    result = None
+    while not n & 1:
+        x, n = x * x, n >> 1
+    result, n = x, n >> 1
     while n:
+        x = x * x
         if n & 1:
-            result = x if result is None else result * x
+            result = result * x
         n >>= 1
-        x = x * x if n else x
     return +result
 
 

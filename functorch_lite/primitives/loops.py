@@ -23,7 +23,7 @@ cond_p = Primitive("cond", Kind.HIGHER_ORDER, multiple=True)
 batched_cond_p = Primitive("batched_cond", Kind.HIGHER_ORDER, multiple=True)
 
 
-# --- scan ----------------------------------------------------------------------------------------------------------------
+# --- scan -------------------------------------------------------------------------------------------------------------
 @shape_rules.register(scan_p)
 def _(*avals, body, n_consts, n_carry, length, reverse, unroll):
     carry, ys = body.out_avals[:n_carry], body.out_avals[n_carry:]
@@ -52,7 +52,7 @@ def _empty_ys(xp, avals, length, count):
     return [xp.empty((length, *a.shape), a.dtype) for a in avals]
 
 
-# --- while ---------------------------------------------------------------------------------------------------------------
+# --- while ------------------------------------------------------------------------------------------------------------
 @shape_rules.register(while_p)
 def _(*avals, cond, body, n_cond_consts, n_body_consts, n_carry):
     return [*body.out_avals[:n_carry], *(StackAval(a) for a in body.out_avals[n_carry:])]
@@ -72,7 +72,7 @@ def _(xp, *args, cond, body, n_cond_consts, n_body_consts, n_carry):
     return [*carry, *stacks]
 
 
-# --- cond: one branch ------------------------------------------------------------------------------------------------------
+# --- cond: one branch -------------------------------------------------------------------------------------------------
 shape_rules.add(cond_p, lambda index, *avals, branches: branches[0].out_avals)
 
 
@@ -85,7 +85,7 @@ def _clamped(index, n):
     return min(max(index, 0), n - 1)
 
 
-# --- batched_cond: each row its own branch ---------------------------------------------------------------------------------
+# --- batched_cond: each row its own branch ----------------------------------------------------------------------------
 @shape_rules.register(batched_cond_p)
 def _(index, *avals, branches, batched, batch):
     n = index.shape[0]

@@ -139,7 +139,9 @@ def _(x, value, *, config):
     check_dtypes("pad", (x, value))
     shape = tuple(n + lo + hi + max(n - 1, 0) * i for n, (lo, hi, i) in zip(x.shape, config, strict=True))
     if value.ndim or any(n < 0 for n in shape):
-        raise ShapeError(f"pad: configuration {config} does not fit shape {x.shape} and a value of shape {value.shape}.")
+        raise ShapeError(
+            f"pad: configuration {config} does not fit shape {x.shape} and a value of shape {value.shape}."
+        )
     return Aval(shape, x.dtype)
 
 
@@ -156,7 +158,8 @@ def _(xp, x, value, *, config):
         last = n if hi >= 0 else (g + hi - 1) // step + 1
         last = max(last, first)
         begin = lo + first * step
-        target.append(np.s_[begin : begin + max((last - first - 1) * step + 1, 0) : step] if last > first else np.s_[0:0])
+        end = begin + max((last - first - 1) * step + 1, 0)
+        target.append(np.s_[begin:end:step] if last > first else np.s_[0:0])
         source.append(np.s_[first:last])
     out[tuple(target)] = x[tuple(source)]
     return out

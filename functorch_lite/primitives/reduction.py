@@ -17,7 +17,13 @@ from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError, ShapeError
 from functorch_lite.primitives.broadcast import broadcast_in_dim, reduce_sum, reduced
 from functorch_lite.primitives.comparison import eq, select, zero_like
-from functorch_lite.primitives.declare import batch_unary, derivatives, not_linear, zero_derivative
+from functorch_lite.primitives.declare import (
+    batch_unary,
+    derivatives,
+    not_linear,
+    quiet_for_extended,
+    zero_derivative,
+)
 from functorch_lite.primitives.elementwise import add_any, div, maximum, mul, scale
 from functorch_lite.primitives.movement import concatenate, permute_dims, reshape, slice_in_axis
 from functorch_lite.primitives.transcendental import exp
@@ -41,8 +47,8 @@ def _reduction(name: str, fun: Any, allowed: str, empty_ok: bool):
 
 
 # --- reduce_max and reduce_min ----------------------------------------------------------------------------------------
-reduce_max_p = _reduction("max", lambda xp, x, axes: xp.max(x, axes), "biuf", empty_ok=False)
-reduce_min_p = _reduction("min", lambda xp, x, axes: xp.min(x, axes), "biuf", empty_ok=False)
+reduce_max_p = _reduction("max", quiet_for_extended(lambda xp, x, axes: xp.max(x, axes)), "biuf", empty_ok=False)
+reduce_min_p = _reduction("min", quiet_for_extended(lambda xp, x, axes: xp.min(x, axes)), "biuf", empty_ok=False)
 
 
 def reduce_max(x: Any, axes: tuple[int, ...]) -> Any:
@@ -169,12 +175,12 @@ argmin_p = Primitive("argmin", Kind.REDUCTION)
 
 
 def argmax(x: Any, axis: int) -> Any:
-    """The int64 position of the first largest entry along `axis`, which goes away; of the first NaN if there is one."""
+    """The int64 position of the first largest entry along `axis`, which goes away; of the first NaN if any."""
     return bind1(argmax_p, x, axis=axis)
 
 
 def argmin(x: Any, axis: int) -> Any:
-    """The int64 position of the first smallest entry along `axis`, which goes away; of the first NaN if there is one."""
+    """The int64 position of the first smallest entry along `axis`, which goes away; of the first NaN if any."""
     return bind1(argmin_p, x, axis=axis)
 
 

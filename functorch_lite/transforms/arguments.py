@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Between the user's pytrees of arguments and the flat lists that the transforms work on, with errors that name paths."""
+"""Between the user's pytrees of arguments and the flat lists that transforms work on; errors that name paths."""
 
 import functools
 import inspect
@@ -151,6 +151,6 @@ def check_outputs(
         if not is_value(leaf):
             path = tree.paths(tree.unflatten(out_tree, list(range(len(outs)))))[i]
             raise ArgumentTypeError(
-                f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, expected arrays or numbers. "
-                "Return it some other way, or None in its place."
+                f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, "
+                "expected arrays or numbers. Return it some other way, or None in its place."
             )

@@ -8,6 +8,7 @@ argument with the mapped axis at 0, or without one.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functorch_lite.backends.registry import enter_home, leave_home
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import subprograms
@@ -62,6 +63,7 @@ class BatchTrace(Trace):
         self.axis_name = axis_name
 
     def process(self, prim, args, params):
+        """The primitive over the rows: by its batch rule, or in the parent where nothing is mapped."""
         tag = self.tag
         values, batched = [], []
         for a in args:
@@ -90,7 +92,7 @@ class BatchTrace(Trace):
             return self.axis_name in (names if isinstance(names, tuple) else (names,))
         return prim.kind is Kind.HIGHER_ORDER and any(self.axis_name in p.axis_names for p in subprograms(params))
 
-    def _apply(self, prim, values, batched, params):
+    def _apply(self, prim, values, batched, params) -> tuple[Any, Any]:
         if prim.kind is Kind.ELEMENTWISE:
             operands = self._align(values, batched)
             return self.parent.process(prim, operands, params), True
@@ -142,11 +144,12 @@ def batch_flat(
     inputs = [BatchTracer(tag, a) if b else a for a, b in zip(args, batched, strict=True)]
     if paths is not None:
         tag.arguments = inputs, paths
-    token = set_trace(trace)
+    token, away = set_trace(trace), enter_home(args)
     try:
         outs = fun(*inputs)
     finally:
         reset_trace(token)
+        leave_home(away)
         tag.end()
     flags = [isinstance(o, Tracer) and o.tag is tag for o in outs]
     return [o.value if f else o for o, f in zip(outs, flags, strict=True)], flags

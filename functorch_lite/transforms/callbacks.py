@@ -24,14 +24,15 @@ def pure_callback(
     result_shape_dtypes: a pytree of what it returns; each leaf has shape and dtype (an array, or `ShapeDtype`).
     vmap_method: "sequential" calls it once a row; "expand_dims" or "broadcast_all" calls it once with a leading axis.
 
-    Raises: ShapeError or DTypeError when a result is not what was announced; an exception of the callback comes through.
+    Raises: ShapeError or DTypeError when a result is not what was announced; the callback's own exceptions.
     """
     check_callable("pure_callback", callback)
     if vmap_method not in ("sequential", "expand_dims", "broadcast_all"):
         raise ArgumentError(f"pure_callback: vmap_method {vmap_method!r} is not 'sequential', 'expand_dims' or "
                             "'broadcast_all'.")
     leaves, treedef = tree.flatten((args, kwargs))
-    values, _ = canonical_leaves("pure_callback", callback, leaves, functools.partial(leaf_paths, callback, args, kwargs))
+    paths = functools.partial(leaf_paths, callback, args, kwargs)
+    values, _ = canonical_leaves("pure_callback", callback, leaves, paths)
     wanted, out_tree = tree.flatten(result_shape_dtypes, is_leaf=lambda x: hasattr(x, "shape") and hasattr(x, "dtype"))
     out_avals = tuple(Aval(tuple(w.shape), np.dtype(w.dtype)) for w in wanted)
 
@@ -41,7 +42,9 @@ def pure_callback(
         found, found_tree = tree.flatten(result)
         if found_tree != out_tree:
             message = tree.first_difference(tree.unflatten(out_tree, [0.0] * len(wanted)), result)
-            raise ArgumentError(f"pure_callback: {name_of(callback)} returned another structure than announced: {message}")
+            raise ArgumentError(
+                f"pure_callback: {name_of(callback)} returned another structure than announced: {message}"
+            )
         return [np.asarray(f) if not hasattr(f, "dtype") else f for f in found]
 
     outs = bind(

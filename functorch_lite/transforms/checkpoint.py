@@ -77,7 +77,7 @@ def checkpoint(
     return checkpointed
 
 
-# --- names that a policy can refer to ---------------------------------------------------------------------------------------
+# --- names that a policy can refer to ---------------------------------------------------------------------------------
 name_p: Primitive = elementwise("name", lambda xp, x, *, name: x)
 
 
@@ -136,7 +136,7 @@ class checkpoint_policies:
         return lambda prim, *avals, **params: one(prim, *avals, **params) or other(prim, *avals, **params)
 
 
-# --- rules -------------------------------------------------------------------------------------------------------------------
+# --- rules ------------------------------------------------------------------------------------------------------------
 
 
 @eval_rules.register(checkpoint_p)

@@ -28,7 +28,7 @@ from functorch_lite.primitives.movement import moveaxis, permute_dims, reshape
 from functorch_lite.primitives.reduction import reduce_max, reduce_min
 from functorch_lite.transforms.batching import collective_rules, materialize
 
-# --- the functions -----------------------------------------------------------------------------------------------------------
+# --- the functions ----------------------------------------------------------------------------------------------------
 
 
 def axis_size(axis_name: Any) -> int:
@@ -106,8 +106,7 @@ def psum_scatter(x: Any, axis_name: Any, *, scatter_dimension: int = 0, tiled: b
     def one(leaf, name):
         size = axis_size(name)
         leaf = _split(leaf, scatter_dimension, size) if tiled else leaf
-        out = bind(psum_scatter_p, moveaxis(leaf, scatter_dimension, 0), **_facts(name))
-        return out
+        return bind(psum_scatter_p, moveaxis(leaf, scatter_dimension, 0), **_facts(name))
 
     return _over(axis_name, x, one)
 
@@ -164,7 +163,7 @@ def _array(leaf):
     return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)[()]
 
 
-# --- how the mapped axis carries them out ---------------------------------------------------------------------------------------
+# --- how the mapped axis carries them out -----------------------------------------------------------------------------
 
 
 @collective_rules.register(psum_p)

@@ -56,10 +56,7 @@ class _Custom:
         functools.update_wrapper(self, fun)
         self._fun = fun
         self._nondiff = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        try:
-            self._signature = inspect.signature(fun)
-        except (TypeError, ValueError):  # a builtin that does not tell
-            self._signature = None
+        self._n_positional = fun.__code__.co_argcount if inspect.isfunction(fun) else 0
 
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
@@ -81,8 +78,8 @@ class _Custom:
 
     def _flatten(self, args, kwargs):
         """The differentiable leaves, how to put them back, and the nondifferentiable arguments."""
-        if kwargs or (self._signature is not None and len(args) < len(self._signature.parameters)):
-            args = (self._signature or inspect.signature(self._fun)).bind(*args, **kwargs)
+        if kwargs or len(args) < self._n_positional:
+            args = inspect.signature(self._fun).bind(*args, **kwargs)
             args.apply_defaults()
             if args.kwargs:
                 raise ArgumentError(f"{type(self).__name__}: {name_of(self._fun)} takes keyword-only arguments; not supported.")
@@ -277,7 +274,7 @@ def _float0(primal):
     return zeros_of(aval) if dtypes.is_inexact(aval.dtype) else np.zeros(aval.shape, dtypes.float0)
 
 
-# --- a trace that must not look into the functions: they see its tracers as primal values ---------------------------------
+# --- a trace that must not look into the functions: they see its tracers as primal values ---------------------------
 
 
 def _hide(fun: Callable[..., Any], tag: Any, seen: list[bool]) -> Callable[..., Any]:
@@ -324,11 +321,11 @@ def _as_functions(args, program, n, **rules):
     return own, functions
 
 
-# --- staging: rules as programs -------------------------------------------------------------------------------------------
+# --- staging: rules as programs -------------------------------------------------------------------------------------
 #
-# A rule may call the function that it belongs to (`out = f(x)`), whose equation has that rule again. So a rule is staged
-# in outline first, with such calls replaced by the plain function: this ends, and finds what the rule captures. The
-# exact program, in which the call is the custom function, is staged when a derivative asks for it.
+# A rule may call the function that it belongs to (`out = f(x)`), whose equation has that rule again. So a rule is
+# staged in outline first, with such calls replaced by the plain function: this ends, and finds what the rule captures.
+# The exact program, in which the call is the custom function, is staged when a derivative asks for it.
 
 
 class _Rule:
@@ -384,7 +381,7 @@ def _stage_rule(rule: Callable[..., Any], avals: Sequence[Any], name: str, owner
     return _Rule(outline, owner, exact if called[0] else None), captured
 
 
-# --- custom_jvp -----------------------------------------------------------------------------------------------------------
+# --- custom_jvp -----------------------------------------------------------------------------------------------------
 #
 # Two forms share the primitive: functions (`fun`, `jvp`) before staging, programs (`program`, `jvp_rule`, `n` counts
 # of captured values) in a staged equation.
@@ -495,7 +492,7 @@ def _(trace, args, batched, **params):
     return bind(custom_jvp_p, *own, fun=fun, jvp=jvp, owner=functions["owner"]), None
 
 
-# --- batching of function parameters ----------------------------------------------------------------------------------------
+# --- batching of function parameters --------------------------------------------------------------------------------
 
 
 def _batched_functions(trace, args, batched, unpack, params):
@@ -533,7 +530,7 @@ def _batched_fun(trace, fun, flags):
     return lambda *args: _run_batched(trace, lambda: fun(*_rows(trace, args, flags)))
 
 
-# --- custom_vjp -----------------------------------------------------------------------------------------------------------
+# --- custom_vjp -----------------------------------------------------------------------------------------------------
 
 
 def _vjp_functions(args, program=None, fwd_outline=None, fwd_rule=None, bwd_outline=None, bwd_rule=None, n=(),

@@ -87,7 +87,8 @@ def value_and_grad(
         with quiet():
             flat_fun = FlatFunction(fun, rebuild)
             outs, tape = linearize_flat(
-                flat_fun, values, active, transform=_name, name=name_of(fun), weak=weak, paths=paths, backwards_only=True
+                flat_fun, values, active,
+                transform=_name, name=name_of(fun), weak=weak, paths=paths, backwards_only=True,
             )
             value = tree.unflatten(flat_fun.out_tree, outs)
             _check_value(_name, fun, value, outs, has_aux, holomorphic)
@@ -134,13 +135,16 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
     name = name_of(fun)
     if has_aux:
         if not (isinstance(value, tuple) and len(value) == 2):
-            raise ArgumentTypeError(f"{transform}: with has_aux=True {name} must return a pair (value, aux), it returned "
-                                    f"{type_text(value)}.")
+            raise ArgumentTypeError(
+                f"{transform}: with has_aux=True {name} must return a pair (value, aux), "
+                f"it returned {type_text(value)}."
+            )
         value = value[0]
     if tree.structure(value).num_leaves != 1 or not tree.structure(value).is_leaf():
+        more = "To get more out, return (value, aux) and pass has_aux=True."
         raise ArgumentTypeError(
             f"{transform}: {name} must return one scalar, it returned {type_text(value)}. "
-            f"{'Is a `return` missing?' if value is None else 'To get more out, return (value, aux) and pass has_aux=True.'}"
+            f"{'Is a `return` missing?' if value is None else more}"
         )
     aval = aval_of(outs[0]) if hasattr(outs[0], "dtype") or isinstance(outs[0], int | float | complex) else None
     if aval is None:
@@ -153,7 +157,8 @@ def _check_value(transform, fun, value, outs, has_aux, holomorphic):
     if holomorphic != dtypes.is_complex(aval.dtype) or not dtypes.is_inexact(aval.dtype):
         want = "complex (holomorphic=True)" if holomorphic else "real floating point"
         raise DTypeError(
-            f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. {_way_out(aval, holomorphic)}"
+            f"{transform}: {name} must return a {want} scalar, it returned dtype {aval.dtype}. "
+            f"{_way_out(aval, holomorphic)}"
         )
 
 
@@ -165,7 +170,7 @@ def _way_out(aval, holomorphic):
     return "An integer result has derivative zero everywhere: differentiate what it is computed from."
 
 
-# --- forward mode --------------------------------------------------------------------------------------------------------
+# --- forward mode -----------------------------------------------------------------------------------------------------
 
 
 def jvp(
@@ -202,7 +207,9 @@ def jvp(
 def _refuse_structure(transform, of, fun, primals, tangents):
     """Tangents and primals have different structure: say where."""
     if len(primals) != len(tangents):
-        raise TreeError(f"{transform}: {len(primals)} primals, but {len(tangents)} tangents. Give one for each argument.")
+        raise TreeError(
+            f"{transform}: {len(primals)} primals, but {len(tangents)} tangents. Give one for each argument."
+        )
     names = argument_names(fun, len(primals))
     found = [tree.first_difference(p, t, path=n) for n, p, t in zip(names, primals, tangents, strict=True)]
     raise TreeError(f"{transform}: tangents must have the structure of {of}: {next(filter(None, found))}")
@@ -251,7 +258,8 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         if dot_tree != treedef:
             _refuse_structure("linearize", "the arguments", fun, primals, tangents)
         dots, _ = canonical_leaves("linearize", fun, dots, paths)
-        dots = [_checked_tangent("linearize", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
+        pairs = enumerate(zip(values, dots, strict=True))
+        dots = [_checked_tangent("linearize", p, t, i, paths) for i, (p, t) in pairs]
         with quiet():
             found = tape.replay([t for t, on in zip(dots, active, strict=True) if on])
             found = [_zero_tangent(o) if t is None else t for o, t in zip(outs, found, strict=True)]
@@ -282,7 +290,7 @@ def _linearized(transform, fun, primals, has_aux):
     return outs, tape, flat_fun, values, treedef, active
 
 
-# --- reverse mode --------------------------------------------------------------------------------------------------------
+# --- reverse mode -----------------------------------------------------------------------------------------------------
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -309,7 +317,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
             raise TreeError(f"vjp: the cotangent must have the structure of {name_of(fun)}'s output: {message}")
         cts, _ = canonical_leaves("vjp", fun, cts, lambda: [f"cotangent{p}" for p in tree.paths(ct)])
         paths = lambda: [f"output{p}" for p in tree.paths(ct)]  # noqa: E731
-        cts = [_checked_tangent("vjp", o, c, i, paths, "cotangent") for i, (o, c) in enumerate(zip(outs, cts, strict=False))]
+        pairs = enumerate(zip(outs, cts, strict=False))
+        cts = [_checked_tangent("vjp", o, c, i, paths, "cotangent") for i, (o, c) in pairs]
         with quiet():
             found = iter(tape.backward([*cts, *[None] * (len(outs) - n_out)]))
             grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
@@ -355,7 +364,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     return transposed
 
 
-# --- Jacobians and Hessians ----------------------------------------------------------------------------------------------
+# --- Jacobians and Hessians -------------------------------------------------------------------------------------------
 
 
 def jacfwd(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False,

@@ -24,7 +24,7 @@ from functorch_lite.core.linear import is_linear
 from functorch_lite.core.program import Program, program_text
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, linearize_rules, transpose_rules
 from functorch_lite.core.staging import stage
-from functorch_lite.core.tracer import Trace, Tracer, bind, current_trace, is_eager, root
+from functorch_lite.core.tracer import Trace, Tracer, bind, current_trace, is_eager, root, surroundings
 from functorch_lite.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -96,7 +96,7 @@ class Jitted:
         self._max_traces = max_traces
         self.clear_cache()
 
-    # --- calling ---------------------------------------------------------------------------------------------------------
+    # --- calling ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         dynamic, static = self._split(args, kwargs)
@@ -120,7 +120,7 @@ class Jitted:
         return jit_again, (self._fun, self._static_argnums, self._static_argnames, self._donate_argnums,
                            self._donate_argnames, self._max_traces)
 
-    # --- looking at it ---------------------------------------------------------------------------------------------------
+    # --- looking at it ----------------------------------------------------------------------------------------------
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses, and for each program kept its signature and the reason of its trace."""
@@ -137,7 +137,7 @@ class Jitted:
         leaves, treedef = tree.flatten(dynamic)
         return self._find(leaves, treedef, static, args, kwargs)[0].program
 
-    # --- signatures ------------------------------------------------------------------------------------------------------
+    # --- signatures -------------------------------------------------------------------------------------------------
 
     def _split(self, args, kwargs):
         """Dynamic arguments (static positions become None) and the static values."""
@@ -158,7 +158,7 @@ class Jitted:
         values, weak = canonical_leaves("jit", self._fun, leaves, paths)
         types = tuple([(v.shape, v.dtype, w) for v, w in zip(values, weak, strict=True)])
         key = (treedef, types, static, config.settings, _axis_sizes(current_trace()))
-        found = self._cache.get(key)
+        found = self._cache.get(key) if surroundings.get() is None else None
         if found is not None:
             self._hits += 1
             self._cache.move_to_end(key)
@@ -167,7 +167,7 @@ class Jitted:
         if self._misses == 1:
             _warn_if_wrapped_anew(self._fun)
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
-        if not any(isinstance(c, Tracer) for c in compiled.captured):
+        if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
@@ -188,14 +188,16 @@ class Jitted:
             reason = f"a static argument differs: {dict(static)} after {dict(last[2])}"
         elif last[1] != types:
             changed = [i for i, (a, b) in enumerate(zip(types, last[1], strict=True)) if a != b]
-            names = paths()
-            reason = ", ".join(f"`{names[i]}`: {_type_text(types[i])} after {_type_text(last[1][i])}" for i in changed[:3])
+            names, was = paths(), last[1]
+            reason = ", ".join(f"`{names[i]}`: {_type_text(types[i])} after {_type_text(was[i])}" for i in changed[:3])
+        elif last[3] != settings:
+            reason = "the settings in `config` differ"
         else:
-            reason = "the settings in `config` differ" if last[3] != settings else "the axis names around the call differ"
+            reason = "the axis names around the call differ"
         if self._max_traces is not None and self._misses > self._max_traces:
             raise ArgumentError(
-                f"jit: {name_of(self._fun)} is traced {self._misses} times, max_traces is {self._max_traces}: {reason}. "
-                "Keep shapes and dtypes the same (pad), or pass a changing static argument as an array."
+                f"jit: {name_of(self._fun)} is traced {self._misses} times, max_traces is {self._max_traces}: "
+                f"{reason}. Keep shapes and dtypes the same (pad), or pass a changing static argument as an array."
             )
         return reason
 
@@ -252,7 +254,7 @@ class Jitted:
             PurityWarning, stacklevel=6,
         )
 
-    # --- donation --------------------------------------------------------------------------------------------------------
+    # --- donation ---------------------------------------------------------------------------------------------------
 
     def _donate(self, leaves, args, kwargs) -> None:
         paths = None
@@ -260,8 +262,8 @@ class Jitted:
             if id(leaf) in _donated:
                 paths = paths or self._paths(args, kwargs)
                 raise DonationError(
-                    f"jit: `{paths[i]}` of {name_of(self._fun)} was donated to {_donated[id(leaf)]} and must not be used "
-                    "again. Use the value that call returned, or do not donate it."
+                    f"jit: `{paths[i]}` of {name_of(self._fun)} was donated to {_donated[id(leaf)]} "
+                    "and must not be used again. Use the value that call returned, or do not donate it."
                 )
         given = [id(x) for i in self._donate_argnums if i < len(args) for x in tree.leaves(args[i]) if _is_buffer(x)]
         given += [id(x) for k in self._donate_argnames for x in tree.leaves(kwargs.get(k)) if _is_buffer(x)]
@@ -269,8 +271,8 @@ class Jitted:
         for i, leaf in enumerate(leaves):
             if id(leaf) in given and every.count(id(leaf)) > 1:
                 raise DonationError(
-                    f"jit: the buffer of `{self._paths(args, kwargs)[i]}` is donated and also passed as another argument of "
-                    f"{name_of(self._fun)}. Pass a copy, or do not donate it."
+                    f"jit: the buffer of `{self._paths(args, kwargs)[i]}` is donated and also passed as another "
+                    f"argument of {name_of(self._fun)}. Pass a copy, or do not donate it."
                 )
         for leaf in leaves:
             if id(leaf) in given:
@@ -316,8 +318,8 @@ def _warn_if_wrapped_anew(fun) -> None:
         _first_traces.popitem(last=False)
     if count == WRAPPED_ANEW:
         warnings.warn(
-            f"jit: {name_of(fun)} was wrapped anew and traced {count} times: each jit(...) starts with no compiled program. "
-            f"Call jit once, outside the loop.\n  at {user_source()}",
+            f"jit: {name_of(fun)} was wrapped anew and traced {count} times: each jit(...) starts with no compiled "
+            f"program. Call jit once, outside the loop.\n  at {user_source()}",
             RetraceWarning, stacklevel=4,
         )
 
@@ -406,7 +408,7 @@ def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argna
     return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces)
 
 
-# --- the rules of the `jit` primitive: each transform of a call is a call of the transformed program ----------------------
+# --- the rules of the `jit` primitive: each transform of a call is a call of the transformed program ----------------
 
 
 @eval_rules.register(jit_p)
@@ -474,7 +476,7 @@ def _(trace, args, batched, *, program):
     return bind(jit_p, *args, program=derived), out_batched
 
 
-# --- seeing what a function does ------------------------------------------------------------------------------------------
+# --- seeing what a function does ------------------------------------------------------------------------------------
 
 
 def make_program(fun: Callable[..., Any], static_argnums: int | Sequence[int] = ()) -> Callable[..., Program]:
@@ -539,6 +541,7 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
     def converted(*args):
         positional = args[: len(args) - n] if n else args
         flat = [canonical(v)[0] for v in tree.leaves((positional, {}))]
-        return tree.unflatten(flat_fun.out_tree, interpret(staged.program, [*args[len(args) - n :], *flat] if n else flat))
+        outs = interpret(staged.program, [*args[len(args) - n :], *flat] if n else flat)
+        return tree.unflatten(flat_fun.out_tree, outs)
 
     return converted, staged.captured

@@ -7,13 +7,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functorch_lite.backends.registry import enter_home, leave_home
 from functorch_lite.core.aval import aval_of
 from functorch_lite.core.linear import TapeTrace, add_tangents
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import RuleTable, jvp_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.primitives.broadcast import broadcast_in_dim
-
 
 closure_rules = RuleTable(
     "closure",
@@ -63,6 +63,7 @@ class JVPTrace(Trace):
         return JVPTracer(self.tag, primal, tangent)
 
     def process(self, prim, args, params):
+        """The primitive's value and tangent, by its jvp rule; the parent's result where no argument has a tangent."""
         primals, tangents, found = split(args, self.tag)
         special = closure_rules.get(prim)
         if not found and special is None:
@@ -128,11 +129,12 @@ def jvp_flat(
     inputs = [p if t is None else JVPTracer(tag, p, t) for p, t in zip(primals, tangents, strict=True)]
     if paths is not None:
         tag.arguments = inputs, paths
-    token = set_trace(trace)
+    token, away = set_trace(trace), enter_home([*primals, *tangents])
     try:
         outs = fun(*inputs)
     finally:
         reset_trace(token)
+        leave_home(away)
         tag.end()
     out_primals, out_tangents, _ = split(outs, tag)
     return out_primals, out_tangents

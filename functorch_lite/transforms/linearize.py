@@ -8,13 +8,14 @@ computed in the parent trace, eagerly where they are concrete, so Python's `if` 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functorch_lite.backends.registry import enter_home, leave_home
 from functorch_lite.core.aval import Aval, Stack, aval_of
 from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace, tracing
 from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, per_argument_tangent, split
-from functorch_lite.transforms.pullbacks import plan_of, plans_in_force, pullback_p
+from functorch_lite.transforms.pullbacks import Plans, plan_of, plans_in_force, pullback_p
 
 
 class LinearTracer(Tracer):
@@ -70,6 +71,7 @@ class LinearizeTrace(Trace):
         return LinearTracer(self.tag, primal, tangent.linear, self.tape)
 
     def process(self, prim, args, params):
+        """The primitive's value, computed in the parent, with its tangent written on the tape."""
         tag = self.tag
         primals, linears = [], []
         found = False
@@ -84,7 +86,7 @@ class LinearizeTrace(Trace):
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
         if self.plans is not None and type(jvp_rules.get(prim)) is tuple:
-            return self._planned(prim, primals, linears, params)
+            return self._planned(self.plans, prim, primals, linears, params)
         tape_tag = self.tape.tag
         tangents = [None if n is None else TapeTracer(tape_tag, n) for n in linears]
         token = set_trace(self.tape)
@@ -100,14 +102,14 @@ class LinearizeTrace(Trace):
         dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
         return LinearTracer(tag, outs, dots.linear, self.tape)
 
-    def _planned(self, prim, primals, linears, params):
+    def _planned(self, plans: Plans, prim, primals, linears, params):
         """Eager: the primitive's value, and one entry that stands for its whole derivative."""
         out = root.process(prim, primals, params)
         if not jvp_rules[prim]:
             return out
         if type(out) is Stack:
             return self._by_rule(prim, out, primals, linears, params)
-        plan = plan_of(self.plans, prim, primals, linears, out, params)
+        plan = plan_of(plans, prim, primals, linears, out, params)
         if plan is None:
             return out
         every = (*primals, out)
@@ -157,11 +159,14 @@ def linearize_flat(
     ]
     if paths is not None:
         tag.arguments = args, paths
-    token = set_trace(trace)
+    token, away = set_trace(trace), enter_home(primals)
     try:
-        outs = fun(*args)
+        try:
+            outs = fun(*args)
+        finally:
+            reset_trace(token)
+            tag.end()
+        out_primals, out_tangents, _ = split(outs, tag)
+        return out_primals, Tape(tape, [a.tangent for a, on in zip(args, active, strict=True) if on], out_tangents)
     finally:
-        reset_trace(token)
-        tag.end()
-    out_primals, out_tangents, _ = split(outs, tag)
-    return out_primals, Tape(tape, [a.tangent for a, on in zip(args, active, strict=True) if on], out_tangents)
+        leave_home(away)

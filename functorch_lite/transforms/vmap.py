@@ -154,8 +154,8 @@ def _place(fun, outs, out_flags, out_tree, out_axes, size):
         n = len(out.shape)
         if not -n <= axis < n:
             raise ShapeError(
-                f"vmap: out_axes {axis} for `output{tree.paths(result)[i]}` of {name_of(fun)} does not exist: with the mapped "
-                f"axis it has {n} dimension{'s' * (n != 1)}. Use -{n} to {n - 1}."
+                f"vmap: out_axes {axis} for `output{tree.paths(result)[i]}` of {name_of(fun)} does not exist: "
+                f"with the mapped axis it has {n} dimension{'s' * (n != 1)}. Use -{n} to {n - 1}."
             )
         placed.append(moveaxis(out, 0, axis % n))
     return tree.unflatten(out_tree, placed)

@@ -19,8 +19,11 @@ def plain(x, y):
 
 
 TRANSFORMS = {
-    "value": lambda f: f, "grad": lambda f: fl.grad(f, (0, 1)), "jacfwd": lambda f: fl.jacfwd(f, (0, 1)),
-    "hessian": lambda f: fl.hessian(f, (0, 1)), "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, (0, 1)), (0, 1)),
+    "value": lambda f: f,
+    "grad": lambda f: fl.grad(f, (0, 1)),
+    "jacfwd": lambda f: fl.jacfwd(f, (0, 1)),
+    "hessian": lambda f: fl.hessian(f, (0, 1)),
+    "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, (0, 1)), (0, 1)),
 }
 
 
@@ -55,6 +58,7 @@ def test_only_the_branch_taken_runs():
 
 def test_a_batched_cond_runs_no_row_through_the_other_branch():
     """Newton's iteration diverges for the rows of the other branch; the loop must not see them."""
+
     def f(x):
         return lax.cond(x > 0, lambda x: lax.while_loop(lambda v: v * v > 1e-6, lambda v: v / 2, x), lambda x: x, x)
 
@@ -76,8 +80,12 @@ def test_twice_batched_cond():
 
 def test_a_cond_with_operands_none_leaves_and_integers():
     def f(x, n):
-        out = lax.cond(n > 1, lambda p: {"y": p["x"] * n, "m": n, "none": None},
-                       lambda p: {"y": p["x"], "m": n + 1, "none": None}, {"x": x, "none": None})
+        out = lax.cond(
+            n > 1,
+            lambda p: {"y": p["x"] * n, "m": n, "none": None},
+            lambda p: {"y": p["x"], "m": n + 1, "none": None},
+            {"x": x, "none": None},
+        )
         return out["y"], out["m"]
 
     gradient, m = fl.grad(f, has_aux=True)(2.0, 3)
@@ -102,22 +110,33 @@ def test_switch_has_derivatives_of_the_chosen_branch():
     assert lax.switch(0, [np.sin], 0.5) == np.sin(0.5)
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: lax.cond(np.ones(2), np.sin, np.cos, 1.0), ShapeError, r"`pred` must be a scalar, got shape \(2,\)"),
-    (lambda: lax.cond("a", np.sin, np.cos, 1.0), ArgumentTypeError, "`pred` must be a scalar, got 'a'"),
-    (lambda: lax.cond(True, 1.0, 2.0), ArgumentTypeError, "expected a function"),
-    (lambda: lax.cond(True, lambda: np.ones(2), lambda: np.ones(3)), ShapeError, r"f64\[3\] at `output`, .* f64\[2\]"),
-    (lambda: lax.cond(True, lambda: np.float32(1), lambda: np.float64(1)), DTypeError, r"f64\[\] at `output`, .* f32\[\]"),
-    (lambda: lax.cond(True, lambda: (1.0, 2.0), lambda: 1.0), TreeError, "same structure: at the top"),
-    (lambda: lax.switch(1.0, [np.sin, np.cos], 1.0), DTypeError, "index must be an integer, got dtype float64"),
-    (lambda: lax.switch(0, []), ArgumentError, "at least one branch"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: lax.cond(np.ones(2), np.sin, np.cos, 1.0), ShapeError, r"`pred` must be a scalar, got shape \(2,\)"),
+        (lambda: lax.cond("a", np.sin, np.cos, 1.0), ArgumentTypeError, "`pred` must be a scalar, got 'a'"),
+        (lambda: lax.cond(True, 1.0, 2.0), ArgumentTypeError, "expected a function"),
+        (
+            lambda: lax.cond(True, lambda: np.ones(2), lambda: np.ones(3)),
+            ShapeError,
+            r"f64\[3\] at `output`, .* f64\[2\]",
+        ),
+        (
+            lambda: lax.cond(True, lambda: np.float32(1), lambda: np.float64(1)),
+            DTypeError,
+            r"f64\[\] at `output`, .* f32\[\]",
+        ),
+        (lambda: lax.cond(True, lambda: (1.0, 2.0), lambda: 1.0), TreeError, "same structure: at the top"),
+        (lambda: lax.switch(1.0, [np.sin, np.cos], 1.0), DTypeError, "index must be an integer, got dtype float64"),
+        (lambda: lax.switch(0, []), ArgumentError, "at least one branch"),
+    ],
+)
 def test_messages(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-# --- associative_scan -----------------------------------------------------------------------------------------------------
+# --- associative_scan -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8])
@@ -154,7 +173,7 @@ def test_associative_scan_along_another_axis_and_batched():
         lax.associative_scan(np.add, {"a": np.ones(2), "b": np.ones(3)})
 
 
-# --- implicit functions -----------------------------------------------------------------------------------------------------
+# --- implicit functions ---------------------------------------------------------------------------------------------
 
 
 def test_a_root_with_aux_and_a_tree():
@@ -169,8 +188,9 @@ def test_a_root_with_aux_and_a_tree():
         return fl.tree.map(lambda r, s: r / s, y, scale)
 
     def root(a):
-        x, aux = custom_root(lambda x: {"u": x["u"] - a, "v": x["v"] - a * a}, {"u": 0.0, "v": 0.0}, solve, tangent_solve,
-                             has_aux=True)
+        x, aux = custom_root(
+            lambda x: {"u": x["u"] - a, "v": x["v"] - a * a}, {"u": 0.0, "v": 0.0}, solve, tangent_solve, has_aux=True
+        )
         return x["u"] + x["v"], aux
 
     gradient, aux = fl.grad(root, has_aux=True)(3.0)
@@ -223,5 +243,7 @@ def test_reverse_mode_of_a_linear_solve_needs_the_transposed_solver():
 
 
 def test_a_map_that_is_not_square():
-    with pytest.raises(ShapeError, match=r"must map a vector like b to one like it: `b` has f64\[2\], the result f64\[\]"):
+    with pytest.raises(
+        ShapeError, match=r"must map a vector like b to one like it: `b` has f64\[2\], the result f64\[\]"
+    ):
         custom_linear_solve(lambda x: x[0], np.ones(2), lambda m, b: b)

@@ -16,6 +16,7 @@ W, H, XS = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 3)), RNG.normal(size=(4,
 
 def recurrent(w, h, xs):
     """A recurrent network by scan: every kind of operand (captured, carry, rows) takes part."""
+
     def step(h, x):
         h = np.tanh(h @ w + x)
         return h, np.sin(h)
@@ -39,11 +40,16 @@ def close(one, other, rtol=1e-10):
 
 EVERY = (0, 1, 2)
 DERIVATIVES = {
-    "grad": lambda f: fl.grad(f, EVERY), "jit grad": lambda f: fl.jit(fl.grad(f, EVERY)),
-    "grad jit": lambda f: fl.grad(fl.jit(f), EVERY), "jacfwd": lambda f: fl.jacfwd(f, EVERY),
-    "hessian": lambda f: fl.hessian(f, EVERY), "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, 2), 0),
-    "jacfwd jacfwd": lambda f: fl.jacfwd(fl.jacfwd(f, 0), 1), "jit hessian jit": lambda f: fl.jit(fl.hessian(fl.jit(f))),
-    "jacrev jacfwd": lambda f: fl.jacrev(fl.jacfwd(f, 1), 1), "checkpoint": lambda f: fl.hessian(fl.checkpoint(f), 1),
+    "grad": lambda f: fl.grad(f, EVERY),
+    "jit grad": lambda f: fl.jit(fl.grad(f, EVERY)),
+    "grad jit": lambda f: fl.grad(fl.jit(f), EVERY),
+    "jacfwd": lambda f: fl.jacfwd(f, EVERY),
+    "hessian": lambda f: fl.hessian(f, EVERY),
+    "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, 2), 0),
+    "jacfwd jacfwd": lambda f: fl.jacfwd(fl.jacfwd(f, 0), 1),
+    "jit hessian jit": lambda f: fl.jit(fl.hessian(fl.jit(f))),
+    "jacrev jacfwd": lambda f: fl.jacrev(fl.jacfwd(f, 1), 1),
+    "checkpoint": lambda f: fl.hessian(fl.checkpoint(f), 1),
 }
 
 
@@ -129,7 +135,7 @@ def test_carries_that_are_integers_or_not_differentiated():
     assert fl.jvp(lambda x: f(x)[0], (2.0,), (1.0,))[1] == 4 * 1.5**4
 
 
-# --- while and fori -------------------------------------------------------------------------------------------------------
+# --- while and fori -------------------------------------------------------------------------------------------------
 
 
 def squaring(w, x):
@@ -142,11 +148,19 @@ def squaring_plain(w, x):
     return x
 
 
-@pytest.mark.parametrize("name", ["grad", "jit grad", "grad jit", "jacfwd", "hessian", "jacrev jacrev", "jacfwd jacfwd"])
+@pytest.mark.parametrize(
+    "name", ["grad", "jit grad", "grad jit", "jacfwd", "hessian", "jacrev jacrev", "jacfwd jacfwd"]
+)
 def test_derivatives_of_a_while_loop_are_those_of_pythons(name):
-    transform = {**DERIVATIVES, "grad": lambda f: fl.grad(f, (0, 1)), "jit grad": lambda f: fl.jit(fl.grad(f, (0, 1))),
-                 "grad jit": lambda f: fl.grad(fl.jit(f), (0, 1)), "jacfwd": lambda f: fl.jacfwd(f, (0, 1)),
-                 "hessian": lambda f: fl.hessian(f, (0, 1)), "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, 1), 0)}[name]
+    transform = {
+        **DERIVATIVES,
+        "grad": lambda f: fl.grad(f, (0, 1)),
+        "jit grad": lambda f: fl.jit(fl.grad(f, (0, 1))),
+        "grad jit": lambda f: fl.grad(fl.jit(f), (0, 1)),
+        "jacfwd": lambda f: fl.jacfwd(f, (0, 1)),
+        "hessian": lambda f: fl.hessian(f, (0, 1)),
+        "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, 1), 0),
+    }[name]
     plain = fl.grad(squaring_plain, (0, 1)) if "jit" in name else transform(squaring_plain)
     close(transform(squaring)(1.3, 1.7), plain(1.3, 1.7))
 
@@ -183,7 +197,7 @@ def test_a_while_loop_inside_a_scan_and_the_other_way_round():
         return lax.while_loop(lambda c: c[0] < 3, body, (0, x))[1]
 
     close(fl.grad(g)(0.4), fl.jacfwd(g)(0.4))
-    close(fl.vmap(fl.grad(g))(np.array([0.4, 1.1])), [fl.grad(g)(0.4), fl.grad(g)(1.1)])
+    close(fl.vmap(fl.grad(g))(np.array([0.4, 1.1])), np.array([fl.grad(g)(0.4), fl.grad(g)(1.1)]))
 
 
 def test_nested_while_loops_under_vmap_and_grad():
@@ -247,21 +261,44 @@ def carry_error(f, init=1.0, **kwargs):
     return lambda: lax.scan(f, init, None, length=2, **kwargs)
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (carry_error(lambda c, _: c), ArgumentTypeError, r"must return a pair \(carry, y\)"),
-    (carry_error(lambda c, _: (np.ones(2), None)), ShapeError, r"`carry` comes in as f64\[\] and goes out as f64\[2\]"),
-    (carry_error(lambda c, _: ((c, c), None)), TreeError, "structure of the one it gets: at the top: a leaf against tuple"),
-    (carry_error(lambda c, _: (c * 1j, None), np.float64(1)), DTypeError, r"f64\[\] and goes out as c128\[\]"),
-    (lambda: lax.scan(lambda c, x: (c, x), 0.0, 3.0), ShapeError, "`xs` is a scalar"),
-    (lambda: lax.scan(lambda c, x: (c, x), 0.0), ArgumentError, "give xs, or length"),
-    (lambda: lax.scan(lambda c, x: (c, x), 0.0, np.ones(3), length=2), ShapeError, "`xs` has 3, length=2"),
-    (lambda: lax.scan(lambda c, x: (c, x), "a", np.ones(3)), ArgumentTypeError, r"`init` .* is a str \('a'\)"),
-    (lambda: lax.while_loop(lambda c: c, lambda c: c, 1.0), ArgumentTypeError, r"one boolean scalar, it returned f64\[\]"),
-    (lambda: lax.while_loop(lambda c: c < np.ones(2), lambda c: c, 1.0), ArgumentTypeError, r"it returned bool\[2\]"),
-    (lambda: lax.fori_loop(0.5, 2, lambda i, c: c, 1.0), ArgumentTypeError, "`lower` must be an integer scalar"),
-    (lambda: lax.fori_loop(0, np.ones(2, int), lambda i, c: c, 1.0), ArgumentTypeError, "`upper` must be an integer scalar"),
-    (lambda: lax.scan(3, 0.0, np.ones(3)), ArgumentTypeError, "expected a function"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (carry_error(lambda c, _: c), ArgumentTypeError, r"must return a pair \(carry, y\)"),
+        (
+            carry_error(lambda c, _: (np.ones(2), None)),
+            ShapeError,
+            r"`carry` comes in as f64\[\] and goes out as f64\[2\]",
+        ),
+        (
+            carry_error(lambda c, _: ((c, c), None)),
+            TreeError,
+            "structure of the one it gets: at the top: a leaf against tuple",
+        ),
+        (carry_error(lambda c, _: (c * 1j, None), np.float64(1)), DTypeError, r"f64\[\] and goes out as c128\[\]"),
+        (lambda: lax.scan(lambda c, x: (c, x), 0.0, 3.0), ShapeError, "`xs` is a scalar"),
+        (lambda: lax.scan(lambda c, x: (c, x), 0.0), ArgumentError, "give xs, or length"),
+        (lambda: lax.scan(lambda c, x: (c, x), 0.0, np.ones(3), length=2), ShapeError, "`xs` has 3, length=2"),
+        (lambda: lax.scan(lambda c, x: (c, x), "a", np.ones(3)), ArgumentTypeError, r"`init` .* is a str \('a'\)"),
+        (
+            lambda: lax.while_loop(lambda c: c, lambda c: c, 1.0),
+            ArgumentTypeError,
+            r"one boolean scalar, it returned f64\[\]",
+        ),
+        (
+            lambda: lax.while_loop(lambda c: c < np.ones(2), lambda c: c, 1.0),
+            ArgumentTypeError,
+            r"it returned bool\[2\]",
+        ),
+        (lambda: lax.fori_loop(0.5, 2, lambda i, c: c, 1.0), ArgumentTypeError, "`lower` must be an integer scalar"),
+        (
+            lambda: lax.fori_loop(0, np.ones(2, int), lambda i, c: c, 1.0),
+            ArgumentTypeError,
+            "`upper` must be an integer scalar",
+        ),
+        (lambda: lax.scan(3, 0.0, np.ones(3)), ArgumentTypeError, "expected a function"),
+    ],
+)
 def test_messages(call, error, message):
     with pytest.raises(error, match=message):
         call()

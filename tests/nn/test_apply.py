@@ -9,7 +9,7 @@ from functorch_lite import nn, tree
 from functorch_lite.errors import ArgumentError, ShapeError
 
 
-def close(a, b, tolerance=1e-6):
+def assert_close(a, b, tolerance=1e-6):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -24,8 +24,8 @@ def model(p=0.5):
 
 def test_a_plain_call_is_deterministic_inference():
     m = model()
-    close(m(X), m(X))
-    close(m(X), nn.apply(m, X)[0])
+    assert_close(m(X), m(X))
+    assert_close(m(X), nn.apply(m, X)[0])
     assert nn.apply(m, X)[1] is m
 
 
@@ -33,9 +33,9 @@ def test_batch_statistics_come_out_as_in_torch():
     norm = nn.BatchNorm2d(3)
     out, new = nn.apply(norm, X, training=True)
     mean, var = X.mean((0, 2, 3)), X.var((0, 2, 3))
-    close(out, (X - mean.reshape(-1, 1, 1)) / np.sqrt(var.reshape(-1, 1, 1) + 1e-5), 1e-5)
-    close(new.running_mean, 0.1 * mean)
-    close(new.running_var, 0.9 + 0.1 * X.var((0, 2, 3), ddof=1))
+    assert_close(out, (X - mean.reshape(-1, 1, 1)) / np.sqrt(var.reshape(-1, 1, 1) + 1e-5), 1e-5)
+    assert_close(new.running_mean, 0.1 * mean)
+    assert_close(new.running_var, 0.9 + 0.1 * X.var((0, 2, 3), ddof=1))
     assert norm.running_mean.sum() == 0 and tree.structure(new) == tree.structure(norm)
     assert new.running_mean.dtype == np.float32
 
@@ -50,7 +50,7 @@ def test_a_layer_called_twice_updates_twice():
     x = X.reshape(-1, 4)
     _, once = nn.apply(nn.BatchNorm1d(4), x, training=True)
     _, twice = nn.apply(Twice(nn.BatchNorm1d(4)), x, training=True)
-    close(twice.norm.running_mean, 0.9 * once.running_mean)
+    assert_close(twice.norm.running_mean, 0.9 * once.running_mean)
 
 
 def test_dropout_zeros_and_rescales():
@@ -86,10 +86,10 @@ def test_apply_is_the_same_under_jit():
     m, key = model(), fl.random.key(5)
     out, new = step(m, X, key)
     jit_out, jit_new = fl.jit(step)(m, X, key)
-    close(jit_out, out, 1e-5)
+    assert_close(jit_out, out, 1e-5)
     assert tree.structure(jit_new) == tree.structure(m)
     for a, b in zip(tree.leaves(jit_new), tree.leaves(new), strict=True):
-        close(a, b)
+        assert_close(a, b)
 
 
 def loss(m, x, key):
@@ -101,8 +101,8 @@ def test_statistics_leave_a_gradient_as_auxiliary_values():
     m, key = model(), fl.random.key(5)
     (value, new), grads = fl.value_and_grad(loss, has_aux=True)(m, X, key)
     expected, same = loss(m, X, key)
-    close(value, expected)
-    close(new[1].running_mean, same[1].running_mean)
+    assert_close(value, expected)
+    assert_close(new[1].running_mean, same[1].running_mean)
     assert isinstance(new[1].running_mean, np.ndarray)
     assert not np.any(grads[1].running_mean) and not np.any(grads[1].running_var)
     assert np.any(grads[1].weight)
@@ -121,8 +121,8 @@ def test_an_ensemble_is_a_vmap_of_apply():
     out, new = fl.vmap(lambda m, k: nn.apply(m, x, key=k, training=True))(stacked, keys)
     for i, m in enumerate(models):
         one, one_new = nn.apply(m, x, key=keys[i], training=True)
-        close(out[i], one, 1e-5)
-        close(new[1].running_var[i], one_new[1].running_var, 1e-5)
+        assert_close(out[i], one, 1e-5)
+        assert_close(new[1].running_var[i], one_new[1].running_var, 1e-5)
 
 
 def test_vmap_over_examples_with_an_axis_name_is_the_batch():
@@ -131,9 +131,9 @@ def test_vmap_over_examples_with_an_axis_name_is_the_batch():
         lambda x: nn.apply(norm, x, training=True), axis_name="batch", out_axes=(0, None)
     )(X)  # fmt: skip
     expected, same = nn.apply(nn.BatchNorm2d(3), X, training=True)
-    close(out, expected, 1e-5)
-    close(new.running_mean, same.running_mean)
-    close(new.running_var, same.running_var, 1e-5)
+    assert_close(out, expected, 1e-5)
+    assert_close(new.running_mean, same.running_mean)
+    assert_close(new.running_var, same.running_var, 1e-5)
 
 
 def test_one_value_a_channel_cannot_be_normalised():
@@ -156,3 +156,26 @@ def test_the_context_is_restored_after_an_error():
     with pytest.raises(ShapeError):
         nn.apply(nn.BatchNorm1d(4), np.ones((2, 5)), training=True)
     assert not nn.is_training()
+
+
+def test_a_function_jitted_inside_the_model_follows_the_forward_pass():
+    class Block(nn.Module):
+        dropout: nn.Dropout
+
+        def __init__(self):
+            self.dropout = nn.Dropout(0.5)
+
+        def __call__(self, x):
+            return _jitted_block(self.dropout, x)
+
+    x = np.ones(64, np.float32)
+    block = Block()
+    first, _ = nn.apply(block, x, key=fl.random.key(0), training=True)
+    second, _ = nn.apply(block, x, key=fl.random.key(1), training=True)
+    assert (np.asarray(first) != np.asarray(second)).any()
+    np.testing.assert_array_equal(block(x), x)
+
+
+@fl.jit
+def _jitted_block(dropout, x):
+    return dropout(x)

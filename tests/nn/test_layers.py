@@ -17,7 +17,7 @@ def made(record, dtype=np.float64):
     return record.make(fl.random.key(3), dtype)
 
 
-def close(actual, expected, dtype=np.float64):
+def assert_close(actual, expected, dtype=np.float64):
     rtol = 1e-10 if dtype == np.float64 else 2e-5
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol)
 
@@ -27,7 +27,7 @@ def close(actual, expected, dtype=np.float64):
 def test_a_layer_computes_its_reference(record, dtype):
     layer, x = made(record, dtype), record.batch(dtype=dtype)
     out = layer(x)
-    close(out, record.reference(layer, x), dtype)
+    assert_close(out, record.reference(layer, x), dtype)
     assert out.dtype == dtype
 
 
@@ -36,19 +36,19 @@ def test_leading_axes_are_a_batch(record):
     layer, x = made(record), record.batch(6)
     split = layer(x.reshape(2, 3, *record.shape))
     flat = layer(x)
-    close(split, flat.reshape(2, 3, *flat.shape[1:]))
+    assert_close(split, flat.reshape(2, 3, *flat.shape[1:]))
 
 
 @over(LAYERS)
 def test_vmap_over_examples_is_the_batch(record):
     layer, x = made(record), record.batch()
-    close(fl.vmap(layer)(x), layer(x))
+    assert_close(fl.vmap(layer)(x), layer(x))
 
 
 @over(LAYERS)
 def test_jit_of_a_layer_as_argument_is_eager(record):
     layer, x = made(record), record.batch()
-    close(fl.jit(lambda layer, x: layer(x))(layer, x), layer(x))
+    assert_close(fl.jit(lambda layer, x: layer(x))(layer, x), layer(x))
 
 
 @over(LAYERS)
@@ -57,7 +57,7 @@ def test_flatten_and_unflatten_give_the_layer_back(record):
     leaves, treedef = tree.flatten(layer)
     again = tree.unflatten(treedef, leaves)
     assert tree.structure(again) == treedef and hash(tree.structure(made(record))) == hash(treedef)
-    close(again(x), layer(x))
+    assert_close(again(x), layer(x))
 
 
 @over(LAYERS)
@@ -75,7 +75,7 @@ def test_the_gradient_is_layer_shaped_and_right(record):
     direction = tree.map(lambda leaf: rng.normal(size=leaf.shape), (layer, x)[: len(argnums)])
     direction = (_without_buffers(direction[0]), *direction[1:])
     along = sum(float((g * d).sum()) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
-    close(along, _difference_quotient(loss, (layer, x), direction), np.float32)
+    assert_close(along, _difference_quotient(loss, (layer, x), direction), np.float32)
 
 
 def _without_buffers(layer):
@@ -100,4 +100,4 @@ def test_per_example_gradients_sum_to_the_gradient(record):
     each = fl.vmap(fl.grad(loss), in_axes=(None, 0))(layer, x)
     total = fl.grad(loss)(layer, x)
     for one, whole in zip(tree.leaves(each), tree.leaves(total), strict=True):
-        close(one.sum(0), whole, np.float64)
+        assert_close(one.sum(0), whole, np.float64)

@@ -73,16 +73,16 @@ def test_a_layer_its_gradients_and_statistics_are_torchs(ours, theirs, shape, tr
     x_torch = torch.tensor(x, requires_grad=True)
     expected = peer(x_torch)
     (expected**3).sum().backward()
-    close(out, expected)
-    close(x_grad, x_torch.grad)
+    assert_close(out, expected)
+    assert_close(x_grad, x_torch.grad)
     for name in names:
-        close(getattr(grads, name), getattr(peer, name).grad)
+        assert_close(getattr(grads, name), getattr(peer, name).grad)
     for name in ("running_mean", "running_var"):
         if hasattr(peer, name):
-            close(getattr(new, name), getattr(peer, name))
+            assert_close(getattr(new, name), getattr(peer, name))
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     expected = expected.detach().numpy()
     scale = np.abs(expected).max() + 1e-6
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale)

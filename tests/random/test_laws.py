@@ -13,7 +13,7 @@ EVERY = pytest.mark.parametrize("name", list(SAMPLERS))
 BLAS = {"multivariate_normal", "orthogonal"}
 
 
-def equal(name, got, want):
+def assert_same_sample(name, got, want):
     got, want = np.asarray(got), np.asarray(want)
     assert (got.shape, got.dtype) == (want.shape, want.dtype)
     if name in BLAS:
@@ -25,26 +25,26 @@ def equal(name, got, want):
 @EVERY
 def test_compiled_sample_equals_eager_sample(name):
     key = random.key(3)
-    equal(name, fl.jit(SAMPLERS[name])(key), SAMPLERS[name](key))
+    assert_same_sample(name, fl.jit(SAMPLERS[name])(key), SAMPLERS[name](key))
 
 
 @EVERY
 def test_vmap_over_keys_equals_loop_over_keys(name):
     keys = random.split(random.key(4), 5)
-    equal(name, fl.vmap(SAMPLERS[name])(keys), np.stack([SAMPLERS[name](k) for k in keys]))
+    assert_same_sample(name, fl.vmap(SAMPLERS[name])(keys), np.stack([SAMPLERS[name](k) for k in keys]))
 
 
 @pytest.mark.parametrize("name", ["normal", "gamma", "randint", "poisson", "permutation", "split", "choice_p"])
 def test_compiled_vmap_equals_loop(name):
     keys = random.split(random.key(5), 3)
-    equal(name, fl.jit(fl.vmap(SAMPLERS[name]))(keys), np.stack([SAMPLERS[name](k) for k in keys]))
+    assert_same_sample(name, fl.jit(fl.vmap(SAMPLERS[name]))(keys), np.stack([SAMPLERS[name](k) for k in keys]))
 
 
 @pytest.mark.parametrize("name", ["normal", "gamma", "bernoulli", "randint", "poisson"])
 def test_scan_over_keys_equals_loop(name):
     keys = random.split(random.key(6), 3)
     got = lax.scan(lambda carry, key: (carry, SAMPLERS[name](key)), 0, keys)[1]
-    equal(name, got, np.stack([SAMPLERS[name](k) for k in keys]))
+    assert_same_sample(name, got, np.stack([SAMPLERS[name](k) for k in keys]))
 
 
 def test_scan_that_splits_its_key_equals_loop():
@@ -57,7 +57,7 @@ def test_scan_that_splits_its_key_equals_loop():
     for _ in range(4):
         key, sample = step(key, None)
         want.append(sample)
-    equal("normal", got, np.stack(want))
+    assert_same_sample("normal", got, np.stack(want))
 
 
 @pytest.mark.parametrize("n", [1, 2, 12, 13, 700])

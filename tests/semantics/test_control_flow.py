@@ -81,9 +81,7 @@ def test_F8_a_carry_that_changes_its_type_is_named():
 def test_F9_the_index_of_a_switch_is_clamped():
     branches = [lambda x: x, lambda x: x * 10]
     assert [switch(i, branches, 1) for i in (-1, 0, 1, 7)] == [1, 1, 10, 10]
-    np.testing.assert_array_equal(
-        fl.vmap(lambda i: switch(i, branches, 1))(np.array([-1, 0, 1, 7])), [1, 1, 10, 10]
-    )
+    np.testing.assert_array_equal(fl.vmap(lambda i: switch(i, branches, 1))(np.array([-1, 0, 1, 7])), [1, 1, 10, 10])
 
 
 def test_F10_branches_of_different_structure_are_refused():
@@ -185,7 +183,9 @@ def test_F17_the_gradient_of_a_scan_with_many_scalar_carries():
 
     program = fl.make_program(fl.grad(f))(0.3)
     assert [e.prim.name for e in program.equations].count("scan") == 2
-    shapes = {v.aval.shape for e in program.equations for p in subprograms(e.params) for q in p.equations for v in q.outputs}
+    shapes = {
+        v.aval.shape for e in program.equations for p in subprograms(e.params) for q in p.equations for v in q.outputs
+    }
     assert shapes == {()}
 
 

@@ -48,7 +48,9 @@ def test_C5_the_gradient_of_a_real_function_of_a_complex_number():
         assert f(3 + 4j) == 6 + 8j
         real = fl.grad(lambda x: np.real(np.exp(1j * x) * np.exp(1j * x)))(0.3)
     assert real == pytest.approx(-2 * np.sin(0.6), rel=1e-14)
-    assert fl.grad(lambda x: np.real(np.exp(1j * x) * np.exp(1j * x)))(0.3) == pytest.approx(-2 * np.sin(0.6), rel=1e-14)
+    assert fl.grad(lambda x: np.real(np.exp(1j * x) * np.exp(1j * x)))(0.3) == pytest.approx(
+        -2 * np.sin(0.6), rel=1e-14
+    )
 
 
 def test_C6_a_holomorphic_square():
@@ -71,7 +73,9 @@ def test_C9_real_functions_through_complex_numbers():
     np.testing.assert_allclose(found, [0.2440711, 0.8110178, 1.9449112], rtol=1e-6)
 
 
-NUMPY_DTYPES = [np.dtype(d) for d in (bool, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")]
+NUMPY_DTYPES = [
+    np.dtype(d) for d in (bool, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+]
 ONE = {"eager": lambda f: f, "jit": fl.jit, "vmap": fl.vmap, "jit of vmap": lambda f: fl.jit(fl.vmap(f))}
 
 
@@ -94,9 +98,13 @@ def test_C10_python_scalars_are_weak(transform):
 
 
 EXTENDED = [
-    (bfloat16, 1.5, bfloat16), (bfloat16, 2, bfloat16), (bfloat16, np.int32(2), bfloat16),
-    (bfloat16, np.float16(1), np.dtype("f4")), (bfloat16, np.float32(1), np.dtype("f4")),
-    (bfloat16, np.float64(1), np.dtype("f8")), (bfloat16, True, bfloat16),
+    (bfloat16, 1.5, bfloat16),
+    (bfloat16, 2, bfloat16),
+    (bfloat16, np.int32(2), bfloat16),
+    (bfloat16, np.float16(1), np.dtype("f4")),
+    (bfloat16, np.float32(1), np.dtype("f4")),
+    (bfloat16, np.float64(1), np.dtype("f8")),
+    (bfloat16, True, bfloat16),
 ]
 
 

@@ -34,7 +34,7 @@ def cube(x):
 cube_jit = fl.jit(cube)
 
 
-# --- I1 to I5: what a traced value refuses ----------------------------------------------------------------------------
+# --- I1 to I5: what a traced value refuses --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -52,10 +52,16 @@ def test_I1_a_leaked_tracer_is_refused_with_transform_and_name(name):
 
 
 @pytest.mark.parametrize("transform", ["jit", "vmap"])
-@pytest.mark.parametrize("fun, fix", [
-    (lambda x: x if x > 0 else -x, "lax.cond"), (lambda x: sum(range(x)), "static_argnums"),
-    (lambda x: fl.numpy.zeros(x), "static_argnums"), (lambda x: float(x), "static_argnums"),
-], ids=["if", "range", "zeros", "float"])
+@pytest.mark.parametrize(
+    "fun, fix",
+    [
+        (lambda x: x if x > 0 else -x, "lax.cond"),
+        (lambda x: sum(range(x)), "static_argnums"),
+        (lambda x: fl.numpy.zeros(x), "static_argnums"),
+        (lambda x: float(x), "static_argnums"),
+    ],
+    ids=["if", "range", "zeros", "float"],
+)
 def test_I2_python_cannot_ask_for_a_value_that_is_not_there(transform, fun, fix):
     argument = np.arange(3) if transform == "vmap" else 3
     with pytest.raises(ConcretizationError, match=rf"(.|\n)*{fix}") as caught:
@@ -94,7 +100,9 @@ def test_I3_if_works_under_grad_alone():
 
 def test_I4_a_static_argument_that_cannot_be_one():
     f = fl.jit(lambda x, shape: np.reshape(x, shape), static_argnames="shape")
-    with pytest.raises(ArgumentTypeError, match="static argument `shape` of <lambda> is a list, which cannot be hashed"):
+    with pytest.raises(
+        ArgumentTypeError, match="static argument `shape` of <lambda> is a list, which cannot be hashed"
+    ):
         f(np.ones(4), [2, 2])
     with pytest.raises(ArgumentTypeError, match=r"static argument `shape` of <lambda> is a traced value of grad"):
         fl.grad(lambda n: f(np.ones(4), n))(2.0)
@@ -107,7 +115,7 @@ def test_I5_results_that_are_no_arrays():
     assert fl.jit(lambda x: (x, None))(1.0) == (1.0, None)
 
 
-# --- I6 to I8: donation ------------------------------------------------------------------------------------------------
+# --- I6 to I8: donation ---------------------------------------------------------------------------------------------
 
 
 def test_I6_a_donated_array_used_again_names_leaf_and_line():
@@ -162,7 +170,7 @@ def test_I8_a_donated_buffer_that_is_also_captured_or_viewed_is_not_corrupted():
     np.testing.assert_array_equal(x, np.arange(1000.0))
 
 
-# --- I9 to I11: purity, effects, exceptions ----------------------------------------------------------------------------
+# --- I9 to I11: purity, effects, exceptions -------------------------------------------------------------------------
 
 
 def test_I9_an_impure_function_is_found_by_tracing_twice():
@@ -177,7 +185,9 @@ def test_I9_an_impure_function_is_found_by_tracing_twice():
 
     with fl.config(check_purity=True):
         for fun in (noisy, counting):
-            with pytest.warns(PurityWarning, match=f"{fun.__name__} is not pure: two traces differ: first `.*`, then `"):
+            with pytest.warns(
+                PurityWarning, match=f"{fun.__name__} is not pure: two traces differ: first `.*`, then `"
+            ):
                 fl.jit(fun)(1.0)
         assert fl.jit(cube)(2.0) == 8.0  # a pure one does not warn
 
@@ -242,7 +252,7 @@ def test_I11_an_exception_at_run_time_names_the_equation_and_the_line():
     assert current_trace() is root
 
 
-# --- I12 to I18: caches, threads, sizes ---------------------------------------------------------------------------------
+# --- I12 to I18: caches, threads, sizes -----------------------------------------------------------------------------
 
 
 def test_I12_the_cache_is_bounded_and_says_why_it_missed():

@@ -40,13 +40,24 @@ def with_backward(backward):
     return lambda: fl.grad(f, (0, 1))({"w": np.ones(3)}, np.arange(3.0))
 
 
-@pytest.mark.parametrize("backward, error, message", [
-    (lambda res, ct: ({"w": ct * res[1]},), ArgumentTypeError, r"for each of its arguments: \(params, x\), it returned 1 value"),
-    (lambda res, ct: ({"w": ct}, None), ShapeError, r"`params\['w'\]` a cotangent of shape \(\), expected \(3,\)"),
-    (lambda res, ct: (None, (ct * res[0]["w"]).astype(np.float32)), DTypeError,
-     "`x` a cotangent of dtype float32, expected float64"),
-    (lambda res, ct: ({"v": None, "w": None}, None), ArgumentError, "cotangent for `params` of another structure"),
-], ids=["arity", "shape", "dtype", "structure"])
+@pytest.mark.parametrize(
+    "backward, error, message",
+    [
+        (
+            lambda res, ct: ({"w": ct * res[1]},),
+            ArgumentTypeError,
+            r"for each of its arguments: \(params, x\), it returned 1 value",
+        ),
+        (lambda res, ct: ({"w": ct}, None), ShapeError, r"`params\['w'\]` a cotangent of shape \(\), expected \(3,\)"),
+        (
+            lambda res, ct: (None, (ct * res[0]["w"]).astype(np.float32)),
+            DTypeError,
+            "`x` a cotangent of dtype float32, expected float64",
+        ),
+        (lambda res, ct: ({"v": None, "w": None}, None), ArgumentError, "cotangent for `params` of another structure"),
+    ],
+    ids=["arity", "shape", "dtype", "structure"],
+)
 def test_J3_a_wrong_cotangent_names_the_argument_and_both_types(backward, error, message):
     with pytest.raises(error, match=message):
         with_backward(backward)()
@@ -64,10 +75,17 @@ def closing_over(y):
     return f(2.0)
 
 
-@pytest.mark.parametrize("derivative", [
-    fl.grad, lambda q: fl.jit(fl.grad(q)), lambda q: fl.grad(fl.jit(q)), lambda q: lambda y: fl.jvp(q, (y,), (1.0,))[1],
-    lambda q: lambda y: fl.vmap(fl.grad(q))(np.array([y, y]))[1],
-], ids=["grad", "jit grad", "grad jit", "jvp", "vmap grad"])
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        fl.grad,
+        lambda q: fl.jit(fl.grad(q)),
+        lambda q: fl.grad(fl.jit(q)),
+        lambda q: lambda y: fl.jvp(q, (y,), (1.0,))[1],
+        lambda q: lambda y: fl.vmap(fl.grad(q))(np.array([y, y]))[1],
+    ],
+    ids=["grad", "jit grad", "grad jit", "jvp", "vmap grad"],
+)
 def test_J4_a_rule_may_close_over_a_value_that_is_differentiated(derivative):
     assert derivative(closing_over)(3.0) == 2.0
 
@@ -90,12 +108,15 @@ def test_J6_scan_grad_vmap_and_a_custom_rule_together():
         return lambda x: scan(lambda c, b: (f(c * b), c), x, np.array([0.5, 2.0, 1.5]))[0]
 
     x = np.array([0.1, 0.7, -2.0])
-    for transform in (lambda g: fl.vmap(fl.grad(g)), lambda g: fl.jit(fl.vmap(fl.grad(fl.grad(g)))),
-                      lambda g: fl.grad(lambda x: np.sum(fl.vmap(g)(x)))):
+    for transform in (
+        lambda g: fl.vmap(fl.grad(g)),
+        lambda g: fl.jit(fl.vmap(fl.grad(fl.grad(g)))),
+        lambda g: fl.grad(lambda x: np.sum(fl.vmap(g)(x))),
+    ):
         np.testing.assert_allclose(transform(loss(custom))(x), transform(loss(np.tanh))(x), rtol=1e-12)
 
 
-# --- J7: solutions of equations ----------------------------------------------------------------------------------------
+# --- J7: solutions of equations -------------------------------------------------------------------------------------
 
 
 def root(a):
@@ -145,7 +166,10 @@ def test_J7_the_derivatives_of_a_linear_solve(wrap):
     custom, plain = of(solve), of(np.linalg.solve)
     assert custom(a, b) == pytest.approx(plain(a, b), rel=1e-12)
     for transform in (fl.grad, fl.jacfwd, fl.hessian, lambda f, n: fl.jacrev(fl.jacrev(f, n), n)):
-        found, expected = fl.tree.leaves(transform(custom, (0, 1))(a, b)), fl.tree.leaves(transform(plain, (0, 1))(a, b))
+        found, expected = (
+            fl.tree.leaves(transform(custom, (0, 1))(a, b)),
+            fl.tree.leaves(transform(plain, (0, 1))(a, b)),
+        )
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
     bs = rng.normal(size=(4, 3))
@@ -155,7 +179,7 @@ def test_J7_the_derivatives_of_a_linear_solve(wrap):
     )
 
 
-# --- J8 to J10: recomputation -------------------------------------------------------------------------------------------
+# --- J8 to J10: recomputation ---------------------------------------------------------------------------------------
 
 
 def test_J8_recomputation_draws_the_same_mask():
@@ -219,7 +243,7 @@ def test_J10_the_compiled_program_keeps_the_recomputation():
     assert sum(e.prim.name == "sin" for e in equations(program)) == 2
 
 
-# --- J11 to J13: pytrees --------------------------------------------------------------------------------------------------
+# --- J11 to J13: pytrees --------------------------------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")
 

@@ -20,7 +20,13 @@ def test_checkpoint_agrees_at_every_order_and_in_every_mode():
         return np.sum(wrap(wrap(layer))(x, W) ** 2)
 
     x = np.array([0.2, -0.5, 0.9])
-    for transform in (fl.grad, fl.jacfwd, fl.hessian, lambda f: fl.jacrev(fl.jacrev(f)), lambda f: fl.jit(fl.hessian(f))):
+    for transform in (
+        fl.grad,
+        fl.jacfwd,
+        fl.hessian,
+        lambda f: fl.jacrev(fl.jacrev(f)),
+        lambda f: fl.jit(fl.hessian(f)),
+    ):
         one = transform(lambda x: f(x, fl.checkpoint))(x)
         np.testing.assert_allclose(one, transform(lambda x: f(x, lambda g: g))(x), rtol=1e-12)
     rows = np.stack([x, 2 * x])
@@ -46,7 +52,9 @@ def test_checkpoint_in_a_scan_keeps_only_the_carries():
         step = wrap(lambda c: np.sin(np.exp(np.cos(c))))
         return scan(lambda c, _: (step(c), None), x, None, length=6)[0]
 
-    assert fl.grad(lambda x: f(x, fl.checkpoint))(0.3) == pytest.approx(fl.grad(lambda x: f(x, lambda g: g))(0.3), rel=1e-13)
+    assert fl.grad(lambda x: f(x, fl.checkpoint))(0.3) == pytest.approx(
+        fl.grad(lambda x: f(x, lambda g: g))(0.3), rel=1e-13
+    )
     stacked = {}
     for name, wrap in (("plain", lambda g: g), ("checkpoint", fl.checkpoint)):
         program = fl.make_program(fl.grad(lambda x, wrap=wrap: f(x, wrap)))(0.3)
@@ -57,8 +65,12 @@ def test_checkpoint_in_a_scan_keeps_only_the_carries():
 
 def test_policies_combine():
     p = fl.checkpoint_policies
-    policies = [p.save_anything_except_these_names("product"), p.save_any_names_but_these("other"),
-                p.save_from_both_policies(p.dots_saveable, p.nothing_saveable), p.dots_with_no_batch_dims_saveable]
+    policies = [
+        p.save_anything_except_these_names("product"),
+        p.save_any_names_but_these("other"),
+        p.save_from_both_policies(p.dots_saveable, p.nothing_saveable),
+        p.dots_with_no_batch_dims_saveable,
+    ]
     x = np.ones(3)
     expected = fl.grad(lambda x: np.sum(layer(x, W)))(x)
     for policy in policies:
@@ -71,12 +83,14 @@ def test_a_name_is_the_identity():
     assert fl.hessian(lambda x: fl.checkpoint_name(x, "n") ** 2)(3.0) == 2.0
 
 
-# --- callbacks -------------------------------------------------------------------------------------------------------------
+# --- callbacks ------------------------------------------------------------------------------------------------------
 
 SCALAR = fl.ShapeDtype((), np.dtype(float))
 
 
-@pytest.mark.parametrize("method, shapes", [("sequential", [()] * 3), ("expand_dims", [(3,)]), ("broadcast_all", [(3,)])])
+@pytest.mark.parametrize(
+    "method, shapes", [("sequential", [()] * 3), ("expand_dims", [(3,)]), ("broadcast_all", [(3,)])]
+)
 def test_pure_callback_under_vmap(method, shapes):
     seen = []
 
@@ -139,7 +153,9 @@ def test_effects_in_a_loop_and_in_a_dead_branch_of_code():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-@pytest.mark.parametrize("wrap", [lambda f: f, fl.jit, lambda f: fl.jit(fl.checkpoint(f))], ids=["eager", "jit", "checkpoint"])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, fl.jit, lambda f: fl.jit(fl.checkpoint(f))], ids=["eager", "jit", "checkpoint"]
+)
 def test_an_exception_in_a_callback_comes_through(wrap, error):
     def stop(x):
         raise error("here")

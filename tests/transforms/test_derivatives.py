@@ -56,27 +56,46 @@ def test_grad_keeps_concrete_values_for_python():
     assert printed == ["2.0"]
 
 
-@pytest.mark.parametrize("fun, error, message", [
-    (lambda x: (x, x), ArgumentTypeError, "must return one scalar, it returned a tuple"),
-    (lambda x: None, ArgumentTypeError, "must return one scalar, it returned None"),
-    (lambda x: "a", ArgumentTypeError, "must return a scalar array.*, it returned 'a'"),
-    (lambda x: x * np.ones(2), ArgumentTypeError, r"it returned shape \(2,\)"),
-    (lambda x: x > 0, DTypeError, "it returned dtype bool"),
-])
+@pytest.mark.parametrize(
+    "fun, error, message",
+    [
+        (lambda x: (x, x), ArgumentTypeError, "must return one scalar, it returned a tuple"),
+        (lambda x: None, ArgumentTypeError, "must return one scalar, it returned None"),
+        (lambda x: "a", ArgumentTypeError, "must return a scalar array.*, it returned 'a'"),
+        (lambda x: x * np.ones(2), ArgumentTypeError, r"it returned shape \(2,\)"),
+        (lambda x: x > 0, DTypeError, "it returned dtype bool"),
+    ],
+)
 def test_grad_refuses_what_is_no_real_scalar(fun, error, message):
     with pytest.raises(error, match=message):
         fl.grad(fun)(1.0)
 
 
-@pytest.mark.parametrize("transform", [fl.grad, fl.value_and_grad, fl.jacfwd, fl.jacrev, fl.vmap, fl.jit, fl.checkpoint,
-                                       fl.custom_jvp, fl.custom_vjp, fl.make_program])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        fl.grad,
+        fl.value_and_grad,
+        fl.jacfwd,
+        fl.jacrev,
+        fl.vmap,
+        fl.jit,
+        fl.checkpoint,
+        fl.custom_jvp,
+        fl.custom_vjp,
+        fl.make_program,
+    ],
+)
 def test_a_transform_of_no_function_is_refused(transform):
     with pytest.raises(ArgumentTypeError, match=r"expected a function, got a int \(3\)"):
         transform(3)
 
 
 def test_grad_refuses_arguments_that_are_no_arrays():
-    with pytest.raises(ArgumentTypeError, match=r"grad: `p\['name'\]` of f is a str \('a'\), expected an array or a number"):
+    with pytest.raises(
+        ArgumentTypeError, match=r"grad: `p\['name'\]` of f is a str \('a'\), expected an array or a number"
+    ):
+
         def f(p):
             return p["w"]
 
@@ -99,11 +118,14 @@ def test_vjp_with_aux_and_trees():
     assert (y, aux, pullback({"s": 1.0})) == ({"s": 6.0}, 5, ({"b": 2.0},))
 
 
-@pytest.mark.parametrize("ct, error, message", [
-    (np.ones(3), ShapeError, r"`output` has shape \(2,\), its cotangent has shape \(3,\)"),
-    (np.ones(2, np.complex128), DTypeError, "has dtype float64, its cotangent has dtype complex128"),
-    ((np.ones(2),), TreeError, "cotangent must have the structure of f's output: at the top: a leaf against tuple"),
-])
+@pytest.mark.parametrize(
+    "ct, error, message",
+    [
+        (np.ones(3), ShapeError, r"`output` has shape \(2,\), its cotangent has shape \(3,\)"),
+        (np.ones(2, np.complex128), DTypeError, "has dtype float64, its cotangent has dtype complex128"),
+        ((np.ones(2),), TreeError, "cotangent must have the structure of f's output: at the top: a leaf against tuple"),
+    ],
+)
 def test_vjp_refuses_a_cotangent_of_another_type(ct, error, message):
     def f(x):
         return x * 2
@@ -120,12 +142,15 @@ def test_jvp_of_trees_with_integers():
     assert dot["m"].dtype == dtypes.float0
 
 
-@pytest.mark.parametrize("primals, tangents, error, message", [
-    ((np.ones(2),), (np.ones(3),), ShapeError, r"`x` has shape \(2,\), its tangent has shape \(3,\)"),
-    ((np.ones(2, np.float32),), (np.ones(2),), DTypeError, "`x` has dtype float32, its tangent has dtype float64"),
-    ((1.0,), (1.0, 2.0), TreeError, "1 primals, but 2 tangents"),
-    (1.0, 1.0, ArgumentTypeError, "must be tuples or lists"),
-])
+@pytest.mark.parametrize(
+    "primals, tangents, error, message",
+    [
+        ((np.ones(2),), (np.ones(3),), ShapeError, r"`x` has shape \(2,\), its tangent has shape \(3,\)"),
+        ((np.ones(2, np.float32),), (np.ones(2),), DTypeError, "`x` has dtype float32, its tangent has dtype float64"),
+        ((1.0,), (1.0, 2.0), TreeError, "1 primals, but 2 tangents"),
+        (1.0, 1.0, ArgumentTypeError, "must be tuples or lists"),
+    ],
+)
 def test_jvp_refuses_tangents_of_another_type(primals, tangents, error, message):
     with pytest.raises(error, match=message):
         fl.jvp(lambda x: x, primals, tangents)
@@ -215,6 +240,7 @@ def test_hessian_of_two_arguments_and_hvp():
 
 def test_derivatives_of_long_chains_are_exact_sums():
     """Twenty thousand additions of one value: the cotangents of all uses are added without recursion."""
+
     def f(x):
         total = x
         for _ in range(20_000):

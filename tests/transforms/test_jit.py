@@ -36,11 +36,14 @@ def test_static_arguments_by_number_by_name_and_by_default():
     assert f(2.0, "abc") == 6.0
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"static_argnums": 5}, "static_argnums names argument 5, but power takes 2"),
-    ({"static_argnames": "m"}, "static_argnames names `m`, which power does not take"),
-    ({"donate_argnums": 7}, "donate_argnums names argument 7"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"static_argnums": 5}, "static_argnums names argument 5, but power takes 2"),
+        ({"static_argnames": "m"}, "static_argnames names `m`, which power does not take"),
+        ({"donate_argnums": 7}, "donate_argnums names argument 7"),
+    ],
+)
 def test_options_that_name_no_argument(options, message):
     with pytest.raises(ArgumentError, match=message):
         fl.jit(power, **options)
@@ -105,7 +108,12 @@ def test_changing_settings_means_another_program():
 
 def test_reasons_of_a_miss():
     f = fl.jit(lambda x, flag: x, static_argnames="flag")
-    for args in ((np.ones(2), True), (np.ones(2, np.float32), True), (np.ones(2, np.float32), False), ((np.ones(2),), False)):
+    for args in (
+        (np.ones(2), True),
+        (np.ones(2, np.float32), True),
+        (np.ones(2, np.float32), False),
+        ((np.ones(2),), False),
+    ):
         f(*args)
     reasons = [e.reason for e in f.cache_info().entries]
     assert reasons[0] == "first call"
@@ -178,7 +186,7 @@ def test_threads_have_their_own_traces():
     assert found == [6.0]
 
 
-# --- looking at programs -----------------------------------------------------------------------------------------------
+# --- looking at programs --------------------------------------------------------------------------------------------
 
 
 def test_make_program_prints_types_and_operations():

@@ -21,7 +21,9 @@ def test_axes_may_be_anywhere_and_negative():
 
 def test_in_axes_is_a_prefix_of_the_arguments():
     params = {"w": np.arange(3.0), "rest": [np.ones((3, 2)), np.zeros((3, 2))]}
-    found = fl.vmap(lambda p, y: p["w"] * p["rest"][0] + p["rest"][1] + y, in_axes=({"w": 0, "rest": 0}, None))(params, 1.0)
+    found = fl.vmap(lambda p, y: p["w"] * p["rest"][0] + p["rest"][1] + y, in_axes=({"w": 0, "rest": 0}, None))(
+        params, 1.0
+    )
     np.testing.assert_array_equal(found, params["w"][:, None] * np.ones((3, 2)) + 1)
     found = fl.vmap(lambda p: p["w"] * p["b"], in_axes=({"w": 0, "b": None},))({"w": np.arange(3.0), "b": 2.0})
     np.testing.assert_array_equal(found, [0.0, 2.0, 4.0])
@@ -60,26 +62,48 @@ def test_a_mapped_axis_of_size_zero():
     assert fl.vmap(lambda x: x @ np.ones((2, 4)))(np.zeros((0, 2))).shape == (0, 4)
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: fl.vmap(lambda x, y: x, (0, 1))(np.ones(8), np.ones((2, 6))), ShapeError,
-     r"mapped axes differ in size: argument `x` axis 0 has 8, `y` axis 1 has 6. Use in_axes=None"),
-    (lambda: fl.vmap(lambda x: x, axis_size=4)(np.ones(3)), ShapeError, "axis_size is 4, `x` axis 0 has 3"),
-    (lambda: fl.vmap(lambda x: x)(1.0), ShapeError, r"axis 0 of `x` does not exist: it has shape \(\)"),
-    (lambda: fl.vmap(lambda x: x, 2)(np.ones((2, 2))), ShapeError, "axis 2 of `x` does not exist"),
-    (lambda: fl.vmap(lambda x, y: x, (0,))(np.ones(2), np.ones(2)), ArgumentError, "in_axes has 1 entries, .* 2 positional"),
-    (lambda: fl.vmap(lambda x: x, None)(np.ones(2)), ArgumentError, "no argument is mapped"),
-    (lambda: fl.vmap(lambda x: x, "a")(np.ones(2)), ArgumentTypeError, "in_axes must be an int, None, or a tuple, got 'a'"),
-    (lambda: fl.vmap(lambda x: x, ({"a": 0},))({"b": np.ones(2)}), TreeError, "in_axes: must be a prefix"),
-    (lambda: fl.vmap(lambda x: x, out_axes=None)(np.ones(2)), ArgumentError, "out_axes is None for `output`.*differs"),
-    (lambda: fl.vmap(lambda x: x, out_axes=3)(np.ones(2)), ShapeError, "out_axes 3 for `output` of <lambda> does not exist"),
-    (lambda: fl.vmap(lambda x: x, chunk_size=0)(np.ones(2)), ArgumentError, "chunk_size must be at least 1, got 0"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (
+            lambda: fl.vmap(lambda x, y: x, (0, 1))(np.ones(8), np.ones((2, 6))),
+            ShapeError,
+            r"mapped axes differ in size: argument `x` axis 0 has 8, `y` axis 1 has 6. Use in_axes=None",
+        ),
+        (lambda: fl.vmap(lambda x: x, axis_size=4)(np.ones(3)), ShapeError, "axis_size is 4, `x` axis 0 has 3"),
+        (lambda: fl.vmap(lambda x: x)(1.0), ShapeError, r"axis 0 of `x` does not exist: it has shape \(\)"),
+        (lambda: fl.vmap(lambda x: x, 2)(np.ones((2, 2))), ShapeError, "axis 2 of `x` does not exist"),
+        (
+            lambda: fl.vmap(lambda x, y: x, (0,))(np.ones(2), np.ones(2)),
+            ArgumentError,
+            "in_axes has 1 entries, .* 2 positional",
+        ),
+        (lambda: fl.vmap(lambda x: x, None)(np.ones(2)), ArgumentError, "no argument is mapped"),
+        (
+            lambda: fl.vmap(lambda x: x, "a")(np.ones(2)),
+            ArgumentTypeError,
+            "in_axes must be an int, None, or a tuple, got 'a'",
+        ),
+        (lambda: fl.vmap(lambda x: x, ({"a": 0},))({"b": np.ones(2)}), TreeError, "in_axes: must be a prefix"),
+        (
+            lambda: fl.vmap(lambda x: x, out_axes=None)(np.ones(2)),
+            ArgumentError,
+            "out_axes is None for `output`.*differs",
+        ),
+        (
+            lambda: fl.vmap(lambda x: x, out_axes=3)(np.ones(2)),
+            ShapeError,
+            "out_axes 3 for `output` of <lambda> does not exist",
+        ),
+        (lambda: fl.vmap(lambda x: x, chunk_size=0)(np.ones(2)), ArgumentError, "chunk_size must be at least 1, got 0"),
+    ],
+)
 def test_messages(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-# --- collectives ---------------------------------------------------------------------------------------------------------
+# --- collectives ----------------------------------------------------------------------------------------------------
 
 
 def over(f, x=X, **kwargs):
@@ -110,10 +134,15 @@ def test_movement_over_the_named_axis():
 
 
 COLLECTIVES = {
-    "psum": lambda x: lax.psum(x, "i"), "pmean": lambda x: lax.pmean(x, "i"), "pmax": lambda x: lax.pmax(x, "i"),
-    "pmin": lambda x: lax.pmin(x, "i"), "all_gather": lambda x: lax.all_gather(x, "i"),
-    "psum_scatter": lambda x: lax.psum_scatter(x, "i"), "ppermute": lambda x: lax.ppermute(x, "i", [(0, 2), (1, 0)]),
-    "all_to_all": lambda x: lax.all_to_all(x, "i", 0, 0), "axis_index": lambda x: x * lax.axis_index("i"),
+    "psum": lambda x: lax.psum(x, "i"),
+    "pmean": lambda x: lax.pmean(x, "i"),
+    "pmax": lambda x: lax.pmax(x, "i"),
+    "pmin": lambda x: lax.pmin(x, "i"),
+    "all_gather": lambda x: lax.all_gather(x, "i"),
+    "psum_scatter": lambda x: lax.psum_scatter(x, "i"),
+    "ppermute": lambda x: lax.ppermute(x, "i", [(0, 2), (1, 0)]),
+    "all_to_all": lambda x: lax.all_to_all(x, "i", 0, 0),
+    "axis_index": lambda x: x * lax.axis_index("i"),
 }
 
 
@@ -140,7 +169,12 @@ def test_nested_names():
     x = np.arange(6.0).reshape(2, 3)
 
     def f(v):
-        return lax.psum(v, "rows"), lax.psum(v, "columns"), lax.psum(v, ("rows", "columns")), lax.axis_index(("rows", "columns"))
+        return (
+            lax.psum(v, "rows"),
+            lax.psum(v, "columns"),
+            lax.psum(v, ("rows", "columns")),
+            lax.axis_index(("rows", "columns")),
+        )
 
     rows, columns, both, index = fl.vmap(fl.vmap(f, axis_name="columns"), axis_name="rows")(x)
     np.testing.assert_array_equal(rows, [x.sum(0)] * 2)
@@ -158,7 +192,9 @@ def test_collectives_inside_staged_functions(wrap):
 
 
 def test_an_unmapped_value_is_summed_as_often_as_there_are_rows():
-    np.testing.assert_array_equal(fl.vmap(lambda x, c: x + lax.psum(c, "i"), (0, None), axis_name="i")(np.zeros(3), 2.0), [6.0] * 3)
+    np.testing.assert_array_equal(
+        fl.vmap(lambda x, c: x + lax.psum(c, "i"), (0, None), axis_name="i")(np.zeros(3), 2.0), [6.0] * 3
+    )
 
 
 def test_a_name_that_is_not_bound():
