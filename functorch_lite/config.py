@@ -12,7 +12,7 @@ import operator
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from functorch_lite.errors import ArgumentTypeError
@@ -31,8 +31,12 @@ class Settings:
     conjugate_grad: `grad` of a real function of complex arguments returns torch's conjugate convention.
     promotion: "numpy" or "strict" (an implicit promotion to float64 is an error).
     check_purity: `jit` traces twice and warns when the two programs differ.
+    check_key_reuse: a random key used twice, compiled or not, is an error that names both lines; a `with` block
+        begins with all keys unused.
     num_threads: threads a compiled program may use (default: the cores given to this process).
     data_dir: folder of downloaded data sets; None means the platform's cache folder.
+
+    used_keys is no setting: the keys used since `check_key_reuse` was set, and where.
     """
 
     default_float: str = "float32"
@@ -40,13 +44,15 @@ class Settings:
     conjugate_grad: bool = False
     promotion: str = "numpy"
     check_purity: bool = False
+    check_key_reuse: bool = False
     num_threads: int = 1
     data_dir: str | None = None
+    used_keys: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 _base = Settings(num_threads=_cores(), data_dir=os.environ.get("FUNCTORCH_LITE_DATA") or None)
 _current: ContextVar[Settings | None] = ContextVar("functorch_lite_settings", default=None)
-_names = frozenset(field.name for field in fields(Settings))
+_names = frozenset(f.name for f in fields(Settings) if f.compare)
 
 
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +64,11 @@ def _checked(changes: dict[str, Any]) -> dict[str, Any]:
             f"config: unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(_names))}.{hint}"
         )
     return changes
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+    fresh = {"used_keys": {}} if "check_key_reuse" in changes else {}
+    return replace(settings, **_checked(changes), **fresh)
 
 
 class Config:
@@ -79,7 +90,7 @@ class Config:
 
     @contextmanager
     def __call__(self, **changes: Any):
-        token = _current.set(replace(self.settings, **_checked(changes)))
+        token = _current.set(_changed(self.settings, changes))
         try:
             yield self
         finally:
@@ -87,7 +98,7 @@ class Config:
 
     def update(self, **changes: Any) -> None:
         """Change settings for the whole process."""
-        self._base = replace(self._base, **_checked(changes))
+        self._base = _changed(self._base, changes)
 
     def __repr__(self):
         return repr(self.settings).replace("Settings", "config", 1)

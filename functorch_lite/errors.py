@@ -140,6 +140,10 @@ class BoundsError(FunctorchLiteError, IndexError):
     """An index lies outside its axis."""
 
 
+class KeyReuseError(FunctorchLiteError, ValueError):
+    """A random key was used twice, while `config.check_key_reuse` is on."""
+
+
 class PurityWarning(UserWarning):
     """A traced function behaved differently when it was traced twice."""
 

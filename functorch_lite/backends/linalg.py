@@ -24,7 +24,7 @@ def triangular_solve(xp: Any, a: Any, b: Any, left_side: bool, lower: bool, tran
     out = xp.empty(b.shape, b.dtype)
     if not out.size:
         return out
-    solve = _solve_numpy if xp is np else _solve_cupy
+    solve = _solve_numpy if xp is np else functools.partial(_solve_on_device, xp)
     for place in np.ndindex(*b.shape[:-2]):
         out[place] = solve(a[place], b[place], left_side, lower, trans, unit_diagonal)
     return out
@@ -39,8 +39,8 @@ def _solve_numpy(a, b, left_side, lower, trans, unit_diagonal):
     return out.T
 
 
-def _solve_cupy(a, b, left_side, lower, trans, unit_diagonal):
-    solve = _module("cupyx.scipy.linalg").solve_triangular
+def _solve_on_device(xp, a, b, left_side, lower, trans, unit_diagonal):
+    solve = _module(f"{xp.__name__}x.scipy.linalg").solve_triangular
     if left_side:
         return solve(a, b, trans="NTC".index(trans), lower=lower, unit_diagonal=unit_diagonal, check_finite=False)
     if trans == "C":
@@ -62,7 +62,7 @@ def lu(xp: Any, a: Any) -> list[Any]:
 
 def _factor(xp, a):
     if xp is not np:
-        factors, pivots = _module("cupyx.scipy.linalg").lu_factor(a, check_finite=False)
+        factors, pivots = _module(f"{xp.__name__}x.scipy.linalg").lu_factor(a, check_finite=False)
         return factors, pivots.get()
     lapack = _module("scipy.linalg.lapack")
     getrf = getattr(lapack, {"f": "sgetrf", "d": "dgetrf", "F": "cgetrf", "D": "zgetrf"}[a.dtype.char])
@@ -85,5 +85,5 @@ def expm(xp: Any, a: Any) -> Any:
     """The matrix exponential of a [..., n, n]."""
     if not a.size:
         return a.copy()
-    module = _module("scipy.linalg" if xp is np else "cupyx.scipy.linalg")
+    module = _module("scipy.linalg" if xp is np else f"{xp.__name__}x.scipy.linalg")
     return module.expm(a).astype(a.dtype, copy=False)

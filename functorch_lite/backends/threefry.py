@@ -251,6 +251,20 @@ def _many_keys(keys, size):
         yield slice(start * size, (start + len(rows)) * size), x0, x1
 
 
+def _hash_counters(xp, key, shape):
+    """Both words of the hashes of counters 0, 1, ... under each key `[..., 2]`, on another module than NumPy."""
+    counter = xp.arange(math.prod(shape), dtype=np.uint64)
+    high, low = (counter >> np.uint64(32)).astype(np.uint32), counter.astype(np.uint32)
+    words = threefry2x32(xp, key[..., :1], key[..., 1:], high, low)
+    return [w.reshape(key.shape[:-1] + shape) for w in words]
+
+
+def _combined(xp, y0, y1, bit_width):
+    if bit_width == 64:
+        return xp.bitwise_or(xp.left_shift(y0.astype(np.uint64), np.uint64(32)), y1.astype(np.uint64))
+    return xp.bitwise_xor(y0, y1).astype(_UINT[bit_width])
+
+
 def _combine(y0, y1, out, bit_width):
     if bit_width == 64:
         np.left_shift(y0, np.uint64(32), out=out, dtype=np.uint64)

@@ -27,7 +27,7 @@ from functorch_lite.primitives.comparison import eq, select
 from functorch_lite.primitives.elementwise import clamp
 from functorch_lite.primitives.loops import batched_cond_p, cond_p
 from functorch_lite.primitives.movement import reshape
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet
+from functorch_lite.transforms.arguments import check_callable, name_of, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program, transpose_program
@@ -91,7 +91,8 @@ def _choose(what, index, functions, operands, roles):
         programs = _same_outputs(what, names, programs, [s[2] for s in staged], [s[3] for s in staged])
         branches, captured = merge_captured(programs, [s[1] for s in staged])
         outs = bind(cond_p, index, *captured, *values, branches=tuple(branches))
-        return tree.unflatten(staged[0][2], outs)
+        out_weak = [all(flags) for flags in zip(*(s[3] for s in staged), strict=True)]
+        return tree.unflatten(staged[0][2], weakened(outs, out_weak))
 
 
 def _same_outputs(what, names, programs, trees, weak):
@@ -115,11 +116,14 @@ def _same_outputs(what, names, programs, trees, weak):
 
 
 def _common(programs, weak):
-    dtypes_of = []
+    """The dtype that each output takes where some branches give a Python scalar; None where there is none in common."""
+    found: list[Any] = []
     for k in range(len(programs[0].outputs)):
-        strong = tuple(p.out_avals[k].dtype for p, w in zip(programs, weak, strict=True) if not w[k])
-        dtypes_of.append(strong[0] if strong and len(set(strong)) == 1 else None)
-    return dtypes_of
+        given = [p.out_avals[k].dtype for p in programs]
+        strong = {d for d, w in zip(given, weak, strict=True) if not w[k]}
+        widest = max(given, key=lambda d: "biufc".index(dtypes.dtype_kind(d)))
+        found.append(next(iter(strong)) if len(strong) == 1 else None if strong else widest)
+    return found
 
 
 def _with_dtypes(program, weak, targets):

@@ -9,11 +9,11 @@ from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, StackAval, aval_of
 from functorch_lite.core.program import Program, Var, memoized
 from functorch_lite.core.staging import stage, stage_closed
-from functorch_lite.core.tracer import Tracer, bind
+from functorch_lite.core.tracer import bind
 from functorch_lite.errors import DTypeError, ShapeError, TreeError
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.higher_order import checkpoint_p
-from functorch_lite.transforms.arguments import FlatFunction, canonical_leaves, check_outputs, name_of
+from functorch_lite.transforms.arguments import FlatFunction, canonical_leaves, check_outputs, is_weak, name_of
 from functorch_lite.transforms.programs import Linearized
 
 
@@ -35,7 +35,7 @@ def stage_function(
     def run(*tracers):
         outs = flat_fun(*tracers)
         check_outputs(what, fun, outs, flat_fun.out_tree)
-        out_weak[:] = [o.weak if isinstance(o, Tracer) else dtypes.weak_type(o) is not None for o in outs]
+        out_weak[:] = [is_weak(o) for o in outs]
         return outs
 
     program, captured = stage(run, avals, name=name_of(fun), transform=what, weak=weak)

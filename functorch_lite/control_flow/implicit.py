@@ -29,7 +29,7 @@ from functorch_lite.primitives.elementwise import neg
 from functorch_lite.primitives.higher_order import jit_p, linear_solve_p
 from functorch_lite.transforms.arguments import check_callable, name_of, quiet
 from functorch_lite.transforms.batching import materialize, program_batch_rules
-from functorch_lite.transforms.custom_rules import custom_jvp
+from functorch_lite.transforms.custom_jvp import custom_jvp
 from functorch_lite.transforms.grad import jvp, linearize
 from functorch_lite.transforms.jit import closure_convert, spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, transpose_program
@@ -65,7 +65,7 @@ def custom_root(
         return run(captured, guess, *of_solve)
 
     @root.defjvp
-    def _(primals, tangents):
+    def root_jvp(primals, tangents):
         captured, out = primals[0], root(*primals)
         x = out[0] if has_aux else out
         by_captured = jvp(lambda c: residual(x, *c), (captured,), (tangents[0],))[1]

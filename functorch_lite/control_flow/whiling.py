@@ -33,6 +33,7 @@ from functorch_lite.errors import ArgumentTypeError
 from functorch_lite.primitives.broadcast import broadcast_in_dim
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.comparison import select
+from functorch_lite.primitives.key_use import without_key_uses
 from functorch_lite.primitives.loops import scan_p, while_p
 from functorch_lite.primitives.reduction import reduce_or
 from functorch_lite.transforms.arguments import check_callable, name_of, quiet
@@ -305,7 +306,7 @@ def _freezing(test: Program, step: Program, n_cond: int, n_consts: int, n_carry:
     def fun(*args):
         cond_consts, consts, carry = args[:n_cond], args[n_cond : n_cond + n_consts], args[n_cond + n_consts :]
         running = interpret(test, [*cond_consts, *carry])[0]
-        outs = interpret(step, [*consts, *carry])
+        outs = interpret(without_key_uses(step), [*consts, *carry])  # a row that has ended uses its key again
         stacked = zip(outs[n_carry:], is_carry, strict=True)
         old = [*carry, *(o if keep else zeros_of(aval_of(o)) for o, keep in stacked)]
         return [_choose_rows(running, new, before) for new, before in zip(outs, old, strict=True)]

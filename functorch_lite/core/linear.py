@@ -173,7 +173,8 @@ class TapeTrace(Trace):
 class Tape:
     """A finished tape: entries from `inputs` to `outputs` (an output None is zero).
 
-    home: the array module that was at home when it was written; new arrays are made there, unless tangents say otherwise.
+    home: the array module that was at home when it was written; new arrays are made there, unless tangents say
+    otherwise.
     """
 
     __slots__ = ("entries", "inputs", "outputs", "count", "home")

@@ -12,7 +12,15 @@ from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError
 from functorch_lite.primitives.broadcast import fit
-from functorch_lite.primitives.declare import BY_KIND, check_dtypes, check_same, elementwise, quiet_for_extended, ufunc, zero_derivative
+from functorch_lite.primitives.declare import (
+    BY_KIND,
+    check_dtypes,
+    check_same,
+    elementwise,
+    quiet_for_extended,
+    ufunc,
+    zero_derivative,
+)
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------

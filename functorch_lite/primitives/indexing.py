@@ -419,7 +419,8 @@ def dynamic_slice(x: Any, *starts: Any, sizes: tuple[int, ...]) -> Any:
 
 
 def _check_block(name, x, starts, sizes):
-    if len(starts) != x.ndim or len(sizes) != x.ndim or any(not 0 <= m <= n for m, n in zip(sizes, x.shape, strict=True)):
+    fits = len(starts) == len(sizes) == x.ndim
+    if not fits or any(not 0 <= m <= n for m, n in zip(sizes, x.shape, strict=True)):
         raise ShapeError(f"{name}: {len(starts)} starts and block shape {sizes} do not fit shape {x.shape}.")
     for s in starts:
         if s.shape or s.dtype.kind not in "iu":

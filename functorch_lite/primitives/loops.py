@@ -16,6 +16,7 @@ from functorch_lite.core.aval import Aval, Stack, StackAval
 from functorch_lite.core.evaluate import evaluator
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import eval_rules, shape_rules
+from functorch_lite.primitives.key_use import has_effects_by_row
 
 scan_p = Primitive("scan", Kind.HIGHER_ORDER, multiple=True)
 while_p = Primitive("while", Kind.HIGHER_ORDER, multiple=True)
@@ -107,7 +108,7 @@ def _(xp, index, *args, branches, batched, batch):
         rows = np.flatnonzero(rows_of == k)
         if not rows.size:
             continue
-        if branch.has_effects:  # one row at a time, so that an effect happens for its own row only
+        if has_effects_by_row(branch):  # one row at a time, so that an effect happens for its own row only
             found = [evaluator(branch)(*[a[r] if b else a for a, b in zip(args, batched, strict=True)]) for r in rows]
             found = [xp.stack([xp.asarray(f[i]) for f in found]) for i in range(len(outs))]
         else:

@@ -124,7 +124,7 @@ def _(x, *, k):
 
 @eval_rules.register(top_k_p)
 def _(xp, x, *, k):
-    backwards = _sortable(xp, x)[..., ::-1]  # ascending and stable from the back is descending and stable from the front
+    backwards = _sortable(xp, x)[..., ::-1]  # ascending, stable from the back is descending, stable from the front
     order = x.shape[-1] - 1 - xp.argsort(backwards, axis=-1, kind="stable")[..., ::-1][..., :k]
     return [xp.take_along_axis(x, order, -1), order]
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from functorch_lite.numpy.promotion import asarray, broadcast_to, cast
 from functorch_lite.numpy.promotion import shape_of as _shape_of
 from functorch_lite.primitives.comparison import gt, select
+from functorch_lite.primitives.key_use import use_key
 from functorch_lite.primitives.transcendental import log
 
 _HOW = "Make one with `random.key(seed)`"
@@ -35,6 +37,17 @@ def check_key(name: str, key: Any) -> Any:
     if shape != (2,):
         batch = f" {_HOW}." if not shape or shape[-1] != 2 else " These are several keys: pick one, or use vmap."
         raise ShapeError(f"{name}: `key` must be one key (uint32[2]), got {Aval(shape, dtype)}.{batch}")
+    return key
+
+
+def take_key(name: str, key: Any) -> Any:
+    """`check_key` for a function that uses the key up, which is noted where `config.check_key_reuse` is on.
+
+    Raises: KeyReuseError where the key was used before.
+    """
+    check_key(name, key)
+    if config.check_key_reuse:
+        use_key(key, name)
     return key
 
 

@@ -27,13 +27,13 @@ from functorch_lite.primitives.random_bits import split_key
 from functorch_lite.primitives.reduction import reduce_and, reduce_or
 from functorch_lite.primitives.special import lgamma
 from functorch_lite.random.common import (
-    check_key,
     compute_dtype,
     float_dtype,
     own_float,
     parameter,
     sample_shape,
     spread,
+    take_key,
 )
 from functorch_lite.random.discrete import int_dtype
 from functorch_lite.random.uniform import unit
@@ -74,7 +74,7 @@ def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = None) -> Any:
     >>> bool((random.poisson(random.key(0), 4.0, (100,)) >= 0).all())
     True
     """
-    check_key("poisson", key)
+    take_key("poisson", key)
     dtype = int_dtype("poisson", dtype)
     lam = stop_gradient_of(parameter(lam, _FLOAT32))
     shape = sample_shape("poisson", shape, lam=lam)
@@ -137,7 +137,7 @@ def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> 
 
     NaN where n is negative or NaN or p is not in [0, 1]; infinite where n is.
     """
-    check_key("binomial", key)
+    take_key("binomial", key)
     dtype = float_dtype("binomial", dtype)
     wide = compute_dtype(dtype)
     p = stop_gradient_of(own_float(p, wide))
@@ -238,7 +238,7 @@ def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = Non
 
     Outcome after outcome, each count is binomial among the trials that remain. `shape` includes the outcomes.
     """
-    check_key("multinomial", key)
+    take_key("multinomial", key)
     dtype = float_dtype("multinomial", dtype)
     p = stop_gradient_of(own_float(p, compute_dtype(dtype)))
     if not p.shape:

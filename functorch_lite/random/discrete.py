@@ -22,13 +22,13 @@ from functorch_lite.primitives.random_bits import random_bits, split_key
 from functorch_lite.random.common import (
     DEFAULT_INT,
     as_shape,
-    check_key,
     compute_dtype,
     one_of,
     own_float,
     rounded,
     sample_shape,
     spread,
+    take_key,
 )
 from functorch_lite.random.uniform import drawn, unit
 
@@ -55,7 +55,11 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
     >>> random.randint(random.key(0), (5,), 0, 10).tolist()
     [9, 0, 2, 3, 1]
     """
-    check_key("randint", key)
+    return integers(take_key("randint", key), shape, minval, maxval, dtype)
+
+
+def integers(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Any:
+    """`randint` of a key that is already taken."""
     dtype = int_dtype("randint", dtype)
     low, high = _bound("minval", minval), _bound("maxval", maxval)
     shape = sample_shape("randint", shape, minval=low, maxval=high)
@@ -147,7 +151,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
     >>> random.bernoulli(random.key(0), 0.5, (4,)).tolist()
     [False, False, True, True]
     """
-    check_key("bernoulli", key)
+    take_key("bernoulli", key)
     one_of("bernoulli", "mode", mode, ("low", "high"))
     p = own_float(p)
     shape = sample_shape("bernoulli", shape, p=p)
@@ -160,17 +164,18 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
 
 def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """-1 or 1, each with probability 1/2; int32 unless a dtype is given."""
-    check_key("rademacher", key)
+    take_key("rademacher", key)
     dtype = DEFAULT_INT if dtype is None else np.dtype(dtype)
     if dtypes.dtype_kind(dtype) not in "ifc":
         raise DTypeError(f"rademacher: `dtype` must hold -1, got {dtype}.")
-    heads = bernoulli(key, 0.5, as_shape("rademacher", shape))
+    shape, default = as_shape("rademacher", shape), dtypes.default_float()
+    heads = lt(unit(key, shape, default), default.type(0.5))
     return sub(mul(convert(heads, dtype), dtype.type(2)), dtype.type(1))
 
 
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     """The number of trials up to the first success of probability `p`: floor(log u / log(1 - p)) + 1, at least 1."""
-    check_key("geometric", key)
+    take_key("geometric", key)
     dtype = int_dtype("geometric", dtype)
     p = own_float(p)
     shape = sample_shape("geometric", shape, p=p)

@@ -20,13 +20,13 @@ from functorch_lite.primitives.random_bits import random_gamma, split_key
 from functorch_lite.primitives.reduction import reduce_max
 from functorch_lite.random.common import (
     as_shape,
-    check_key,
     compute_dtype,
     float_dtype,
     parameter,
     rounded,
     sample_shape,
     spread,
+    take_key,
 )
 from functorch_lite.random.discrete import rademacher
 from functorch_lite.random.inversion import exponential
@@ -35,7 +35,7 @@ from functorch_lite.random.normal import wide_normal
 
 def _prepared(name: str, key: Any, shape: Any, dtype: Any, **given: Any):
     """Checked: the shape, the dtype and the parameters in the computing dtype."""
-    check_key(name, key)
+    take_key(name, key)
     dtype = float_dtype(name, dtype)
     values = {label: parameter(v, compute_dtype(dtype)) for label, v in given.items()}
     return sample_shape(name, shape, **values), dtype, *values.values()
@@ -83,7 +83,7 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Any
 
     Raises: ShapeError where `alpha` is a scalar.
     """
-    check_key("dirichlet", key)
+    take_key("dirichlet", key)
     dtype = float_dtype("dirichlet", dtype)
     alpha = parameter(alpha, compute_dtype(dtype))
     if not alpha.shape:
@@ -144,7 +144,7 @@ def ball(key: Any, d: int, p: Any = 2, shape: Any = (), dtype: Any = None) -> An
     Source: F. Barthe, O. Guedon, S. Mendelson, A. Naor, "A probabilistic approach to the geometry of the l_p^n-ball",
     Annals of Probability 33 (2005).
     """
-    check_key("ball", key)
+    take_key("ball", key)
     if d < 1:
         raise ArgumentError(f"ball: `d` must be at least 1, got {d}.")
     dtype, shape = float_dtype("ball", dtype), as_shape("ball", shape)

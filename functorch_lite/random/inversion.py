@@ -19,7 +19,6 @@ from functorch_lite.primitives.elementwise import add, sub
 from functorch_lite.primitives.random_bits import random_bits
 from functorch_lite.random.common import (
     as_shape,
-    check_key,
     compute_dtype,
     float_dtype,
     one_of,
@@ -27,6 +26,7 @@ from functorch_lite.random.common import (
     rounded,
     sample_shape,
     spread,
+    take_key,
 )
 from functorch_lite.random.uniform import drawn, unit
 
@@ -36,7 +36,7 @@ def _tiny(dtype: np.dtype) -> float:
 
 
 def _prepared(name: str, key: Any, shape: Any, dtype: Any):
-    check_key(name, key)
+    take_key(name, key)
     return as_shape(name, shape), float_dtype(name, dtype)
 
 
@@ -146,7 +146,7 @@ def _leading_zeros(x):
 
 def _with_parameters(name: str, key: Any, shape: Any, dtype: Any, **given: Any):
     """Checked: the shape, the dtype, a uniform sample and the parameters, in the computing dtype."""
-    check_key(name, key)
+    take_key(name, key)
     dtype = float_dtype(name, dtype)
     values = {label: parameter(v, compute_dtype(dtype)) for label, v in given.items()}
     shape = sample_shape(name, shape, **values)

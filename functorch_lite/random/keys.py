@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Keys: uint32 arrays [2], made from a seed, split, and folded with integers.
 
-Randomness has no hidden state: a sample is a function of its key. Use a key once, and `split` it for more.
+Randomness has no hidden state: a sample is a function of its key. Use a key once, and `split` it for more;
+`config(check_key_reuse=True)` finds a key that is used twice.
 
     key = random.key(0)
     key, sub = random.split(key)
@@ -16,14 +17,16 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.backends.threefry import seed_key
+from functorch_lite.config import config
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentTypeError, DTypeError, ShapeError
 from functorch_lite.numpy.promotion import aval_text
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.comparison import shift_right
+from functorch_lite.primitives.key_use import use_key
 from functorch_lite.primitives.movement import concatenate, reshape
 from functorch_lite.primitives.random_bits import fold_in_key, split_key
-from functorch_lite.random.common import as_shape, check_key
+from functorch_lite.random.common import as_shape, check_key, take_key
 
 _UINT32 = np.dtype(np.uint32)
 
@@ -59,7 +62,7 @@ def split(key: Any, num: Any = 2) -> Any:
     >>> split(PRNGKey(0)).tolist()
     [[1797259609, 2579123966], [928981903, 3453687069]]
     """
-    return split_key(check_key("split", key), as_shape("split", num))
+    return split_key(take_key("split", key), as_shape("split", num))
 
 
 def fold_in(key: Any, data: Any) -> Any:
@@ -82,8 +85,11 @@ def fold_in(key: Any, data: Any) -> Any:
 
 
 def clone(key: Any) -> Any:
-    """`key` itself: a statement that it is used again on purpose."""
-    return check_key("clone", key)
+    """`key` itself, to be used again on purpose: under `config(check_key_reuse=True)` it counts as unused."""
+    check_key("clone", key)
+    if config.check_key_reuse:
+        use_key(key, "clone")
+    return key
 
 
 def key_data(keys: Any) -> Any:

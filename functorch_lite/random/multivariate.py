@@ -18,7 +18,6 @@ from functorch_lite.primitives.random_bits import split_key
 from functorch_lite.primitives.spectral import eigh, svd
 from functorch_lite.random.common import (
     as_shape,
-    check_key,
     compute_dtype,
     float_dtype,
     one_of,
@@ -26,6 +25,7 @@ from functorch_lite.random.common import (
     parameter,
     rounded,
     sample_shape,
+    take_key,
 )
 from functorch_lite.random.normal import wide_normal
 from functorch_lite.random.uniform import drawn
@@ -43,7 +43,7 @@ def multivariate_normal(
     >>> random.multivariate_normal(random.key(0), [0.0, 1.0], [[1.0, 0.5], [0.5, 1.0]], (4,)).shape
     (4, 2)
     """
-    check_key("multivariate_normal", key)
+    take_key("multivariate_normal", key)
     one_of("multivariate_normal", "method", method, ("cholesky", "eigh", "svd"))
     dtype = float_dtype("multivariate_normal", dtype)
     wide = compute_dtype(dtype)
@@ -86,7 +86,7 @@ def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | No
 
     Source: F. Mezzadri, "How to generate random matrices from the classical compact groups", Notices AMS 54 (2007).
     """
-    check_key("orthogonal", key)
+    take_key("orthogonal", key)
     dtype, shape = float_dtype("orthogonal", dtype), as_shape("orthogonal", shape)
     m = n if m is None else m
     if n < 0 or m < 0:
@@ -104,7 +104,7 @@ def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Any:
     Source: J. R. Michael, W. R. Schucany, R. W. Haas, "Generating random variates using transformations with multiple
     roots", The American Statistician 30 (1976).
     """
-    check_key("wald", key)
+    take_key("wald", key)
     dtype = float_dtype("wald", own_float(mean).dtype if dtype is None else dtype)
     mean = parameter(mean, compute_dtype(dtype))
     shape = sample_shape("wald", shape, mean=mean)

@@ -25,13 +25,13 @@ from functorch_lite.primitives.special import erf
 from functorch_lite.primitives.transcendental import exp, sqrt
 from functorch_lite.random.common import (
     as_shape,
-    check_key,
     compute_dtype,
     float_dtype,
     parameter,
     rounded,
     sample_shape,
     spread,
+    take_key,
 )
 from functorch_lite.random.discrete import rademacher
 from functorch_lite.random.uniform import between
@@ -48,7 +48,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     >>> random.normal(random.key(0), (2,))
     array([1.6226422, 2.0252647], dtype=float32)
     """
-    check_key("normal", key)
+    take_key("normal", key)
     dtype = float_dtype("normal", dtype, complex_too=True)
     shape = as_shape("normal", shape)
     return _complex_normal(key, shape, dtype) if dtypes.is_complex(dtype) else standard_normal(key, shape, dtype)
@@ -82,7 +82,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     >>> bool((abs(random.truncated_normal(random.key(0), -1, 1, (100,))) < 1).all())
     True
     """
-    check_key("truncated_normal", key)
+    take_key("truncated_normal", key)
     dtype = float_dtype("truncated_normal", dtype)
     wide = compute_dtype(dtype)
     lower, upper = parameter(lower, wide), parameter(upper, wide)
@@ -98,7 +98,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
 
 def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
     """exp(sigma n) for standard normal n; positive. Differentiable in `sigma`."""
-    check_key("lognormal", key)
+    take_key("lognormal", key)
     dtype = float_dtype("lognormal", dtype)
     sigma = parameter(sigma, compute_dtype(dtype))
     shape = sample_shape("lognormal", shape, sigma=sigma)
@@ -107,7 +107,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
 
 def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """The length of a vector of three standard normal numbers: density sqrt(2/pi) x^2 exp(-x^2 / 2), x >= 0."""
-    check_key("maxwell", key)
+    take_key("maxwell", key)
     dtype = float_dtype("maxwell", dtype)
     shape = as_shape("maxwell", shape)
     parts = wide_normal(key, (*shape, 3), dtype)
@@ -119,7 +119,7 @@ def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (), dtype:
 
     The result has the shape `shape` + that of the parameters. Differentiable in both.
     """
-    check_key("double_sided_maxwell", key)
+    take_key("double_sided_maxwell", key)
     dtype = float_dtype("double_sided_maxwell", dtype)
     wide = compute_dtype(dtype)
     loc, scale = parameter(loc, wide), parameter(scale, wide)

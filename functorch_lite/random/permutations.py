@@ -23,14 +23,14 @@ from functorch_lite.primitives.sorting import sort, top_k
 from functorch_lite.random.common import (
     DEFAULT_INT,
     as_shape,
-    check_key,
     log_or_infinite,
     one_of,
     own_float,
     rounded,
     spread,
+    take_key,
 )
-from functorch_lite.random.discrete import randint
+from functorch_lite.random.discrete import integers
 from functorch_lite.random.inversion import MODES, wide_gumbel
 from functorch_lite.random.uniform import unit
 
@@ -62,7 +62,10 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
     >>> sorted(random.permutation(random.key(0), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    check_key("permutation", key)
+    return _permuted(take_key("permutation", key), x, axis, independent)
+
+
+def _permuted(key, x, axis, independent=False):
     x = asarray(x)
     if not x.shape:
         return _shuffled(key, iota(DEFAULT_INT, (_count("permutation", "x", x),)), 0)
@@ -95,7 +98,7 @@ def choice(
 
     Raises: ArgumentError where there is nothing to draw from, or too little without replacement.
     """
-    check_key("choice", key)
+    take_key("choice", key)
     shape = as_shape("choice", shape)
     a = asarray(a)
     axis = _axis("choice", axis, len(a.shape)) if a.shape else 0
@@ -108,10 +111,10 @@ def choice(
     if not replace and n_draws > n:
         raise ArgumentError(f"choice: {n_draws} draws without replacement from {n} elements.")
     if p is None and not replace:
-        order = permutation(key, a if a.shape else n, axis)
+        order = _permuted(key, a if a.shape else n, axis)
         return reshape(slice_in_axis(order, 0, n_draws, axis), _choice_shape(a, axis, shape))
     if p is None:
-        drawn = randint(key, shape, 0, n)
+        drawn = integers(key, shape, 0, n)
     else:
         drawn = _by_probability(key, n, shape, replace, _probabilities(p, n), mode or "low")
     return drawn if not a.shape else reshape(take(a, reshape(drawn, (n_draws,)), axis), _choice_shape(a, axis, shape))
@@ -159,7 +162,7 @@ def categorical(
 
     Source: C. J. Maddison, D. Tarlow, T. Minka, "A* sampling", NeurIPS 2014 (the Gumbel-max trick).
     """
-    check_key("categorical", key)
+    take_key("categorical", key)
     logits = own_float(logits)
     if not logits.shape or dtypes.is_complex(logits.dtype):
         raise ShapeError(f"categorical: `logits` must be real with at least one axis, got {aval_text(logits)}.")

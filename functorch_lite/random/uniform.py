@@ -20,12 +20,12 @@ from functorch_lite.primitives.elementwise import add, maximum, mul, sub
 from functorch_lite.primitives.random_bits import fused_multiply_add, random_bits
 from functorch_lite.random.common import (
     as_shape,
-    check_key,
     compute_dtype,
     float_dtype,
     parameter,
     sample_shape,
     spread,
+    take_key,
 )
 
 
@@ -36,7 +36,7 @@ def bits(key: Any, shape: Any = (), dtype: Any = np.uint32) -> Any:
     >>> random.bits(random.key(0), (2,)).tolist()
     [4070199207, 4202968722]
     """
-    check_key("bits", key)
+    take_key("bits", key)
     dtype = np.dtype(np.uint32 if dtype is None else dtype)
     if dtype.kind != "u":
         raise DTypeError(f"bits: `dtype` must be an unsigned integer dtype, got {dtype}.")
@@ -54,7 +54,7 @@ def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, max
 
     Raises: DTypeError for a dtype that is no real float, ShapeError where a bound does not broadcast.
     """
-    check_key("uniform", key)
+    take_key("uniform", key)
     dtype = float_dtype("uniform", dtype)
     low, high = parameter(minval, dtype), parameter(maxval, dtype)
     shape = sample_shape("uniform", shape, minval=low, maxval=high)

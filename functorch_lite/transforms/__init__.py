@@ -7,8 +7,8 @@ from functorch_lite.transforms.callbacks import pure_callback as pure_callback
 from functorch_lite.transforms.checkpoint import checkpoint as checkpoint
 from functorch_lite.transforms.checkpoint import checkpoint_name as checkpoint_name
 from functorch_lite.transforms.checkpoint import checkpoint_policies as checkpoint_policies
-from functorch_lite.transforms.custom_rules import custom_jvp as custom_jvp
-from functorch_lite.transforms.custom_rules import custom_vjp as custom_vjp
+from functorch_lite.transforms.custom_jvp import custom_jvp as custom_jvp
+from functorch_lite.transforms.custom_vjp import custom_vjp as custom_vjp
 from functorch_lite.transforms.grad import grad as grad
 from functorch_lite.transforms.grad import hessian as hessian
 from functorch_lite.transforms.grad import hvp as hvp

@@ -57,6 +57,23 @@ def canonical(leaf: Any) -> tuple[Any, bool]:
     return dtypes.python_dtype(kind).type(leaf), True
 
 
+def is_weak(value: Any) -> bool:
+    """Whether a value is a Python scalar or stands for one, so that it takes the dtype of what it meets."""
+    return value.weak if isinstance(value, Tracer) else dtypes.weak_type(value) is not None
+
+
+def weakened(values: Sequence[Any], weak: Sequence[bool]) -> Sequence[Any]:
+    """The results of a staged call, with those that are Python scalars where it is not staged made so again."""
+    return [_weaken(v) if w else v for v, w in zip(values, weak, strict=True)] if any(weak) else values
+
+
+def _weaken(value):
+    if isinstance(value, Tracer):
+        value.weak = True
+        return value
+    return value.item() if hasattr(value, "item") else value
+
+
 def canonical_leaves(
     transform: str, fun: Callable[..., Any], leaves: Sequence[Any], paths: Callable[[], list[str]]
 ) -> tuple[list[Any], list[bool]]:

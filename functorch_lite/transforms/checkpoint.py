@@ -25,12 +25,15 @@ from functorch_lite.primitives.contraction import dot_general_p
 from functorch_lite.primitives.declare import linear
 from functorch_lite.primitives.elementwise import elementwise
 from functorch_lite.primitives.higher_order import checkpoint_linear_p, checkpoint_p, jit_p
+from functorch_lite.primitives.key_use import without_key_uses
 from functorch_lite.transforms.arguments import (
     FlatFunction,
     canonical_leaves,
     check_callable,
+    is_weak,
     leaf_paths,
     name_of,
+    weakened,
 )
 from functorch_lite.transforms.batching import program_batch_rules
 from functorch_lite.transforms.jit import spread
@@ -69,10 +72,17 @@ def checkpoint(
             return [args[i] if i in static else a for i, a in enumerate(positional)], named
 
         flat_fun = FlatFunction(fun, rebuild)
+        out_weak: list[bool] = []
+
+        def run(*tracers):
+            outs = flat_fun(*tracers)
+            out_weak[:] = [is_weak(o) for o in outs]
+            return outs
+
         avals = [Aval(v.shape, v.dtype) for v in values]
-        program, captured = stage(flat_fun, avals, name=name_of(fun), transform="checkpoint", weak=weak)
+        program, captured = stage(run, avals, name=name_of(fun), transform="checkpoint", weak=weak)
         outs = bind(checkpoint_p, *captured, *values, program=program, policy=policy)
-        return tree.unflatten(flat_fun.out_tree, outs)
+        return tree.unflatten(flat_fun.out_tree, weakened(outs, out_weak))
 
     return checkpointed
 
@@ -171,7 +181,7 @@ def _split_by_policy(parts: Linearized, n_outs: int, policy: Policy | None) -> t
         if policy is not None and policy(e.prim, *[a.aval for a in e.inputs], **e.params) for v in e.outputs
     ]
     again = Program((*forward.inputs, *kept), _without(forward.equations, kept), forward.outputs[n_outs:], forward.name)
-    again = eliminate_dead_code(again)
+    again = eliminate_dead_code(without_key_uses(again))
     used = {a for e in again.equations for a in e.inputs} | set(again.outputs)
     kept = [v for v in kept if v in used]
     again = Program((*forward.inputs, *kept), again.equations, again.outputs, forward.name)

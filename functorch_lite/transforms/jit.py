@@ -41,9 +41,11 @@ from functorch_lite.transforms.arguments import (
     canonical_leaves,
     check_callable,
     check_outputs,
+    is_weak,
     leaf_paths,
     name_of,
     quiet,
+    weakened,
 )
 from functorch_lite.transforms.batching import program_batch_rules
 from functorch_lite.transforms.programs import (
@@ -109,9 +111,7 @@ class Jitted:
                 outs = compiled.executable(*compiled.captured, *values)
         else:
             outs = bind(jit_p, *compiled.captured, *values, program=compiled.program)
-        if any(compiled.out_weak):
-            outs = [_weaken(o) if w else o for o, w in zip(outs, compiled.out_weak, strict=True)]
-        return tree.unflatten(compiled.out_tree, outs)
+        return tree.unflatten(compiled.out_tree, weakened(outs, compiled.out_weak))
 
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
@@ -230,7 +230,7 @@ class Jitted:
         def fun(*tracers):
             outs = flat_fun(*tracers)
             check_outputs("jit", self._fun, outs, flat_fun.out_tree)
-            out_weak[:] = [o.weak if isinstance(o, Tracer) else type(o) in (bool, int, float, complex) for o in outs]
+            out_weak[:] = [is_weak(o) for o in outs]
             return outs
 
         avals = [Aval(shape, dtype) for shape, dtype, _ in types]
@@ -290,13 +290,6 @@ def _remember(leaf, where):
     key = id(leaf)
     _donated[key] = where
     weakref.finalize(leaf, _donated.pop, key, None)
-
-
-def _weaken(out):
-    if isinstance(out, Tracer):
-        out.weak = True
-        return out
-    return out.item() if hasattr(out, "item") else out
 
 
 def _type_text(entry):

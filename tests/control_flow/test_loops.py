@@ -33,7 +33,7 @@ def unrolled(w, h, xs):
     return np.sum(h) + total
 
 
-def close(one, other, rtol=1e-10):
+def assert_close(one, other, rtol=1e-10):
     for a, b in zip(fl.tree.leaves(one), fl.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-12)
 
@@ -56,7 +56,7 @@ DERIVATIVES = {
 @pytest.mark.parametrize("name", DERIVATIVES)
 def test_derivatives_of_a_scan_are_those_of_the_unrolled_loop(name):
     plain = {"checkpoint": lambda f: fl.hessian(f, 1)}.get(name, DERIVATIVES[name])
-    close(DERIVATIVES[name](recurrent)(W, H, XS), plain(unrolled)(W, H, XS))
+    assert_close(DERIVATIVES[name](recurrent)(W, H, XS), plain(unrolled)(W, H, XS))
 
 
 @pytest.mark.parametrize("axes", [a for a in itertools.product((None, 0), repeat=3) if any(x is not None for x in a)])
@@ -66,7 +66,7 @@ def test_a_batched_scan_with_every_choice_of_mapped_operands(axes):
     for f in (fl.value_and_grad(recurrent, EVERY), fl.jit(fl.grad(recurrent, EVERY))):
         found = fl.vmap(f, axes)(*args)
         expected = fl.tree.map(lambda a, b: np.stack([a, b]), f(*rows[0]), f(*rows[1]))
-        close(found, expected)
+        assert_close(found, expected)
 
 
 def test_scan_reverse_keeps_the_places_of_ys():
@@ -162,17 +162,17 @@ def test_derivatives_of_a_while_loop_are_those_of_pythons(name):
         "jacrev jacrev": lambda f: fl.jacrev(fl.jacrev(f, 1), 0),
     }[name]
     plain = fl.grad(squaring_plain, (0, 1)) if "jit" in name else transform(squaring_plain)
-    close(transform(squaring)(1.3, 1.7), plain(1.3, 1.7))
+    assert_close(transform(squaring)(1.3, 1.7), plain(1.3, 1.7))
 
 
 def test_a_batched_while_loop_and_its_derivatives():
     x = np.array([1.7, 60.0, 3.0])
-    close(fl.vmap(squaring, (None, 0))(1.3, x), np.array([squaring_plain(1.3, v) for v in x]))
+    assert_close(fl.vmap(squaring, (None, 0))(1.3, x), np.array([squaring_plain(1.3, v) for v in x]))
     for f in (fl.grad(squaring, (0, 1)), fl.hessian(squaring, (0, 1)), fl.jit(fl.grad(squaring, (0, 1)))):
         rows = [f(1.3, v) for v in x]
-        close(fl.vmap(f, (None, 0))(1.3, x), fl.tree.map(lambda *r: np.stack(r), *rows))
+        assert_close(fl.vmap(f, (None, 0))(1.3, x), fl.tree.map(lambda *r: np.stack(r), *rows))
     total = fl.grad(lambda w: np.sum(fl.vmap(squaring, (None, 0))(w, x)))(1.3)
-    close(total, sum(fl.grad(squaring_plain)(1.3, v) for v in x))
+    assert_close(total, sum(fl.grad(squaring_plain)(1.3, v) for v in x))
 
 
 def test_a_while_loop_inside_a_scan_and_the_other_way_round():
@@ -185,10 +185,10 @@ def test_a_while_loop_inside_a_scan_and_the_other_way_round():
     x = np.array([2.0, 3.0, 20.0])
     expected = np.array([4 * 2.0**3, 4 * 3.0**3, 1.0])
     for g in (fl.grad(f), fl.jacfwd(f), fl.jit(fl.grad(f)), fl.grad(fl.jit(f))):
-        close(g(x), expected)
+        assert_close(g(x), expected)
     for g in (fl.hessian(f), fl.jacrev(fl.jacrev(f)), fl.jit(fl.jacfwd(fl.jacfwd(f)))):
-        close(g(x), np.diag([12 * 2.0**2, 12 * 3.0**2, 0.0]))
-    close(fl.vmap(fl.grad(f))(np.stack([x, x])), np.stack([expected, expected]))
+        assert_close(g(x), np.diag([12 * 2.0**2, 12 * 3.0**2, 0.0]))
+    assert_close(fl.vmap(fl.grad(f))(np.stack([x, x])), np.stack([expected, expected]))
 
     def g(x):
         def body(c):
@@ -196,8 +196,8 @@ def test_a_while_loop_inside_a_scan_and_the_other_way_round():
 
         return lax.while_loop(lambda c: c[0] < 3, body, (0, x))[1]
 
-    close(fl.grad(g)(0.4), fl.jacfwd(g)(0.4))
-    close(fl.vmap(fl.grad(g))(np.array([0.4, 1.1])), np.array([fl.grad(g)(0.4), fl.grad(g)(1.1)]))
+    assert_close(fl.grad(g)(0.4), fl.jacfwd(g)(0.4))
+    assert_close(fl.vmap(fl.grad(g))(np.array([0.4, 1.1])), np.array([fl.grad(g)(0.4), fl.grad(g)(1.1)]))
 
 
 def test_nested_while_loops_under_vmap_and_grad():
@@ -210,12 +210,12 @@ def test_nested_while_loops_under_vmap_and_grad():
 
     x = np.array([0.5, 2.0, 10.0])
     expected = np.array([fl.jacfwd(f)(v) for v in x])
-    close(np.array([fl.grad(f)(v) for v in x]), expected)
-    close(fl.vmap(fl.jacfwd(f))(x), expected)
-    close(fl.vmap(fl.grad(f))(x), expected)
-    close(fl.jit(fl.vmap(fl.grad(f)))(x), expected)
-    close(fl.grad(lambda x: np.sum(fl.vmap(f)(x)))(x), expected)
-    close(fl.jacrev(fl.jacrev(lambda x: np.sum(fl.vmap(f)(x) ** 2)))(x), np.diag(2 * expected**2))
+    assert_close(np.array([fl.grad(f)(v) for v in x]), expected)
+    assert_close(fl.vmap(fl.jacfwd(f))(x), expected)
+    assert_close(fl.vmap(fl.grad(f))(x), expected)
+    assert_close(fl.jit(fl.vmap(fl.grad(f)))(x), expected)
+    assert_close(fl.grad(lambda x: np.sum(fl.vmap(f)(x)))(x), expected)
+    assert_close(fl.jacrev(fl.jacrev(lambda x: np.sum(fl.vmap(f)(x) ** 2)))(x), np.diag(2 * expected**2))
 
 
 @pytest.mark.parametrize("lower, upper", [(0, 5), (3, 3), (-2, 2), (np.int32(1), 4)])

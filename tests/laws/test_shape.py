@@ -11,7 +11,7 @@ from tests.laws.support import cases
 from tests.laws.test_eval import cast, dtype_cases
 
 
-def types_agree(record, args):
+def assert_types_agree(record, args):
     """Stage and evaluate; the two types of each output are equal."""
     program, _ = stage(record.flat, [Aval(np.shape(a), np.asarray(a).dtype) for a in args])
     check_program(program)
@@ -21,9 +21,9 @@ def types_agree(record, args):
 
 @cases()
 def test_shape_rule_equals_evaluated_type(record, number):
-    types_agree(record, record.draw()[number].args)
+    assert_types_agree(record, record.draw()[number].args)
 
 
 @pytest.mark.parametrize(("record", "number", "name"), list(dtype_cases()))
 def test_shape_rule_equals_evaluated_type_in_other_dtypes(record, number, name):
-    types_agree(record, cast(record.draw()[number].args, name))
+    assert_types_agree(record, cast(record.draw()[number].args, name))

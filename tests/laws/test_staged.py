@@ -10,7 +10,7 @@ from functorch_lite.core.staging import stage
 from tests.laws.support import Active, cases, differentiable, jvp, vjp
 
 
-def staged_equals_eager(fun, args):
+def assert_staged_equals_eager(fun, args):
     program, captured = stage(fun, [Aval(np.shape(a), np.asarray(a).dtype) for a in args])
     check_program(program)
     found, expected = evaluator(program)(*captured, *args), fun(*args)
@@ -21,18 +21,18 @@ def staged_equals_eager(fun, args):
 
 @cases()
 def test_staged_equals_eager(record, number):
-    staged_equals_eager(record.flat, record.draw()[number].args)
+    assert_staged_equals_eager(record.flat, record.draw()[number].args)
 
 
 @cases(differentiable)
 def test_staged_jvp_equals_eager(record, number):
     fun = Active(record, record.draw()[number])
     n = len(fun.point)
-    staged_equals_eager(lambda *a: jvp(fun, a[:n], a[n:]), [*fun.point, *fun.directions(1)])
+    assert_staged_equals_eager(lambda *a: jvp(fun, a[:n], a[n:]), [*fun.point, *fun.directions(1)])
 
 
 @cases(differentiable)
 def test_staged_vjp_equals_eager(record, number):
     fun = Active(record, record.draw()[number])
     n = len(fun.point)
-    staged_equals_eager(lambda *a: vjp(fun, a[:n], a[n:]), [*fun.point, *fun.cotangents(1)])
+    assert_staged_equals_eager(lambda *a: vjp(fun, a[:n], a[n:]), [*fun.point, *fun.cotangents(1)])

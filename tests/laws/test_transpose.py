@@ -14,7 +14,8 @@ def test_transpose_is_adjoint_of_jvp(record, number):
     u, cts = fun.directions(1), fun.cotangents(1)
     dots, back = jvp(fun, fun.point, u), vjp(fun, fun.point, cts)
     scale = inner([np.abs(c) for c in cts], [np.abs(t) for t in dots])
-    np.testing.assert_allclose(inner(cts, dots), inner(back, u), rtol=record.rtol * 1e-3, atol=record.rtol * 1e-3 * scale)
+    rtol = record.rtol * 1e-3
+    np.testing.assert_allclose(inner(cts, dots), inner(back, u), rtol=rtol, atol=rtol * scale)
 
 
 @cases(differentiable)

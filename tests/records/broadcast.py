@@ -34,7 +34,8 @@ RECORDS = [
     OpRecord(
         "reduce_sum", lambda x: p.reduce_sum(x, (1,)),
         calls(
-            lambda rng: (normal(rng, 2, 3),), lambda rng: (normal(rng, 2, 3, 2),), lambda rng: (complex_normal(rng, 2, 3),),
+            lambda rng: (normal(rng, 2, 3),), lambda rng: (normal(rng, 2, 3, 2),),
+            lambda rng: (complex_normal(rng, 2, 3),),
             lambda rng: Sample((normal(rng, 2, 0),), "size 0"), lambda rng: (np.arange(6).reshape(2, 3),),
             lambda rng: Sample((np.array([[1.0, np.inf], [np.nan, 0.0]]),), "infinite", smooth=False),
         ),

@@ -13,7 +13,8 @@ _RIGHT = np.array([1.0, 3.0, 2.0, np.nan, -np.inf])
 
 def _compare(name, fun, plain):
     samples = calls(
-        lambda rng: Sample((_LEFT, _RIGHT), "ties and NaN", smooth=False), lambda rng: (np.arange(3), np.array([2, 1, 0])),
+        lambda rng: Sample((_LEFT, _RIGHT), "ties and NaN", smooth=False),
+        lambda rng: (np.arange(3), np.array([2, 1, 0])),
         lambda rng: Sample((_LEFT, np.float64(2.0)), "scalar", smooth=False),
         lambda rng: (np.array([True, False]), np.array([True, True])),
     )
@@ -51,7 +52,8 @@ RECORDS = [
             lambda rng: (np.array([True, False, True]), normal(rng, 3), normal(rng, 3)),
             lambda rng: (np.array([True, False, True]), complex_normal(rng, 3), complex_normal(rng, 3)),
             lambda rng: (np.array([True, False]), np.float64(rng.normal()), normal(rng, 2)),
-            lambda rng: Sample((np.array([True, False]), np.array([1.0, np.nan]), np.array([np.inf, 2.0])), "masked NaN",
+            lambda rng: Sample((np.array([True, False]), np.array([1.0, np.nan]), np.array([np.inf, 2.0])),
+                               "masked NaN",
                                smooth=False),
         ),
         np.where, (*FLOATS, "complex64"), plain=np.where,

@@ -41,6 +41,7 @@ RECORDS = [
     _dot("empty_free", (0, 2), (2, 3), ((1,), (0,)), NONE, "ij,jk->ik", "size 0"),
     OpRecord(
         "dot_general_integers", lambda x, y: p.dot_general(x, y, ((1,), (0,))),
-        calls(lambda rng: (rng.integers(0, 9, (2, 3)), rng.integers(0, 9, (3, 2)))), np.matmul, (), order=0, plain=np.matmul,
+        calls(lambda rng: (rng.integers(0, 9, (2, 3)), rng.integers(0, 9, (3, 2)))), np.matmul,
+        (), order=0, plain=np.matmul,
     ),
 ]

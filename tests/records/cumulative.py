@@ -23,8 +23,10 @@ def _extremum(name, fun, ufunc):
 RECORDS = [
     OpRecord(
         "cumsum", lambda x: p.cumsum(x, 1),
-        calls(lambda rng: (normal(rng, 2, 4),), lambda rng: (normal(rng, 2, 3, 2),), lambda rng: (complex_normal(rng, 2, 3),),
-              lambda rng: (rng.integers(0, 9, (2, 3), dtype=np.int32),), lambda rng: Sample((normal(rng, 2, 0),), "size 0")),
+        calls(lambda rng: (normal(rng, 2, 4),), lambda rng: (normal(rng, 2, 3, 2),),
+              lambda rng: (complex_normal(rng, 2, 3),),
+              lambda rng: (rng.integers(0, 9, (2, 3), dtype=np.int32),),
+              lambda rng: Sample((normal(rng, 2, 0),), "size 0")),
         lambda x: np.cumsum(x, 1, dtype=x.dtype), (*FLOATS, "complex64"), order=1, plain=lambda x: np.cumsum(x, axis=1),
     ),
     OpRecord(
@@ -33,7 +35,8 @@ RECORDS = [
               lambda rng: (rng.integers(1, 4, (3, 2)),), lambda rng: Sample((np.array([2.0, 0.0, 3.0]),), "one zero"),
               lambda rng: Sample((np.array([2.0, 0.0, 3.0, 0.0, 5.0]),), "two zeros"),
               lambda rng: Sample((normal(rng, 0, 2),), "size 0")),
-        lambda x: np.cumprod(x, 0, dtype=x.dtype), (*FLOATS, "complex64"), order=3, plain=lambda x: np.cumprod(x, axis=0),
+        lambda x: np.cumprod(x, 0, dtype=x.dtype), (*FLOATS, "complex64"), order=3,
+        plain=lambda x: np.cumprod(x, axis=0),
     ),
     _extremum("cummax", p.cummax, np.maximum),
     _extremum("cummin", p.cummin, np.minimum),

@@ -114,8 +114,10 @@ RECORDS = [
         )
         for n in (-2, -1, 0, 1, 2, 3, 5)
     ],
-    OpRecord("maximum", p.maximum, calls(_apart, _ties, _constant_right, _integers), np.maximum, FLOATS, plain=np.maximum),
-    OpRecord("minimum", p.minimum, calls(_apart, _ties, _constant_left, _integers), np.minimum, FLOATS, plain=np.minimum),
+    OpRecord("maximum", p.maximum, calls(_apart, _ties, _constant_right, _integers), np.maximum, FLOATS,
+             plain=np.maximum),
+    OpRecord("minimum", p.minimum, calls(_apart, _ties, _constant_left, _integers), np.minimum, FLOATS,
+             plain=np.minimum),
     OpRecord(
         "clamp", p.clamp,
         calls(

@@ -32,8 +32,8 @@ def _gather_reference(mode):
         pairs = [_resolve(i, n, mode) for i, n in zip(indices, x.shape, strict=False)]
         out = x[tuple(i for i, _ in pairs)]
         inside = np.logical_and.reduce([ok for _, ok in pairs])
-        missing = np.nan if mode == "fill" and x.dtype.kind in "fc" else 0
-        return np.where(inside.reshape(inside.shape + (1,) * (out.ndim - inside.ndim)), out, np.asarray(missing, x.dtype))
+        missing = np.asarray(np.nan if mode == "fill" and x.dtype.kind in "fc" else 0, x.dtype)
+        return np.where(inside.reshape(inside.shape + (1,) * (out.ndim - inside.ndim)), out, missing)
 
     return reference
 
@@ -91,7 +91,8 @@ def _scatter(combine, mode="raise", outside=False, order=1):
     makers = (
         lambda rng: Sample((distinct(rng, 4, 2) + 0.03, distinct(rng, 5, 2), index), "duplicates"),
         lambda rng: Sample((distinct(rng, 4) + 0.03, distinct(rng, 5), index), "vector"),
-        lambda rng: Sample((distinct(rng, 4, 3) + 0.03, distinct(rng, 5), index, np.array([0, 1, 0, 2, 1])), "two axes"),
+        lambda rng: Sample((distinct(rng, 4, 3) + 0.03, distinct(rng, 5), index, np.array([0, 1, 0, 2, 1])),
+                       "two axes"),
         lambda rng: Sample((normal(rng, 4, 2), np.zeros((0, 2)), np.zeros(0, int)), "no updates"),
         lambda rng: Sample((normal(rng, 4, 2), normal(rng, 2), rng.integers(0, 4)), "one update"),
     )
@@ -142,7 +143,8 @@ RECORDS = [
     *[_scatter(c, "fill", outside=True, order=2) for c in ("set", "add", "multiply", "max")],
     *[_scatter(c, "clip", outside=True) for c in ("set", "add", "multiply", "min")],
     *[_scatter(c, "wrap", outside=True) for c in ("set", "add", "multiply", "max")],
-    OpRecord("index_order", p.index_order, calls(lambda rng: (rng.integers(0, 3, 7),), lambda rng: (rng.integers(0, 3, (2, 5)),)),
+    OpRecord("index_order", p.index_order,
+             calls(lambda rng: (rng.integers(0, 3, 7),), lambda rng: (rng.integers(0, 3, (2, 5)),)),
              lambda x: np.argsort(x, axis=-1, kind="stable"), (), order=0),
     OpRecord(
         "dynamic_slice", lambda x, i, j: p.dynamic_slice(x, i, j, sizes=(2, 2)),

@@ -10,7 +10,8 @@ ALL_FLOATS = ("float32", "float16", "bfloat16", "complex64")
 
 
 def _pad_reference(x, value, config):
-    out = np.full([n + lo + hi + max(n - 1, 0) * i for n, (lo, hi, i) in zip(x.shape, config, strict=True)], value, x.dtype)
+    shape = [n + lo + hi + max(n - 1, 0) * i for n, (lo, hi, i) in zip(x.shape, config, strict=True)]
+    out = np.full(shape, value, x.dtype)
     for index in np.ndindex(*x.shape):
         place = tuple(lo + k * (i + 1) for k, (lo, _, i) in zip(index, config, strict=True))
         if all(0 <= a < n for a, n in zip(place, out.shape, strict=True)):
@@ -45,7 +46,8 @@ RECORDS = [
              lambda x: np.moveaxis(x, 0, 2), order=1, plain=lambda x: np.moveaxis(x, 0, 2)),
     OpRecord(
         "slice", lambda x: p.slice(x, (1, 0), (5, 3), (2, 1)),
-        calls(lambda rng: (normal(rng, 6, 3),), lambda rng: (complex_normal(rng, 5, 4),), lambda rng: (np.arange(15).reshape(5, 3),)),
+        calls(lambda rng: (normal(rng, 6, 3),), lambda rng: (complex_normal(rng, 5, 4),),
+              lambda rng: (np.arange(15).reshape(5, 3),)),
         lambda x: x[1:5:2, 0:3], ALL_FLOATS, order=1, plain=lambda x: x[1:5:2, 0:3],
     ),
     OpRecord("slice_long_step", lambda x: p.slice(x, (1,), (7,), (4,)), calls(lambda rng: (normal(rng, 7),)),

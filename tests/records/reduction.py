@@ -11,12 +11,14 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 def _extremum(name, fun, plain):
     samples = calls(
-        lambda rng: (distinct(rng, 3, 4),), lambda rng: (distinct(rng, 2, 3, 2),), lambda rng: (rng.integers(0, 9, (2, 3)),),
+        lambda rng: (distinct(rng, 3, 4),), lambda rng: (distinct(rng, 2, 3, 2),),
+        lambda rng: (rng.integers(0, 9, (2, 3)),),
         lambda rng: Sample((np.array([[1.0, 1.0, 0.0], [-np.inf, np.inf, np.inf]]),), "ties", smooth=False),
         lambda rng: Sample((np.array([[1.0, np.nan]]),), "NaN", smooth=False, derive=False),
         lambda rng: Sample((normal(rng, 0, 2),), "size 0"),
     )
-    return OpRecord(name, lambda x: fun(x, (1,)), samples, lambda x: plain(x, axis=1), FLOATS, plain=lambda x: plain(x, axis=1))
+    return OpRecord(name, lambda x: fun(x, (1,)), samples, lambda x: plain(x, axis=1), FLOATS,
+               plain=lambda x: plain(x, axis=1))
 
 
 def _product_of(x, axes):
@@ -29,7 +31,8 @@ def _position(name, fun, plain):
         lambda rng: Sample((np.array([[1.0, np.nan, np.nan], [np.inf, np.inf, 0.0]]),), "ties and NaN", smooth=False),
         lambda rng: (np.array([[False, True], [True, True]]),),
     )
-    return OpRecord(name, lambda x: fun(x, 1), samples, lambda x: plain(x, 1), FLOATS, order=0, plain=lambda x: plain(x, 1))
+    return OpRecord(name, lambda x: fun(x, 1), samples, lambda x: plain(x, 1), FLOATS, order=0,
+               plain=lambda x: plain(x, 1))
 
 
 def _logsumexp_reference(x):
@@ -49,7 +52,8 @@ RECORDS = [
     ),
     _extremum("reduce_max", p.reduce_max, np.max),
     _extremum("reduce_min", p.reduce_min, np.min),
-    OpRecord("reduce_max_all", lambda x: p.reduce_max(x, (0, 1)), calls(lambda rng: (distinct(rng, 2, 3),)), np.max, FLOATS,
+    OpRecord("reduce_max_all", lambda x: p.reduce_max(x, (0, 1)), calls(lambda rng: (distinct(rng, 2, 3),)),
+             np.max, FLOATS,
              plain=np.max),
     OpRecord(
         "reduce_prod", lambda x: p.reduce_prod(x, (0,)),
