@@ -2,12 +2,10 @@
 """functorch_lite: grad, vmap and jit for the NumPy and CuPy arrays you already have."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from functorch_lite import lax as lax
-from functorch_lite import nn as nn
 from functorch_lite import numpy as numpy
-from functorch_lite import optim as optim
-from functorch_lite import random as random
 from functorch_lite import tree as tree
 from functorch_lite.config import config as config
 from functorch_lite.transforms import ShapeDtype as ShapeDtype
@@ -39,8 +37,20 @@ from functorch_lite.transforms import vmap as vmap
 
 __version__ = "0.1.0"
 
+_LAZY = frozenset(("nn", "optim", "random", "scipy"))  # loaded when first used: `import functorch_lite` stays quick
 
-def __getattr__(name: str):  # `scipy` is loaded when it is first used: SciPy takes longer to import than all the rest
-    if name == "scipy":
-        return importlib.import_module("functorch_lite.scipy")
+if TYPE_CHECKING:
+    from functorch_lite import nn as nn
+    from functorch_lite import optim as optim
+    from functorch_lite import random as random
+    from functorch_lite import scipy as scipy
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return importlib.import_module(f"functorch_lite.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

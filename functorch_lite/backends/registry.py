@@ -146,8 +146,11 @@ def leave_home(token: Token | None) -> None:
 
 
 def constant(value: Any, *beside: Any) -> Any:
-    """A NumPy array that the library made, where the arrays `beside` it live; beside tracers only, at home."""
-    if not _devices and "cupy" not in sys.modules:
+    """A NumPy array that the library made, where the arrays `beside` it live; beside tracers only, at home.
+
+    Anything else than a NumPy array is returned as it is.
+    """
+    if (not _devices and "cupy" not in sys.modules) or not isinstance(value, np.ndarray):
         return value
     module = home_of(beside) or home.get()
-    return value if module is np or on_device(value) else module.asarray(value)
+    return value if module is np else module.asarray(value)

@@ -121,9 +121,13 @@ def _common(programs, weak):
     for k in range(len(programs[0].outputs)):
         given = [p.out_avals[k].dtype for p in programs]
         strong = {d for d, w in zip(given, weak, strict=True) if not w[k]}
-        widest = max(given, key=lambda d: "biufc".index(dtypes.dtype_kind(d)))
-        found.append(next(iter(strong)) if len(strong) == 1 else None if strong else widest)
+        target = strong.pop() if len(strong) == 1 else None if strong else max(given, key=_rank)
+        found.append(target if target is not None and _rank(target) >= max(map(_rank, given)) else None)
     return found
+
+
+def _rank(dtype):
+    return "biufc".index(dtypes.dtype_kind(dtype))
 
 
 def _with_dtypes(program, weak, targets):

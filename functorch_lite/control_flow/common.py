@@ -58,7 +58,29 @@ def check_carry(what: str, fun: Callable[..., Any], init_tree, out_tree, init_av
             )
 
 
-def promote_weak(values: Sequence[Any], weak: Sequence[bool], out_avals: Sequence[Any]) -> list[Any]:
+def settle_weak(
+    staged: Callable[[list[Any], list[bool]], tuple[Program, list[Any], Any, list[bool]]], carry: list[Any],
+    weak: list[bool], carry_tree: Any, part: Callable[[Any], Any] = lambda out_tree: out_tree,
+) -> tuple[list[Any], list[bool], tuple[Program, list[Any], Any, list[bool]]]:
+    """The carry, which of it stays a Python scalar, and the staged body, once the body keeps both.
+
+    An initial Python scalar gets the dtype that the body gives it, and stays one if the body makes one of it.
+    part: the structure of the carry in that of the body's result, where the carry comes first.
+    """
+    while True:
+        found = staged(carry, weak)
+        body, _, out_tree, out_weak = found
+        if not any(weak) or part(out_tree) != carry_tree:
+            return carry, weak, found
+        n = len(carry)
+        promoted = _promoted(carry, weak, body.out_avals[:n])
+        still = [a and b for a, b in zip(weak, out_weak[:n], strict=True)]
+        if still == weak and all(a is b for a, b in zip(promoted, carry, strict=True)):
+            return carry, weak, found
+        carry, weak = promoted, still
+
+
+def _promoted(values, weak, out_avals):
     """Initial Python scalars converted to the dtype that the body gives them, where that is wider."""
     result = []
     for v, w, out in zip(values, weak, out_avals, strict=True):

@@ -13,8 +13,8 @@ from functorch_lite.control_flow.common import (
     check_carry,
     flatten_values,
     has_stacks,
-    promote_weak,
     recomputing,
+    settle_weak,
     stage_function,
 )
 from functorch_lite.core import dtypes
@@ -28,7 +28,7 @@ from functorch_lite.core.tracer import bind
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, NotLinearError, ShapeError
 from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet, type_text
+from functorch_lite.transforms.arguments import check_callable, name_of, quiet, type_text, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import (
@@ -69,7 +69,7 @@ def scan(
             avals = [aval_of(c) for c in values]
             return stage_function("scan", f, [*avals, *row_avals], rebuild, [*flags, *[False] * len(rows)])
 
-        body, captured, out_tree, _ = staged(carry, weak)
+        carry, weak, (body, captured, out_tree, _) = settle_weak(staged, carry, weak, carry_tree, _carry_tree)
         pair = tree.unflatten(out_tree, body.out_avals)
         if not isinstance(pair, tuple) or isinstance(pair, Aval) or len(pair) != 2:
             raise ArgumentTypeError(
@@ -77,17 +77,17 @@ def scan(
             )
         new_tree, ys_tree = out_tree.children()
         k = new_tree.num_leaves
-        if new_tree == carry_tree and any(weak):
-            promoted = promote_weak(carry, weak, body.out_avals[:k])
-            if any(a is not b for a, b in zip(promoted, carry, strict=True)):
-                carry = promoted
-                body, captured, out_tree, _ = staged(carry, [False] * n)
         check_carry("scan", f, carry_tree, new_tree, [aval_of(c) for c in carry], body.out_avals[:k], init)
         outs = bind(
             scan_p, *captured, *carry, *rows, body=body, n_consts=len(captured), n_carry=n, length=count,
             reverse=reverse, unroll=unroll,
         )
-        return tree.unflatten(carry_tree, outs[:n]), tree.unflatten(ys_tree, outs[n:])
+        return tree.unflatten(carry_tree, weakened(outs[:n], weak)), tree.unflatten(ys_tree, outs[n:])
+
+
+def _carry_tree(out_tree):
+    parts = out_tree.children()
+    return parts[0] if parts else out_tree
 
 
 def _length(xs, rows, length) -> int:

@@ -16,8 +16,8 @@ from functorch_lite.control_flow.common import (
     check_carry,
     flatten_values,
     has_stacks,
-    promote_weak,
     recomputing,
+    settle_weak,
     stage_function,
 )
 from functorch_lite.control_flow.scanning import _carry_fixpoint, _instantiated, _some, scan
@@ -36,7 +36,7 @@ from functorch_lite.primitives.comparison import select
 from functorch_lite.primitives.key_use import without_key_uses
 from functorch_lite.primitives.loops import scan_p, while_p
 from functorch_lite.primitives.reduction import reduce_or
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet
+from functorch_lite.transforms.arguments import check_callable, is_weak, name_of, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program
@@ -63,12 +63,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         def staged(values, flags):
             return stage_function("while_loop", body_fun, [aval_of(c) for c in values], rebuild, flags)
 
-        body, body_captured, out_tree, _ = staged(carry, weak)
-        if out_tree == carry_tree and any(weak):
-            promoted = promote_weak(carry, weak, body.out_avals)
-            if any(a is not b for a, b in zip(promoted, carry, strict=True)):
-                carry, weak = promoted, [False] * len(carry)
-                body, body_captured, out_tree, _ = staged(carry, weak)
+        carry, weak, (body, body_captured, out_tree, _) = settle_weak(staged, carry, weak, carry_tree)
         avals = [aval_of(c) for c in carry]
         check_carry("while_loop", body_fun, carry_tree, out_tree, avals, body.out_avals, init_val)
         cond, cond_captured, _, _ = stage_function("while_loop", cond_fun, avals, rebuild, weak)
@@ -77,7 +72,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
             while_p, *cond_captured, *body_captured, *carry, cond=cond, body=body, n_cond_consts=len(cond_captured),
             n_body_consts=len(body_captured), n_carry=len(carry),
         )
-        return tree.unflatten(carry_tree, outs)
+        return tree.unflatten(carry_tree, weakened(outs[: len(carry)], weak))
 
 
 def _check_condition(fun, cond):
@@ -93,7 +88,8 @@ def _check_condition(fun, cond):
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """`val = body_fun(i, val)` for i from `lower` up to, not including, `upper`.
 
-    Known bounds make a scan, traced bounds a while loop; both are differentiable in both modes.
+    Known bounds make a scan, traced bounds a while loop; both are differentiable in both modes. i is int64; it takes
+    the dtype of what it meets, as Python's integers do, if `lower` is one.
 
     >>> int(fori_loop(0, 5, lambda i, x: x + i, 0))
     10
@@ -106,9 +102,10 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     start, stop = _known_int(lower), _known_int(upper)
     if start is not None and stop is not None:
         indices = np.arange(start, max(start, stop))
-        return scan(lambda carry, i: (body_fun(i, carry), None), init_val, indices)[0]
+        return scan(lambda carry, i: (body_fun(*weakened([i], [is_weak(lower)]), carry), None), init_val, indices)[0]
     return while_loop(
-        lambda state: state[0] < state[1], lambda state: (state[0] + 1, state[1], body_fun(state[0], state[2])),
+        lambda state: state[0] < state[1],
+        lambda state: (state[0] + 1, state[1], body_fun(*weakened([state[0]], [is_weak(lower)]), state[2])),
         (*_same_integers(lower, upper), init_val),
     )[2]
 

@@ -10,7 +10,7 @@ import numpy as np
 from functorch_lite.backends.registry import constant, home, leave_home, module_of_arrays
 from functorch_lite.core.program import Equation, Literal, Program, memoized
 from functorch_lite.core.rules import eval_rules
-from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, set_trace
+from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, rule_on_device, set_trace
 from functorch_lite.errors import GENERATED, FunctorchLiteError, add_place, replays
 
 
@@ -43,6 +43,7 @@ class Evaluator:
         exec(compile("\n".join(writer.lines), GENERATED, "exec"), names)
         self.on_numpy = self._run = names["run"]  # (numpy, *arrays): for a caller that knows them to be NumPy's
         self._n_inputs = len(program.inputs)
+        self._rules = {name: prim for prim, name in writer.functions.items()}
         self._on_device: dict[str, Callable[..., list[Any]]] = {}
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -67,9 +68,15 @@ class Evaluator:
         """The same code with this module's functions, and with constants that live where its arrays do."""
         found = self._on_device.get(xp.__name__)
         if found is None:
-            names = {name: _moved(value, xp) for name, value in self._run.__globals__.items()}
+            names = {name: self._moved(name, value, xp) for name, value in self._run.__globals__.items()}
             found = self._on_device[xp.__name__] = FunctionType(self._run.__code__, names)
         return found
+
+    def _moved(self, name, value, xp):
+        prim = self._rules.get(name)
+        if prim is not None:
+            return rule_on_device(prim) if prim.ufunc is None else getattr(xp, prim.ufunc.__name__)
+        return xp.asarray(value) if isinstance(value, np.ndarray) else value
 
     def _add_place(self, error):
         traceback = error.__traceback__
@@ -81,12 +88,6 @@ class Evaluator:
             traceback = traceback.tb_next
 
 
-def _moved(value, xp):
-    if isinstance(value, np.ufunc):
-        return getattr(xp, value.__name__)
-    return xp.asarray(value) if isinstance(value, np.ndarray) else value
-
-
 class _Writer:
     """Writes the Python code of a program; `equations[n]` is the equation of line n (lines count from 1)."""
 
@@ -95,7 +96,7 @@ class _Writer:
         self.lines: list[str] = []
         self.equations: list[Equation | None] = [None]
         self._vars: dict[Any, str] = {}
-        self._functions: dict[Any, str] = {}
+        self.functions: dict[Any, str] = {}
         self._line("def run(xp" + "".join(f", {self._new(v)}" for v in program.inputs) + "):")
         last = _last_uses(program)
         for index, eqn in enumerate(program.equations):
@@ -122,9 +123,9 @@ class _Writer:
         return self._constant(atom.value, "c") if type(atom) is Literal else self._vars[atom]
 
     def _function(self, prim):
-        if prim not in self._functions:
-            self._functions[prim] = self._constant(prim.ufunc or eval_rules[prim], "f")
-        return self._functions[prim]
+        if prim not in self.functions:
+            self.functions[prim] = self._constant(prim.ufunc or eval_rules[prim], "f")
+        return self.functions[prim]
 
     def _equation(self, eqn: Equation):
         inputs = [self._atom(a) for a in eqn.inputs]

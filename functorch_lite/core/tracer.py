@@ -11,6 +11,7 @@ CuPy.
 Source: the stackless design of JAX's autodidax2 (D. Maclaurin, R. Frostig and others).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,9 +20,9 @@ from typing import Any
 import numpy
 from numpy import float32, float64, ndarray
 
-from functorch_lite.backends.registry import home, module_of_arrays
+from functorch_lite.backends.registry import home, is_scalar, module_of_arrays
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.primitive import Primitive
+from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.errors import FunctorchLiteError, LeakedTracerError, add_place, user_source
 
@@ -113,9 +114,9 @@ class EvalTrace(Trace):
         try:
             for a in args:
                 if type(a) is not ndarray and type(a) is not float32 and type(a) is not float64:
-                    return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+                    return self._by_module(prim, args, params)
             if home.get() is not numpy:
-                return eval_rules[prim](module_of_arrays(args, raise_leak), *args, **params)
+                return self._by_module(prim, args, params)
             if prim.ufunc is not None:
                 return prim.ufunc(*args)
             return eval_rules[prim](numpy, *args, **params)
@@ -124,6 +125,24 @@ class EvalTrace(Trace):
         except Exception as error:
             add_place(error, prim.name, user_source())
             raise
+
+    def _by_module(self, prim, args, params):
+        xp = module_of_arrays(args, raise_leak)
+        rule = eval_rules[prim] if xp is numpy else rule_on_device(prim)
+        return rule(xp, *args, **params)
+
+
+@functools.cache
+def rule_on_device(prim: Primitive) -> Callable[..., Any]:
+    """The eval rule where a scalar operand is made an array first: methods of NumPy's scalars give NumPy arrays."""
+    rule = eval_rules[prim]
+    if prim.kind in (Kind.ELEMENTWISE, Kind.HIGHER_ORDER):
+        return rule
+
+    def on_arrays(xp, *args, **params):
+        return rule(xp, *[xp.asarray(a) if is_scalar(a) else a for a in args], **params)
+
+    return on_arrays
 
 
 def argument_path(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind, Primitive
@@ -92,7 +93,7 @@ def _irfft_transpose(ct, x, lengths):
     if n % 2 == 0:
         weights[-1] = 1.0
     spectrum = conj(fft(ct, "rfft", lengths))
-    factor = convert(weights / math.prod(lengths), spectrum.dtype)
+    factor = convert(constant(weights / math.prod(lengths), ct), spectrum.dtype)
     return mul(spectrum, broadcast_in_dim(factor, spectrum.shape, (len(spectrum.shape) - 1,)))
 
 

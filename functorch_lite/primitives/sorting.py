@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.primitive import Kind, Primitive
@@ -32,7 +33,7 @@ def sort(*operands: Any, num_keys: int = 1, stable: bool = True) -> list[Any]:
 
 def argsort(x: Any, stable: bool = True) -> Any:
     """The int64 positions that sort `x` along its last axis."""
-    return sort(x, positions(aval_of(x).shape), num_keys=1, stable=stable)[1]
+    return sort(x, constant(positions(aval_of(x).shape), x), num_keys=1, stable=stable)[1]
 
 
 def positions(shape: tuple[int, ...]) -> Any:
@@ -86,7 +87,7 @@ def _(size, args, batched, **params):
 def take_along_last(x: Any, order: Any) -> Any:
     """`x[..., order]` entry by entry: `order` holds positions along the last axis of `x`, one array of them per row."""
     shape = order.shape
-    rows = [iota(np.dtype(np.int64), shape, axis) for axis in range(len(shape) - 1)]
+    rows = [constant(iota(np.dtype(np.int64), shape, axis), x) for axis in range(len(shape) - 1)]
     return gather(x, *rows, order, mode="unchecked")
 
 
@@ -94,7 +95,8 @@ def take_along_last(x: Any, order: Any) -> Any:
 def _(primals, tangents, *, num_keys, stable):
     if all(t is None for t in tangents):
         return sort(*primals, num_keys=num_keys, stable=stable), [None] * len(primals)
-    *outs, order = sort(*primals, positions(primals[0].shape), num_keys=num_keys, stable=stable)
+    places = constant(positions(primals[0].shape), primals[0])
+    *outs, order = sort(*primals, places, num_keys=num_keys, stable=stable)
     return outs, [None if t is None else take_along_last(t, order) for t in tangents]
 
 

@@ -176,6 +176,18 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"
               "rshift"):
     setattr(ndarray, f"__{_name.strip('_')}__", _binary(_name, False))
     setattr(ndarray, f"__r{_name.strip('_')}__", _binary(_name, True))
+def _in_place(name):
+    function = getattr(operator, name)
+
+    def method(self, other):
+        self._host = function(self._host, on_host(other))
+        return self
+
+    return method
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "iand", "ior", "ixor", "ilshift", "irshift"):
+    setattr(ndarray, f"__{_name}__", _in_place(_name))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _binary(_name, False))
 for _name in ("neg", "pos", "abs", "invert"):
