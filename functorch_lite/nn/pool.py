@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import functorch_lite.numpy as fnp
+from functorch_lite.backends.registry import constant
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.conv import sizes
 from functorch_lite.nn.module import Array, Module
@@ -103,7 +104,7 @@ class _AvgPool(_Pool):
         windows = self._windows(x, (1,) * self.n_spatial)
         total = reduce_window_sum(x, *windows)
         if any(self.padding) or self.ceil_mode:
-            return total / self._counts(x).astype(x.dtype)
+            return total / constant(self._counts(x).astype(x.dtype), x)
         return total / math.prod(self.kernel_size)
 
     def _counts(self, x: Array) -> np.ndarray:
@@ -173,8 +174,8 @@ class AdaptiveAvgPool2d(Module):
         self.output_size = sizes(output_size, 2, "output_size")
 
     def __call__(self, x: Array) -> Array:
-        rows = _averaging(x.shape[-2], self.output_size[0]).astype(x.dtype)
-        columns = _averaging(x.shape[-1], self.output_size[1]).astype(x.dtype)
+        rows = constant(_averaging(x.shape[-2], self.output_size[0]).astype(x.dtype), x)
+        columns = constant(_averaging(x.shape[-1], self.output_size[1]).astype(x.dtype), x)
         return fnp.matmul(fnp.matmul(rows, x), columns.T)
 
 

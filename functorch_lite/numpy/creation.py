@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, DeviceError
@@ -176,7 +177,7 @@ def _converted(value, dtype, copy) -> Any:
             return _stack(value, _list_dtype(value) if dtype is None else np.dtype(dtype))
         found = np.array(value, dtype)
         weak = dtype is None and not _has_dtype(value)
-        return found.astype(_inferred(found.dtype), copy=False) if weak else found
+        return constant(found.astype(_inferred(found.dtype), copy=False) if weak else found)
     if isinstance(value, (bool, int, float, complex)) and not isinstance(value, np.generic):
         return np.array(value, _inferred(dtypes.python_dtype(type(value))) if dtype is None else np.dtype(dtype))
     x = _as_array(value)
@@ -290,7 +291,7 @@ def _spaced(start, stop, num, endpoint, axis, dtype):
     full_shape = (num, *shape)
     dims = tuple(range(1, len(full_shape)))
     weight = (np.arange(num) / max(gaps, 1)).astype(wide)
-    weight = broadcast_to(weight.reshape((num, *[1] * len(shape))), full_shape)
+    weight = broadcast_to(constant(weight, a).reshape((num, *[1] * len(shape))), full_shape)
     start_part = e.mul(e.broadcast_in_dim(a, full_shape, dims), e.sub(broadcast_to(wide.type(1), full_shape), weight))
     out = e.add(start_part, e.mul(e.broadcast_in_dim(b, full_shape, dims), weight))
     out = e.moveaxis(out, 0, normal_axis(axis, len(full_shape)))

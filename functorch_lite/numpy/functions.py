@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ShapeError
@@ -444,7 +445,7 @@ def polyder(p: Any, m: int = 1) -> Any:
     x = asarray(p)
     for _ in range(m):
         n = x.shape[0] - 1
-        x = ufuncs.multiply(x[:-1], np.arange(n, 0, -1))
+        x = ufuncs.multiply(x[:-1], constant(np.arange(n, 0, -1), x))
     return x
 
 
@@ -455,7 +456,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     constants = [0.0] * m if k is None else ([k] * m if not hasattr(k, "__len__") else list(k))
     for i in range(m):
         n = x.shape[0]
-        scaled = ufuncs.divide(x, np.arange(n, 0, -1).astype(x.dtype))
+        scaled = ufuncs.divide(x, constant(np.arange(n, 0, -1).astype(x.dtype), x))
         x = joining.concatenate([scaled, shaping.reshape(cast(operand(constants[i]), x.dtype), (1,))])
     return x
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
 from functorch_lite.numpy import ops as e
@@ -93,12 +94,12 @@ def _first_true(mask, size):
     """The positions of the first `size` true elements, and which of them there are."""
     n = mask.shape[0]
     if not n:
-        return np.zeros(size, _i64), np.zeros(size, bool)
+        return constant(np.zeros(size, _i64), mask), constant(np.zeros(size, bool), mask)
     rank = cumsum(e.convert(mask, _i64), 0)
     place = e.select(mask, e.sub(rank, np.int64(1)), np.int64(size))
-    found = scatter(e.full((size,), 0, _i64), np.arange(n), place, combine="set", mode="fill")
+    found = scatter(e.full((size,), 0, _i64), constant(np.arange(n), mask), place, combine="set", mode="fill")
     count = e.slice(rank, (n - 1,), (n,), (1,))
-    return found, e.lt(np.arange(size), broadcast_to(count, (size,)))
+    return found, e.lt(constant(np.arange(size), mask), broadcast_to(count, (size,)))
 
 
 implement(np.nonzero)(nonzero_body)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.tracer import Tracer, argument_path
 from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
 from functorch_lite.numpy import ops as e
@@ -258,7 +259,7 @@ def _roll_one(x, shift, axis):
     if not n:
         return x
     if isinstance(shift, Tracer):
-        places = (np.arange(n) - cast(shift, np.dtype(np.int64))) % n
+        places = (constant(np.arange(n), x) - cast(shift, np.dtype(np.int64))) % n
         return lookup(x, (*whole(axis), places), mode="unchecked")
     s = int(shift) % n
     if not s:
@@ -360,7 +361,7 @@ def diag(v: Any, k: int = 0) -> Any:
     n = x.shape[0] + builtins.abs(k)
     rows = e.broadcast_in_dim(x, (x.shape[0], n), (0,))
     eye = np.eye(x.shape[0], n, builtins.max(k, 0), dtype=bool)
-    part = e.select(eye, rows, x.dtype.type(0))
+    part = e.select(constant(eye, x), rows, x.dtype.type(0))
     return e.pad(part, x.dtype.type(0), ((builtins.max(-k, 0), builtins.max(k, 0), 0), (0, 0, 0)))
 
 

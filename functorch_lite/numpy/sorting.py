@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError
@@ -238,7 +239,7 @@ def _unique_known(x, flags, axis, equal_nan):
 def _unique_of_size(x, flags, size, fill_value):
     flat = ravel(x)
     n = flat.shape[0]
-    ordered, order = sort_operands(flat, np.arange(n), stable=True)
+    ordered, order = sort_operands(flat, constant(np.arange(n), flat), stable=True)
     first = e.ne(e.slice(ordered, (1,), (n,), (1,)), e.slice(ordered, (0,), (n - 1,), (1,)))
     first = e.concatenate([e.full((1,), 1, np.dtype(bool)), first], 0)
     (places,) = nonzero_body(first, size=size, fill_value=n)
@@ -252,7 +253,7 @@ def _unique_of_size(x, flags, size, fill_value):
     if flags["return_inverse"]:
         found.append(e.reshape(lookup(group, sort_positions(order)), x.shape))
     if flags["return_counts"]:
-        ends = e.concatenate([e.slice(places, (1,), (size,), (1,)), np.full(1, n)], 0)
+        ends = e.concatenate([e.slice(places, (1,), (size,), (1,)), constant(np.full(1, n), x)], 0)
         found.append(e.select(present, e.sub(ends, places), np.int64(0)))
     return tuple(found) if len(found) > 1 else found[0]
 

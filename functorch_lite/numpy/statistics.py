@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError
 from functorch_lite.numpy import joining, reductions, shaping, ufuncs
@@ -91,7 +92,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
                 "bincount: the number of bins depends on values that are not known. Give length=n."
             )
         length = max(int(np.max(known, initial=-1)) + 1, minlength)
-    updates = np.ones(x.shape, np.int64) if weights is None else cast(asarray(weights), _f64)
+    updates = constant(np.ones(x.shape, np.int64), x) if weights is None else cast(asarray(weights), _f64)
     # out of range on either side is left out
     place = e.select(e.lt(x, x.dtype.type(0)), broadcast_to(x.dtype.type(length), x.shape), x)
     return scatter(e.full((length,), 0, updates.dtype), updates, place, combine="add", mode="fill")
@@ -133,7 +134,7 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, we
     x = shaping.ravel(asarray(a))
     edges = histogram_bin_edges(x, bins, range)
     x = cast(x, edges.dtype) if x.dtype.kind in "biu" else x
-    updates = np.ones(x.shape, np.int64) if weights is None else shaping.ravel(asarray(weights))
+    updates = constant(np.ones(x.shape, np.int64), x) if weights is None else shaping.ravel(asarray(weights))
     n = edges.shape[0] - 1
     counts = scatter(e.full((n,), 0, updates.dtype), updates, _bin_of(x, edges), combine="add", mode="fill")
     if density:
@@ -150,7 +151,7 @@ def histogramdd(sample: Any, bins: Any = 10, range: Any = None, density: Any = N
     ranges = [None] * n if range is None else list(range)
     columns = [points[:, i] for i in np.arange(n).tolist()]
     edges = [histogram_bin_edges(c, b, r) for c, b, r in zip(columns, bins, ranges, strict=True)]
-    updates = np.ones(points.shape[0]) if weights is None else cast(asarray(weights), _f64)
+    updates = constant(np.ones(points.shape[0]), points) if weights is None else cast(asarray(weights), _f64)
     places = [_bin_of(c, g) for c, g in zip(columns, edges, strict=True)]
     shape = tuple(g.shape[0] - 1 for g in edges)
     counts = scatter(e.full(shape, 0, updates.dtype), updates, *places, combine="add", mode="fill")

@@ -81,7 +81,7 @@ xor_p = elementwise("xor", ufunc("bitwise_xor"), allowed="biu")
 shift_left_p = elementwise("shift_left", ufunc("left_shift"), allowed="iu")
 shift_right_p = elementwise("shift_right", ufunc("right_shift"), allowed="iu")
 population_count_p = elementwise(
-    "population_count", lambda xp, x: xp.bitwise_count(x).astype(x.dtype), allowed="iu"
+    "population_count", lambda xp, x: _bits_set(xp, x).astype(x.dtype), allowed="iu"
 )
 for _prim in (not_p, and_p, or_p, xor_p, shift_left_p, shift_right_p, population_count_p):
     zero_derivative(_prim)

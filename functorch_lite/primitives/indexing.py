@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.linear import is_linear
@@ -43,7 +44,12 @@ def gather(x: Any, *indices: Any, mode: str = "raise") -> Any:
 
     Raises: BoundsError for an index out of range in mode "raise".
     """
-    return bind1(gather_p, x, *indices, mode=mode)
+    return bind1(gather_p, x, *_beside(x, indices), mode=mode)
+
+
+def _beside(x, indices):
+    """Index arrays that NumPy made (where an index is a list, say) on the device of `x`, as CuPy's indexing takes them."""
+    return [constant(i, x) for i in indices]
 
 
 def check_indices(name: str, x: Aval, indices: tuple[Aval, ...], mode: str) -> tuple[int, ...]:
@@ -183,7 +189,7 @@ def scatter(x: Any, updates: Any, *indices: Any, combine: str = "set", mode: str
     Raises: BoundsError for an index out of range in mode "raise".
     """
     prim = scatter_p if combine in ("set", "add") else scatter_reduce_p
-    return bind1(prim, x, updates, *indices, combine=combine, mode=mode)
+    return bind1(prim, x, updates, *_beside(x, indices), combine=combine, mode=mode)
 
 
 def _scatter_shape(x, updates, *indices, combine, mode):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
+from functorch_lite.backends.registry import constant, enter_home, leave_home
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
@@ -104,7 +105,16 @@ def value_and_grad(
 
 
 def _finish(ct, value):
-    return zeros_of(Aval(value.shape, value.dtype)) if ct is None else ct
+    return _zeros_beside(value) if ct is None else ct
+
+
+def _zeros_beside(value):
+    """Zeros of the type of `value`, on its device."""
+    token = enter_home([value])
+    try:
+        return zeros_of(aval_of(value))
+    finally:
+        leave_home(token)
 
 
 def _no_gradient(value):
@@ -217,7 +227,7 @@ def _refuse_structure(transform, of, fun, primals, tangents):
 
 def _zero_tangent(out):
     aval = aval_of(out)
-    return zeros_of(aval) if dtypes.is_inexact(aval.dtype) else np.zeros(aval.shape, dtypes.float0)
+    return _zeros_beside(out) if dtypes.is_inexact(aval.dtype) else np.zeros(aval.shape, dtypes.float0)
 
 
 def _checked_tangent(transform, primal, tangent, i, paths, what="tangent"):
@@ -453,7 +463,7 @@ def _basis(values, sizes):
     for v, n in zip(values, sizes, strict=True):
         block = np.zeros((total, n), v.dtype)
         block[start + np.arange(n), np.arange(n)] = 1
-        found.append(block.reshape((total, *v.shape)))
+        found.append(constant(block.reshape((total, *v.shape)), v))
         start += n
     return found
 

@@ -140,7 +140,7 @@ def _prune(forward, linear, from_inputs, n_computed, n_outs, out_nonzero):
 def substitute(tape: Tape, values: dict[int, Any]) -> Tape:
     """The tape with the known values of its entries replaced, by identity."""
     new = object.__new__(Tape)
-    new.inputs, new.outputs, new.count = tape.inputs, tape.outputs, tape.count
+    new.inputs, new.outputs, new.count, new.home = tape.inputs, tape.outputs, tape.count, tape.home
     new.entries = []
     for entry in tape.entries:
         args = tuple(values.get(id(a), a) if not isinstance(a, Linear) else a for a in entry.args)
