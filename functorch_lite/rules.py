@@ -12,13 +12,12 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-import functorch_lite
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import TABLES, RuleTable
 from functorch_lite.transforms.batching import collective_rules, program_batch_rules
 from functorch_lite.transforms.jvp import closure_rules
 
-PACKAGE = Path(functorch_lite.__file__).parent
+PACKAGE = Path(__file__).parent
 DECLARATIONS = "declare.py"
 
 
@@ -80,7 +79,8 @@ def _cell(table: RuleTable, prim: Primitive) -> str:
     path = Path(code.co_filename)
     if path.name == DECLARATIONS:
         return f"by `{code.co_qualname.split('.')[0]}`"
-    return f"[{path.stem}:{code.co_firstlineno}](../functorch_lite/{path.relative_to(PACKAGE)}#L{code.co_firstlineno})"
+    line = code.co_firstlineno
+    return f"[{path.stem}:{line}](../functorch_lite/{path.relative_to(PACKAGE)}#L{line})"
 
 
 def matrix() -> Iterator[str]:

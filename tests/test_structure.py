@@ -16,9 +16,9 @@ OPTIONAL = {"cupy", "cupyx", "onnx", "onnxruntime", "mpi4py", "grain", "rich", "
 
 PUBLIC = {
     "ShapeDtype", "checkpoint", "checkpoint_name", "checkpoint_policies", "closure_convert", "config", "custom_jvp",
-    "custom_vjp", "debug", "ensure_compile_time_eval", "eval_shape", "grad", "hessian", "hvp", "jacfwd", "jacrev", "jit",
-    "jvp", "lax", "linear_transpose", "linearize", "make_jaxpr", "make_program", "nn", "numpy", "optim", "pure_callback",
-    "random", "scipy", "stop_gradient", "tree", "value_and_grad", "vjp", "vmap",
+    "custom_vjp", "debug", "ensure_compile_time_eval", "eval_shape", "grad", "hessian", "hvp", "jacfwd", "jacrev",
+    "jit", "jvp", "lax", "linear_transpose", "linearize", "make_jaxpr", "make_program", "nn", "numpy", "optim",
+    "pure_callback", "random", "scipy", "stop_gradient", "tree", "value_and_grad", "vjp", "vmap",
 }
 _SUBPACKAGES = {p.name for p in PACKAGE.iterdir() if p.is_dir()} | {"errors"}
 

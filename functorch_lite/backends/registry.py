@@ -10,6 +10,7 @@ the arrays that the transform under way works on.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -37,6 +38,11 @@ def register_array_type(kind: type, module: Any) -> None:
     _modules[kind] = module
     if module is not np and module not in _devices:
         _devices.append(module)
+
+
+def knows_devices() -> bool:
+    """Whether arrays of another library than NumPy may exist."""
+    return bool(_devices) or "cupy" in sys.modules
 
 
 def module_of_arrays(values: Sequence[Any], on_unknown: Callable[[Any], None]) -> Any:
@@ -102,7 +108,7 @@ def is_array(value: Any) -> bool:
 
 def on_device(value: Any) -> bool:
     """Whether `value` is an array of another library than NumPy."""
-    if not _devices and "cupy" not in sys.modules:
+    if not knows_devices():
         return False
     return type(value) is not np.ndarray and is_array(value) and _modules.get(type(value), np) is not np
 
@@ -131,7 +137,7 @@ def enter_home(values: Sequence[Any], module: Any = None) -> Token | None:
 
     Values among which is a tracer say nothing unless one is on a device: the home around them is theirs.
     """
-    if not _devices and "cupy" not in sys.modules:
+    if not knows_devices():
         return None
     found = home_of(values)
     if found is None or (found is np and not all(is_array(v) or is_scalar(v) for v in values)):
@@ -145,12 +151,22 @@ def leave_home(token: Token | None) -> None:
         home.reset(token)
 
 
+@contextmanager
+def at_home_of(values: Sequence[Any]):
+    """`enter_home` for a block."""
+    token = enter_home(values)
+    try:
+        yield
+    finally:
+        leave_home(token)
+
+
 def constant(value: Any, *beside: Any) -> Any:
     """A NumPy array that the library made, where the arrays `beside` it live; beside tracers only, at home.
 
     Anything else than a NumPy array is returned as it is.
     """
-    if (not _devices and "cupy" not in sys.modules) or not isinstance(value, np.ndarray):
+    if not knows_devices() or not isinstance(value, np.ndarray):
         return value
     module = home_of(beside) or home.get()
     return value if module is np else module.asarray(value)

@@ -95,7 +95,8 @@ def random_bits(xp: Any, key: Any, shape: Sequence[int], bit_width: int) -> Any:
     if xp.__name__ == "cupy":
         return threefry_bits_cupy(key, shape, bit_width)
     if xp is not np:
-        return _combined(xp, *_hash_counters(xp, key, shape), bit_width)
+        y0, y1 = _hash_counters(xp, key, shape)
+        return _combined(xp, y0, y1, bit_width)
     size, out = math.prod(shape), np.empty(key.shape[:-1] + shape, _UINT[bit_width])
     flat = out.reshape(-1)
     for part, y0, y1 in _hashed_counters(key.reshape(-1, 2), size):

@@ -16,9 +16,10 @@ from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.primitives.comparison import zero_like
 from functorch_lite.primitives.elementwise import add
 from functorch_lite.primitives.movement import concatenate, pad, rev, slice_in_axis
-from functorch_lite.transforms.arguments import check_callable
+from functorch_lite.transforms.arguments import check_callable, on_its_device
 
 
+@on_its_device
 def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """`fn(elems[0], ... elems[i])` for every i along `axis`, where `fn` is associative and works on whole slices.
 

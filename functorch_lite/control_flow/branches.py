@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
-from functorch_lite.control_flow.common import flatten_values, has_stacks, merge_captured, recomputing, stage_function
+from functorch_lite.control_flow.common import (
+    flatten_values,
+    has_stacks,
+    merge_captured,
+    recomputing,
+    stage_function,
+)
 from functorch_lite.control_flow.scanning import _some
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
@@ -27,12 +33,13 @@ from functorch_lite.primitives.comparison import eq, select
 from functorch_lite.primitives.elementwise import clamp
 from functorch_lite.primitives.loops import batched_cond_p, cond_p
 from functorch_lite.primitives.movement import reshape
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet, weakened
+from functorch_lite.transforms.arguments import check_callable, name_of, on_its_device, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program, transpose_program
 
 
+@on_its_device
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """`true_fun(*operands)` if `pred` holds, else `false_fun(*operands)`; only one of them runs.
 
@@ -48,6 +55,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     return _choose("cond", index, (false_fun, true_fun), operands, ("false_fun", "true_fun"))
 
 
+@on_its_device
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`branches[index](*operands)`, the index limited to the branches there are.
 

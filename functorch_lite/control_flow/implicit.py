@@ -27,7 +27,7 @@ from functorch_lite.core.tracer import bind
 from functorch_lite.errors import ArgumentTypeError, NotLinearError, ShapeError, TreeError
 from functorch_lite.primitives.elementwise import neg
 from functorch_lite.primitives.higher_order import jit_p, linear_solve_p
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet
+from functorch_lite.transforms.arguments import check_callable, name_of, on_its_device, quiet
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.custom_jvp import custom_jvp
 from functorch_lite.transforms.grad import jvp, linearize
@@ -37,6 +37,7 @@ from functorch_lite.transforms.programs import batch_program, jvp_program, trans
 # --- custom_root ----------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def custom_root(
     f: Callable[[Any], Any], initial_guess: Any, solve: Callable[[Callable[[Any], Any], Any], Any],
     tangent_solve: Callable[[Callable[[Any], Any], Any], Any], has_aux: bool = False,
@@ -104,6 +105,7 @@ def _flat_result(residual, want, f):
 #     matvec: consts, x -> A x     vecmat: consts, x -> A^T x     solve, transpose_solve: consts, b -> x, aux
 
 
+@on_its_device
 def custom_linear_solve(
     matvec: Callable[[Any], Any], b: Any, solve: Callable[[Callable[[Any], Any], Any], Any],
     transpose_solve: Callable[[Callable[[Any], Any], Any], Any] | None = None, symmetric: bool = False,

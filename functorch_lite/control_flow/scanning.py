@@ -28,7 +28,7 @@ from functorch_lite.core.tracer import bind
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, NotLinearError, ShapeError
 from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
-from functorch_lite.transforms.arguments import check_callable, name_of, quiet, type_text, weakened
+from functorch_lite.transforms.arguments import check_callable, name_of, on_its_device, quiet, type_text, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import (
@@ -40,6 +40,7 @@ from functorch_lite.transforms.programs import (
 )
 
 
+@on_its_device
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None,
     reverse: bool = False, unroll: int = 1,

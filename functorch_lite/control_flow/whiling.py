@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
+from functorch_lite.backends.registry import constant
 from functorch_lite.control_flow.common import (
     check_carry,
     flatten_values,
@@ -36,12 +37,13 @@ from functorch_lite.primitives.comparison import select
 from functorch_lite.primitives.key_use import without_key_uses
 from functorch_lite.primitives.loops import scan_p, while_p
 from functorch_lite.primitives.reduction import reduce_or
-from functorch_lite.transforms.arguments import check_callable, is_weak, name_of, quiet, weakened
+from functorch_lite.transforms.arguments import check_callable, is_weak, name_of, on_its_device, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.jit import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program
 
 
+@on_its_device
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
     """`val = body_fun(val)` while `cond_fun(val)` holds, starting from `init_val` (a pytree).
 
@@ -85,6 +87,7 @@ def _check_condition(fun, cond):
         )
 
 
+@on_its_device
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """`val = body_fun(i, val)` for i from `lower` up to, not including, `upper`.
 
@@ -99,13 +102,17 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         aval = aval_of(bound) if hasattr(bound, "dtype") or isinstance(bound, int) else None
         if aval is None or aval.shape or dtypes.dtype_kind(aval.dtype) not in "iu":
             raise ArgumentTypeError(f"fori_loop: `{name}` must be an integer scalar, got {bound!r}. Use int(...).")
+
+    def index(i):
+        return weakened([i], [is_weak(lower)])[0]
+
     start, stop = _known_int(lower), _known_int(upper)
     if start is not None and stop is not None:
-        indices = np.arange(start, max(start, stop))
-        return scan(lambda carry, i: (body_fun(*weakened([i], [is_weak(lower)]), carry), None), init_val, indices)[0]
+        indices = constant(np.arange(start, max(start, stop)))
+        return scan(lambda carry, i: (body_fun(index(i), carry), None), init_val, indices)[0]
     return while_loop(
         lambda state: state[0] < state[1],
-        lambda state: (state[0] + 1, state[1], body_fun(*weakened([state[0]], [is_weak(lower)]), state[2])),
+        lambda state: (state[0] + 1, state[1], body_fun(index(state[0]), state[2])),
         (*_same_integers(lower, upper), init_val),
     )[2]
 

@@ -40,7 +40,8 @@ class Evaluator:
         self._lines = writer.equations
         names = writer.names
         names["SOURCES"] = [eqn.source if eqn is not None else None for eqn in self._lines]
-        exec(compile("\n".join(writer.lines), GENERATED, "exec"), names)
+        self.text = "\n".join(writer.lines)
+        exec(compile(self.text, GENERATED, "exec"), names)
         self.on_numpy = self._run = names["run"]  # (numpy, *arrays): for a caller that knows them to be NumPy's
         self._n_inputs = len(program.inputs)
         self._rules = {name: prim for prim, name in writer.functions.items()}

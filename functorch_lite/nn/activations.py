@@ -12,6 +12,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.primitives.reduction import logsumexp as reduce_logsumexp
+from functorch_lite.transforms.arguments import on_its_device
 
 Array = Any
 
@@ -132,6 +133,7 @@ def glu(x: Array, axis: int = -1) -> Array:
     return a * sigmoid(b)
 
 
+@on_its_device
 def one_hot(labels: Array, n_classes: int, dtype: Any = None) -> Array:
     """Ones at the places `labels` [...] and zeros elsewhere: [..., n_classes]; a label out of range gives zeros.
 

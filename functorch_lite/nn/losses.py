@@ -38,7 +38,8 @@ def cross_entropy(
     >>> float(cross_entropy(np.zeros((2, 4), np.float32), np.array([1, 3])))  # log(4)
     1.3862943649291992
     """
-    logits = fnp.moveaxis(logits, axis, -1)
+    if axis not in (-1, logits.ndim - 1):
+        logits = fnp.moveaxis(logits, axis, -1)
     if is_inexact(targets.dtype):
         targets = fnp.moveaxis(targets, axis, -1)
         return _soft_cross_entropy(log_softmax(logits), targets, weight, label_smoothing, reduction)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from functorch_lite.backends.registry import constant
+from functorch_lite.backends.registry import constant, home
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, DeviceError
@@ -25,8 +25,13 @@ _i64 = np.dtype(np.int64)
 
 
 def array_module(device: Any) -> Any:
-    """numpy for None and "cpu", cupy for "gpu" and "cuda" (with an optional number, "gpu:1") and CuPy's devices."""
-    if device is None or device == "cpu":
+    """numpy for "cpu", cupy for "gpu" and "cuda" (with an optional number, "gpu:1") and CuPy's devices.
+
+    None: numpy, or cupy within a transform of CuPy arrays.
+    """
+    if device is None:
+        return home.get()
+    if device == "cpu":
         return np
     cupy = sys.modules.get("cupy") or _import_cupy(device)
     number = device if isinstance(device, int) else getattr(device, "id", None)
@@ -263,6 +268,7 @@ def linspace(
     if not needs_tracing((start, stop)) and not is_staging():
         wanted = _range_dtype(dtype, start, stop)
         out, step = np.linspace(start, stop, num, endpoint, retstep=True, dtype=wanted, axis=axis)
+        out = constant(out)
         if device is not None:
             out, step = array(out, device=device), array(step, device=device)
     else:
@@ -313,7 +319,7 @@ def logspace(
     """`num` numbers from base**start to base**stop, evenly spaced on a logarithmic scale."""
     wanted = _range_dtype(dtype, start, stop)
     if not needs_tracing((start, stop, base)) and not is_staging():
-        return np.logspace(start, stop, num, endpoint, base, wanted, axis)
+        return constant(np.logspace(start, stop, num, endpoint, base, wanted, axis))
     exponents = linspace(start, stop, num, endpoint, dtype=wanted, axis=axis)
     return cast(np.power(base, exponents), wanted)
 
@@ -325,7 +331,7 @@ def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype
     """`num` numbers from start to stop in geometric progression."""
     wanted = _range_dtype(dtype, start, stop)
     if not needs_tracing((start, stop)) and not is_staging():
-        return np.geomspace(start, stop, num, endpoint, wanted, axis)
+        return constant(np.geomspace(start, stop, num, endpoint, wanted, axis))
     start, stop = cast(_operand(start), wanted), cast(_operand(stop), wanted)
     sign = np.sign(start)
     logs = linspace(np.log(start * sign), np.log(stop * sign), num, endpoint, dtype=wanted, axis=axis)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError
 from functorch_lite.numpy import ops as e
@@ -130,4 +131,5 @@ def _ramp(x, axis, count, end, edge):
     shape = [1] * len(x.shape)
     shape[axis] = count
     weight = np.linspace(0, 1, count, endpoint=False).reshape(shape).astype(x.dtype if x.dtype.kind in "fc" else float)
+    weight = constant(weight, x)
     return cast(end + (border - end) * weight, x.dtype)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import on_device
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
@@ -74,7 +75,7 @@ def asarray(value: Any) -> Any:
         return dtypes.python_dtype(kind).type(value)
     if isinstance(value, (list, tuple)):
         return _stack(value) if has_tracer(value) else np.asarray(value)
-    if hasattr(value, "__cuda_array_interface__") and hasattr(value, "dtype"):
+    if on_device(value):
         return value
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         return np.asarray(value)
@@ -190,7 +191,8 @@ def loop_pair(ufunc: np.ufunc, x: Any, y: Any) -> Sequence[Any]:
                 have, want = y.shape, x.shape
                 if have == want or (not have and kind is np.ndarray):
                     return x, y
-                if have and (have == want[-len(have) :] or (have[-1] == 1 and have[:-1] == want[:-1])):
+                same_rank = len(have) == len(want)
+                if have and (have == want[-len(have) :] or (same_rank and have[-1] == 1 and have[:-1] == want[:-1])):
                     return x, broadcast_in_dim(y, want, _last_axes(len(want), len(have)))
     elif type(x) is float or type(x) is int:
         if isinstance(y, Tracer) and not y.weak:

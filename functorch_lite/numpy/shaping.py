@@ -319,7 +319,7 @@ def resize(a: Any, new_shape: Any) -> Any:
 
 def _triangle(x: Any, k: int, lower: bool) -> Any:
     rows, cols = x.shape[-2:]
-    mask = np.tri(rows, cols, k if lower else k - 1, dtype=bool)
+    mask = constant(np.tri(rows, cols, k if lower else k - 1, dtype=bool), x)
     mask = _broadcast_to(mask if lower else ~mask, x.shape)
     return e.select(mask, x, x.dtype.type(0))
 

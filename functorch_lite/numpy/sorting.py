@@ -23,6 +23,7 @@ from functorch_lite.numpy.selection import nonzero_body
 from functorch_lite.numpy.shaping import ravel
 from functorch_lite.primitives.sorting import argsort as sort_positions
 from functorch_lite.primitives.sorting import sort as sort_operands
+from functorch_lite.transforms.arguments import on_its_device
 
 _i64 = np.dtype(np.int64)
 
@@ -236,6 +237,7 @@ def _unique_known(x, flags, axis, equal_nan):
     return (picked, *chosen) if chosen else picked
 
 
+@on_its_device
 def _unique_of_size(x, flags, size, fill_value):
     flat = ravel(x)
     n = flat.shape[0]

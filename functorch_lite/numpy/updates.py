@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import DTypeError, ImmutableError, ShapeError
 from functorch_lite.numpy import ops as e
@@ -21,6 +22,7 @@ from functorch_lite.numpy.index_plan import Plan, common_to_position, index_arra
 from functorch_lite.numpy.indexing import along_axis, lookup
 from functorch_lite.numpy.promotion import PYTHON_SCALARS, asarray, broadcast_to, cast, operand, unfit
 from functorch_lite.primitives.indexing import dynamic_update_slice, scatter
+from functorch_lite.transforms.arguments import on_its_device
 
 _combine: dict[str, Callable[[Any, Any], Any]] = {
     "set": lambda old, new: new,
@@ -96,12 +98,12 @@ class Update:
 
     def divide(self, values: Any, *, mode: str | None = None, **hints: Any) -> Any:
         """x with the elements selected divided by `values`."""
-        ones = e.full(self._x.shape, 1, self._x.dtype)
+        ones = constant(e.full(self._x.shape, 1, self._x.dtype), self._x)
         return ufuncs.divide(self._x, Update(ones, self._index).multiply(values, mode=mode))
 
     def power(self, values: Any, *, mode: str | None = None, **hints: Any) -> Any:
         """x with the elements selected raised to the power `values`."""
-        ones = e.full(self._x.shape, 1, self._x.dtype)
+        ones = constant(e.full(self._x.shape, 1, self._x.dtype), self._x)
         return ufuncs.power(self._x, Update(ones, self._index).multiply(values, mode=mode))
 
     def min(self, values: Any, *, mode: str | None = None, **hints: Any) -> Any:
@@ -175,6 +177,7 @@ def _shaped(values: Any, shape: tuple[int, ...]) -> Any:
         raise unfit("at[...]", (values,), f"does not fit what the index selects, of shape {tuple(shape)}") from None
 
 
+@on_its_device
 def _update(x: Any, index: Any, values: Any, combine: str, mode: str) -> Any:
     values = _fitting(values, x.dtype)
     items = items_of(index)

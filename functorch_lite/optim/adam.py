@@ -39,7 +39,7 @@ def scale_by_adam(
 
     def init(params):
         peak = zeros_like(params) if amsgrad else None
-        return AdamState(zero_count(), zeros_like(params), zeros_like(params), peak)
+        return AdamState(zero_count(params), zeros_like(params), zeros_like(params), peak)
 
     def update(grads, state, params=None):
         count = state.count + 1

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
+from functorch_lite.backends.registry import at_home_of
 from functorch_lite.core.dtypes import float0
 from functorch_lite.errors import ArgumentError
 
@@ -101,9 +102,10 @@ def zeros_like(params: Params) -> Any:
     return tree.map(fnp.zeros_like, params)
 
 
-def zero_count() -> Any:
-    """The count of steps at the start: int64 []."""
-    return fnp.zeros((), fnp.int64)
+def zero_count(params: Params) -> Any:
+    """The count of steps at the start: int64 [], on the device of the parameters."""
+    with at_home_of(tree.leaves(params)):
+        return fnp.zeros((), fnp.int64)
 
 
 def cast(scalar: Any, leaf: Any) -> Any:

@@ -24,7 +24,7 @@ def scale_by_schedule(schedule: Schedule) -> GradientTransformation:
         factor = schedule(state.count)
         return map_updates(lambda g: cast(factor, g) * g, grads), CountState(state.count + 1)
 
-    return GradientTransformation(lambda params: CountState(zero_count()), update)
+    return GradientTransformation(lambda params: CountState(zero_count(params)), update)
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransformation:

@@ -29,7 +29,7 @@ def trace(momentum: float, *, dampening: float = 0.0, nesterov: bool = False) ->
     """v = momentum v + (1 - dampening) g, where the first v is g; gives v, or with `nesterov` g + momentum v."""
 
     def init(params):
-        return TraceState(zero_count(), zeros_like(params))
+        return TraceState(zero_count(params), zeros_like(params))
 
     def update(grads, state, params=None):
         velocity = map_state(lambda g, v: momentum * v + weight(g, state.count) * g, grads, state.trace)

@@ -48,7 +48,7 @@ def gather(x: Any, *indices: Any, mode: str = "raise") -> Any:
 
 
 def _beside(x, indices):
-    """Index arrays that NumPy made (where an index is a list, say) on the device of `x`, as CuPy's indexing takes them."""
+    """The index arrays, NumPy's on the device of `x`: CuPy's own indexing takes them, too."""
     return [constant(i, x) for i in indices]
 
 

@@ -109,14 +109,15 @@ def _(xp, index, *args, branches, batched, batch):
         if not rows.size:
             continue
         if has_effects_by_row(branch):  # one row at a time, so that an effect happens for its own row only
-            found = [evaluator(branch)(*[a[r] if b else a for a, b in zip(args, batched, strict=True)]) for r in rows]
+            run = evaluator(branch)
+            found = [run(*[a[r] if b else a for a, b in zip(args, batched, strict=True)]) for r in rows.tolist()]
             found = [xp.stack([xp.asarray(f[i]) for f in found]) for i in range(len(outs))]
         else:
-            padded = np.concatenate([rows, np.repeat(rows[:1], _next_power(rows.size) - rows.size)])
+            padded = xp.asarray(np.concatenate([rows, np.repeat(rows[:1], _next_power(rows.size) - rows.size)]))
             values = [a[padded] if b else a for a, b in zip(args, batched, strict=True)]
             found = [f[: rows.size] for f in evaluator(batch(branch, len(padded), batched))(*values)]
         for out, part in zip(outs, found, strict=True):
-            out[rows] = part
+            out[xp.asarray(rows)] = part
     return outs
 
 

@@ -81,11 +81,11 @@ not_linear(reduce_max_p, reduce_min_p)
 # --- logsumexp: log(sum(exp(x))) without overflow ---------------------------------------------------------------------
 def _log_sum_exp(xp, x, axes):
     wide = x.astype(dtypes.accumulator(x.dtype), copy=False)
-    top = xp.max(wide, axes, keepdims=True, initial=-xp.inf) if x.size == 0 else xp.max(wide, axes, keepdims=True)
+    top = wide.max(axes, keepdims=True) if x.size else xp.full(wide.sum(axes, keepdims=True).shape, -np.inf, wide.dtype)
     if not xp.isfinite(top).all():
         top = xp.where(xp.isfinite(top), top, xp.zeros((), wide.dtype))
     with np.errstate(divide="ignore"):  # log 0 = -inf is the answer where all entries are -inf
-        total = xp.log(xp.sum(xp.exp(wide - top), axes))
+        total = xp.log(xp.exp(wide - top).sum(axes))
     return (total + top.reshape(total.shape)).astype(x.dtype, copy=False)
 
 

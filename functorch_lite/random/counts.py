@@ -37,6 +37,7 @@ from functorch_lite.random.common import (
 )
 from functorch_lite.random.discrete import int_dtype
 from functorch_lite.random.uniform import unit
+from functorch_lite.transforms.arguments import on_its_device
 
 _FLOAT32 = np.dtype(np.float32)
 _BOOL = np.dtype(bool)
@@ -67,6 +68,7 @@ def _next(key, n):
 # --- poisson ---------------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Poisson counts of mean `lam` >= 0; int32 unless a dtype is given. `lam` is taken as float32.
 
@@ -132,6 +134,7 @@ def _poisson_rejection(key, lam, needed, dtype):
 # --- binomial --------------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     """The number of successes among `n` trials of probability `p`, as floats (`dtype`).
 
@@ -233,6 +236,7 @@ def _binomial_rejection(key, n, q, needed):
 # --- multinomial -----------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = None, unroll: int = 1) -> Any:
     """How often each of k outcomes comes among `n` [...] trials with probabilities `p` [..., k]: floats [..., k].
 

@@ -31,6 +31,7 @@ from functorch_lite.random.common import (
     take_key,
 )
 from functorch_lite.random.uniform import drawn, unit
+from functorch_lite.transforms.arguments import on_its_device
 
 _UNSIGNED = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 
@@ -46,6 +47,7 @@ def int_dtype(name: str, dtype: Any) -> np.dtype:
 # --- randint ---------------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Any:
     """Integers uniform in [minval, maxval); `minval` where that is empty. Bounds broadcast to `shape`.
 
@@ -142,6 +144,7 @@ def _modulo(x, span):
 # --- coins and signs -------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Any:
     """Booleans, true with probability `p`.
 
@@ -162,6 +165,7 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
     return lt(second, sub(spread(p, shape), first))
 
 
+@on_its_device
 def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """-1 or 1, each with probability 1/2; int32 unless a dtype is given."""
     take_key("rademacher", key)
@@ -173,6 +177,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return sub(mul(convert(heads, dtype), dtype.type(2)), dtype.type(1))
 
 
+@on_its_device
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     """The number of trials up to the first success of probability `p`: floor(log u / log(1 - p)) + 1, at least 1."""
     take_key("geometric", key)

@@ -31,6 +31,7 @@ from functorch_lite.random.common import (
 from functorch_lite.random.discrete import rademacher
 from functorch_lite.random.inversion import exponential
 from functorch_lite.random.normal import wide_normal
+from functorch_lite.transforms.arguments import on_its_device
 
 
 def _prepared(name: str, key: Any, shape: Any, dtype: Any, **given: Any):
@@ -47,6 +48,7 @@ def _samples(key, a, shape, log_space):
     return random_gamma(keys, spread(a, shape), log_space)
 
 
+@on_its_device
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Gamma numbers of shape parameter `a` > 0 and scale 1: density x^(a-1) e^-x / Gamma(a). Differentiable in `a`.
 
@@ -60,12 +62,14 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Any:
     return rounded(_samples(key, a, shape, False), dtype)
 
 
+@on_its_device
 def loggamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Logarithms of gamma(a) numbers, accurate for small `a`. Differentiable in `a`."""
     shape, dtype, a = _prepared("loggamma", key, shape, dtype, a=a)
     return rounded(_samples(key, a, shape, True), dtype)
 
 
+@on_its_device
 def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Beta numbers g_a / (g_a + g_b) of two gamma numbers: density x^(a-1) (1-x)^(b-1) / B(a, b) on [0, 1]."""
     shape, dtype, a, b = _prepared("beta", key, shape, dtype, a=a, b=b)
@@ -76,6 +80,7 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     return rounded(part_a / (part_a + part_b), dtype)
 
 
+@on_its_device
 def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Points [*shape, n] of the simplex: gamma(alpha_i) numbers over their sum. `alpha` [..., n].
 
@@ -101,6 +106,7 @@ def _along(x, shape):
     return broadcast_in_dim(x, shape, tuple(range(len(shape) - 1)))
 
 
+@on_its_device
 def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Chi-square numbers with `df` degrees of freedom: 2 gamma(df / 2)."""
     shape, dtype, df = _prepared("chisquare", key, shape, dtype, df=df)
@@ -111,6 +117,7 @@ def _chisquare(key, df, shape):
     return exp(_samples(key, df / 2, shape, True)) * 2
 
 
+@on_its_device
 def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) -> Any:
     """F numbers: the ratio of two chi-square numbers, each over its degrees of freedom."""
     shape, dtype, dfnum, dfden = _prepared("f", key, shape, dtype, dfnum=dfnum, dfden=dfden)
@@ -119,6 +126,7 @@ def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) ->
     return rounded(ratio, dtype)
 
 
+@on_its_device
 def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Student's t numbers with `df` degrees of freedom: n sqrt((df / 2) / gamma(df / 2)) for normal n."""
     shape, dtype, df = _prepared("t", key, shape, dtype, df=df)
@@ -126,6 +134,7 @@ def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
     return rounded(wide_normal(keys[0], shape, dtype) * sqrt(half / _samples(keys[1], half, shape, False)), dtype)
 
 
+@on_its_device
 def generalized_normal(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Numbers of density proportional to exp(-|x|^p): a random sign times gamma(1/p)^(1/p)."""
     shape, dtype, p = _prepared("generalized_normal", key, shape, dtype, p=p)
@@ -134,6 +143,7 @@ def generalized_normal(key: Any, p: Any, shape: Any = None, dtype: Any = None) -
     return rounded(signs * power(_samples(keys[0], inverse, shape, False), inverse), dtype)
 
 
+@on_its_device
 def ball(key: Any, d: int, p: Any = 2, shape: Any = (), dtype: Any = None) -> Any:
     """Points [*shape, d] uniform in the unit ball of the p-norm in d dimensions.
 

@@ -29,6 +29,7 @@ from functorch_lite.random.common import (
     take_key,
 )
 from functorch_lite.random.uniform import drawn, unit
+from functorch_lite.transforms.arguments import on_its_device
 
 
 def _tiny(dtype: np.dtype) -> float:
@@ -40,6 +41,7 @@ def _prepared(name: str, key: Any, shape: Any, dtype: Any):
     return as_shape(name, shape), float_dtype(name, dtype)
 
 
+@on_its_device
 def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Exponential numbers of mean 1, -log(1 - u); in [0, inf).
 
@@ -51,6 +53,7 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return rounded(-log1p(-drawn(key, shape, dtype)), dtype)
 
 
+@on_its_device
 def laplace(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Laplace numbers: density exp(-|x|) / 2."""
     shape, dtype = _prepared("laplace", key, shape, dtype)
@@ -58,6 +61,7 @@ def laplace(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return rounded(sign(u) * log1p(-absolute(u)), dtype)
 
 
+@on_its_device
 def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Logistic numbers, log(u / (1 - u)): density e^x / (1 + e^x)^2."""
     shape, dtype = _prepared("logistic", key, shape, dtype)
@@ -65,6 +69,7 @@ def logistic(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return rounded(log(u) - log1p(-u), dtype)
 
 
+@on_its_device
 def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Cauchy numbers, tan(pi (u - 1/2)): density 1 / (pi (1 + x^2))."""
     shape, dtype = _prepared("cauchy", key, shape, dtype)
@@ -75,6 +80,7 @@ def cauchy(key: Any, shape: Any = (), dtype: Any = None) -> Any:
 # --- gumbel ----------------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str = "low") -> Any:
     """Gumbel numbers, -log(-log u): distribution function exp(-exp(-x)).
 
@@ -153,6 +159,7 @@ def _with_parameters(name: str, key: Any, shape: Any, dtype: Any, **given: Any):
     return shape, dtype, drawn(key, shape, dtype), *values.values()
 
 
+@on_its_device
 def weibull_min(key: Any, scale: Any, concentration: Any, shape: Any = None, dtype: Any = None) -> Any:
     """scale e^(1 / concentration) for exponential e: distribution function 1 - exp(-(x / scale)^concentration)."""
     _, dtype, u, scale, concentration = _with_parameters(
@@ -160,12 +167,14 @@ def weibull_min(key: Any, scale: Any, concentration: Any, shape: Any = None, dty
     return rounded(power(-log1p(-u), 1 / concentration) * scale, dtype)
 
 
+@on_its_device
 def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Any:
     """exp(e / b) for exponential e: density b / x^(b + 1), x >= 1."""
     _, dtype, u, b = _with_parameters("pareto", key, shape, dtype, b=b)
     return rounded(exp(-log1p(-u) / b), dtype)
 
 
+@on_its_device
 def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Any:
     """scale sqrt(-2 log u): density x / scale^2 exp(-x^2 / (2 scale^2)); infinite where u is 0."""
     _, dtype, u, scale = _with_parameters("rayleigh", key, shape, dtype, scale=scale)
@@ -174,6 +183,7 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Any:
     return rounded(size * scale, dtype)
 
 
+@on_its_device
 def triangular(key: Any, left: Any, mode: Any, right: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Numbers whose density rises linearly from `left` to `mode` and falls to `right`.
 

@@ -29,8 +29,10 @@ from functorch_lite.random.common import (
 )
 from functorch_lite.random.normal import wide_normal
 from functorch_lite.random.uniform import drawn
+from functorch_lite.transforms.arguments import on_its_device
 
 
+@on_its_device
 def multivariate_normal(
     key: Any, mean: Any, cov: Any, shape: Any = None, dtype: Any = None, method: str = "cholesky",
 ) -> Any:
@@ -79,6 +81,7 @@ def _factor(cov, method):
     return mul(vectors, by_columns(sqrt(values), vectors.shape))
 
 
+@on_its_device
 def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | None = None) -> Any:
     """Matrices [*shape, n, m] with orthonormal rows or columns, uniform (Haar); m is n unless given.
 
@@ -98,6 +101,7 @@ def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | No
     return rounded(transposed(q) if n < m else q, dtype)
 
 
+@on_its_device
 def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Wald (inverse Gaussian) numbers of this mean and scale 1: the time a drifting Brownian motion takes to 1.
 

@@ -35,10 +35,12 @@ from functorch_lite.random.common import (
 )
 from functorch_lite.random.discrete import rademacher
 from functorch_lite.random.uniform import between
+from functorch_lite.transforms.arguments import on_its_device
 
 _SQRT_TWO = math.sqrt(2)
 
 
+@on_its_device
 def normal(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """Standard normal numbers. Complex ones have independent parts of variance 1/2.
 
@@ -75,6 +77,7 @@ def wide_normal(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     return rounded(standard_normal(key, shape, dtype), compute_dtype(dtype))
 
 
+@on_its_device
 def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = None) -> Any:
     """Standard normal numbers conditioned to lie in (lower, upper): sqrt(2) erf_inv of a uniform number between erfs.
 
@@ -96,6 +99,7 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
     return rounded(inside, dtype)
 
 
+@on_its_device
 def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) -> Any:
     """exp(sigma n) for standard normal n; positive. Differentiable in `sigma`."""
     take_key("lognormal", key)
@@ -105,6 +109,7 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
     return rounded(exp(mul(wide_normal(key, shape, dtype), spread(sigma, shape))), dtype)
 
 
+@on_its_device
 def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """The length of a vector of three standard normal numbers: density sqrt(2/pi) x^2 exp(-x^2 / 2), x >= 0."""
     take_key("maxwell", key)
@@ -114,6 +119,7 @@ def maxwell(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     return rounded(sqrt(reduce_sum(mul(parts, parts), (len(shape),))), dtype)
 
 
+@on_its_device
 def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (), dtype: Any = None) -> Any:
     """loc + scale s m for a random sign s and a Maxwell number m.
 

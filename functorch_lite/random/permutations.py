@@ -7,6 +7,7 @@ A shuffle sorts by random 32-bit keys, in enough rounds that ties between keys d
 import math
 from typing import Any
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, ShapeError
 from functorch_lite.numpy.indexing import searchsorted, take
@@ -33,6 +34,7 @@ from functorch_lite.random.common import (
 from functorch_lite.random.discrete import integers
 from functorch_lite.random.inversion import MODES, wide_gumbel
 from functorch_lite.random.uniform import unit
+from functorch_lite.transforms.arguments import on_its_device
 
 
 def _axis(name: str, axis: int, ndim: int) -> int:
@@ -46,6 +48,7 @@ def _shuffled(key, x, axis):
     size = math.prod(x.shape)
     last = len(x.shape) - 1
     rounds = math.ceil(3 * math.log(max(1, size)) / math.log(2**32 - 1))
+    x = constant(x, key)
     for _ in range(rounds):
         keys = split_key(key, (2,))
         key, order = keys[0], random_bits(keys[1], x.shape, 32)
@@ -53,6 +56,7 @@ def _shuffled(key, x, axis):
     return x
 
 
+@on_its_device
 def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Any:
     """`x` rearranged at random along `axis`; an integer x stands for arange(x) (int32).
 
@@ -84,6 +88,7 @@ def _count(name, label, value):
     return n
 
 
+@on_its_device
 def choice(
     key: Any, a: Any, shape: Any = (), replace: bool = True, p: Any = None, axis: int = 0, mode: str | None = None,
 ) -> Any:
@@ -148,6 +153,7 @@ def _perturbed(key, logits, shape, mode):
     return add(noise, spread(logits, shape))
 
 
+@on_its_device
 def categorical(
     key: Any, logits: Any, axis: int = -1, shape: Any = None, replace: bool = True, mode: str | None = None,
 ) -> Any:

@@ -27,8 +27,10 @@ from functorch_lite.random.common import (
     spread,
     take_key,
 )
+from functorch_lite.transforms.arguments import on_its_device
 
 
+@on_its_device
 def bits(key: Any, shape: Any = (), dtype: Any = np.uint32) -> Any:
     """Uniform random unsigned integers over the whole range of `dtype` (uint8, uint16, uint32 or uint64).
 
@@ -43,6 +45,7 @@ def bits(key: Any, shape: Any = (), dtype: Any = np.uint32) -> Any:
     return random_bits(key, as_shape("bits", shape), dtype.itemsize * 8)
 
 
+@on_its_device
 def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0) -> Any:
     """Uniform floats in [minval, maxval); bounds broadcast to `shape` and are differentiable.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+from functorch_lite.backends.registry import on_device
 from functorch_lite.core.dtypes import dtype_kind
 from functorch_lite.errors import ArgumentError
 from functorch_lite.numpy import ops as e
@@ -27,7 +28,7 @@ from functorch_lite.primitives.reduction import reduce_max
 
 
 def _is_numpys(args: Any) -> bool:
-    return not any(hasattr(a, "__cuda_array_interface__") for a in args)
+    return not any(on_device(a) for a in args)
 
 
 def _public(name: str, fun: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,10 +14,12 @@ from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.promotion import broadcast_shapes, broadcast_to, promote, to_float
 from functorch_lite.primitives import special as p
 from functorch_lite.primitives import transcendental as fn
+from functorch_lite.transforms.arguments import on_its_device
 
 _HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
 
+@on_its_device
 def _operands(*values):
     """Floating-point operands of one dtype and one shape."""
     values = [to_float(v) for v in promote(*values)]

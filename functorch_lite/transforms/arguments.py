@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Between the user's pytrees of arguments and the flat lists that transforms work on; errors that name paths."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -9,13 +10,27 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
-from functorch_lite.backends.registry import is_array, is_scalar
+from functorch_lite.backends.registry import enter_home, is_array, is_scalar, knows_devices, leave_home
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 
 quiet = functools.partial(np.errstate, all="ignore")
 """Inside a transform, floating-point exceptions are silent, as they are in compiled code."""
+
+
+def on_its_device(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a function composed of others: the arrays that it creates live where those of its arguments do."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        token = enter_home(tree.leaves((args, kwargs))) if knows_devices() else None
+        try:
+            return fun(*args, **kwargs)
+        finally:
+            leave_home(token)
+
+    return call
 
 
 def name_of(fun: Callable[..., Any]) -> str:
@@ -72,6 +87,17 @@ def _weaken(value):
         value.weak = True
         return value
     return value.item() if hasattr(value, "item") else value
+
+
+def as_weak(values: Sequence[Any], weak: Sequence[bool]) -> list[Any]:
+    """Arguments of a user's function, with those that are Python scalars, or stand for one, made so again."""
+    return [weak_copy(v) if w else v for v, w in zip(values, weak, strict=True)]
+
+
+def weak_copy(value: Any) -> Any:
+    """The Python scalar of `value`, or a weak tracer of it: `value` itself may be in use elsewhere, as an array."""
+    known = value.weak if isinstance(value, Tracer) else getattr(value, "dtype", None) == dtypes.float0
+    return value if known else _weaken(copy.copy(value))
 
 
 def canonical_leaves(

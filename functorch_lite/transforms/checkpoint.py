@@ -54,6 +54,7 @@ def checkpoint(
     """`fun`, whose reverse pass computes its intermediate values again instead of keeping them.
 
     policy: which values to keep all the same (see `checkpoint_policies`); default: none but the arguments.
+        What `fun` prints it prints again where it is computed again.
     static_argnums: arguments that are no arrays.
     """
     check_callable("checkpoint", fun)
@@ -182,6 +183,8 @@ def _split_by_policy(parts: Linearized, n_outs: int, policy: Policy | None) -> t
     ]
     again = Program((*forward.inputs, *kept), _without(forward.equations, kept), forward.outputs[n_outs:], forward.name)
     again = eliminate_dead_code(without_key_uses(again))
+    if all(e.prim.effect for e in again.equations):  # nothing is computed again, so nothing happens again
+        again = Program(again.inputs, (), again.outputs, again.name)
     used = {a for e in again.equations for a in e.inputs} | set(again.outputs)
     kept = [v for v in kept if v in used]
     again = Program((*forward.inputs, *kept), again.equations, again.outputs, forward.name)
@@ -192,9 +195,9 @@ def _split_by_policy(parts: Linearized, n_outs: int, policy: Policy | None) -> t
 
 
 def _without(equations, kept):
-    """The equations whose outputs are not all known already (a known variable must not be defined twice)."""
+    """The equations whose outputs are not all known already (a known variable must not be defined twice); effects."""
     known = set(kept)
-    return tuple(e for e in equations if not all(v in known for v in e.outputs))
+    return tuple(e for e in equations if not e.outputs or not all(v in known for v in e.outputs))
 
 
 @linearize_rules.register(checkpoint_p)

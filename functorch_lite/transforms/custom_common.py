@@ -24,10 +24,14 @@ from functorch_lite.core.program import Program, Var, memoized
 from functorch_lite.core.staging import stage
 from functorch_lite.core.tracer import Tracer, current_trace, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from functorch_lite.primitives.casts import convert
 from functorch_lite.transforms.arguments import (
     argument_names,
+    as_weak,
+    canonical,
     canonical_leaves,
     check_callable,
+    is_weak,
     leaf_paths,
     name_of,
     type_text,
@@ -82,15 +86,39 @@ class Custom:
         fixed = [args[i] for i in self._nondiff]
         leaves, treedef = tree.flatten([args[i] for i in keep])
         paths = functools.partial(leaf_paths, self._fun, args)
-        values, _ = canonical_leaves(type(self).__name__, self._fun, leaves, paths)
+        values, weak = canonical_leaves(type(self).__name__, self._fun, leaves, paths)
 
         def rebuild(flat):
             full = list(args)
-            for i, arg in zip(keep, tree.unflatten(treedef, flat), strict=True):
+            for i, arg in zip(keep, tree.unflatten(treedef, as_weak(flat, weak)), strict=True):
                 full[i] = arg
             return full
 
-        return values, treedef, rebuild, fixed, [argument_names(self._fun, len(args))[i] for i in keep]
+        return values, weak, treedef, rebuild, fixed, [argument_names(self._fun, len(args))[i] for i in keep]
+
+
+class Results:
+    """What a user's function returned, as flat values; the structure, and which leaves are Python scalars, are kept.
+
+    Staging runs the function, then its rule: which leaves are Python scalars is decided by the first.
+    """
+
+    __slots__ = ("tree", "weak")
+
+    def __init__(self):
+        self.tree: Any = None
+        self.weak: list[bool] = []
+
+    def flat(self, result: Any) -> list[Any]:
+        """The leaves of `result`, as arrays or tracers."""
+        leaves, self.tree = tree.flatten(result)
+        if len(self.weak) != len(leaves):
+            self.weak = [is_weak(leaf) for leaf in leaves]
+        return [canonical(leaf)[0] for leaf in leaves]
+
+    def like(self, values: Sequence[Any]) -> Any:
+        """`values` in the structure of the result, Python scalars where it has them."""
+        return tree.unflatten(self.tree, as_weak(values, self.weak))
 
 
 def result_text(result: Any) -> str:
@@ -99,20 +127,29 @@ def result_text(result: Any) -> str:
     return type_text(result) if n < 0 else f"{n} value{'s' * (n != 1)}"
 
 
-def check_type(transform: str, fun: Callable[..., Any], path: str, what: str, got: Aval, want: Aval) -> None:
-    """Refuse a tangent or cotangent that has not the type of its value."""
+def checked_type(
+    transform: str, fun: Callable[..., Any], path: str, what: str, value: Any, want: Aval, weak: bool = False
+) -> Any:
+    """A tangent or cotangent with the type of its value. A Python scalar takes it, and so does what belongs to one.
+
+    weak: what it belongs to is a Python scalar.
+    """
+    got = aval_of(value)
     if not dtypes.is_inexact(want.dtype):
-        return
+        return value
     if got.shape != want.shape:
         raise ShapeError(
             f"{transform}: the rule of {name_of(fun)} gives `{path}` a {what} of shape {got.shape}, "
             f"expected {want.shape}: that of its value."
         )
-    if got.dtype != want.dtype and not (got.dtype == np.float64 and not got.shape):
+    if got.dtype == want.dtype:
+        return value
+    if not weak and not (got.dtype == np.float64 and not got.shape):
         raise DTypeError(
             f"{transform}: the rule of {name_of(fun)} gives `{path}` a {what} of dtype {got.dtype}, "
             f"expected {want.dtype}: that of its value."
         )
+    return convert(value, want.dtype)
 
 
 # --- a trace that must not look into the functions: they see its tracers as primal values -----------------------------

@@ -16,14 +16,15 @@ from functorch_lite.core.staging import stage, staging_rules
 from functorch_lite.core.tracer import bind, root, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 from functorch_lite.primitives.higher_order import custom_jvp_p
-from functorch_lite.transforms.arguments import check_callable, name_of
+from functorch_lite.transforms.arguments import as_weak, canonical, check_callable, name_of, weakened
 from functorch_lite.transforms.batching import program_batch_rules
 from functorch_lite.transforms.custom_common import (
     Custom,
+    Results,
     as_functions,
     batched_fun,
     batched_functions,
-    check_type,
+    checked_type,
     closure_tangents,
     is_in_outline,
     is_of,
@@ -51,7 +52,7 @@ class custom_jvp(Custom):
     ...     (x,), (x_dot,) = primals, tangents
     ...     return x * x, 2.0 * x * x_dot
     >>> f(3.0)
-    np.float64(9.0)
+    9.0
     """
 
     _rule: Callable[..., Any] | None = None
@@ -82,36 +83,38 @@ class custom_jvp(Custom):
             raise ArgumentError(
                 f"custom_jvp: {name_of(self._fun)} has no rule yet: call {name_of(self._fun)}.defjvp first."
             )
-        values, treedef, rebuild, fixed, _ = self._flatten(args, kwargs)
-        out_tree: list[Any] = [None]
+        values, weak, treedef, rebuild, fixed, _ = self._flatten(args, kwargs)
+        results = Results()
 
         def fun(*flat):
-            out, out_tree[0] = tree.flatten(self._fun(*rebuild(flat)))
-            return out
+            return results.flat(self._fun(*rebuild(flat)))
 
         def jvp(primals, tangents):
             filled = [_float0(p) if t is None else t for p, t in zip(primals, tangents, strict=True)]
-            result = rule(*fixed, tuple(tree.unflatten(treedef, primals)), tuple(tree.unflatten(treedef, filled)))
-            return self._check(result, out_tree)
+            given = [tuple(tree.unflatten(treedef, as_weak(v, weak))) for v in (primals, filled)]
+            return self._check(rule(*fixed, *given), results)
 
         outs = bind(custom_jvp_p, *values, fun=fun, jvp=jvp, owner=self)
-        return tree.unflatten(out_tree[0], outs)
+        return tree.unflatten(results.tree, weakened(outs, results.weak))
 
-    def _check(self, result, out_tree):
+    def _check(self, result, results):
         if not (isinstance(result, tuple | list) and len(result) == 2):
             raise ArgumentTypeError(
                 f"custom_jvp: the rule of {name_of(self._fun)} must return a pair (value, tangent), it returned "
                 f"{result_text(result)}."
             )
-        outs, out_tree[0] = tree.flatten(result[0])
+        outs = results.flat(result[0])
         dots, dot_tree = tree.flatten(result[1])
-        if dot_tree != out_tree[0]:
+        if dot_tree != results.tree:
             message = tree.first_difference(result[0], result[1])
             raise ArgumentError(f"custom_jvp: the rule of {name_of(self._fun)} returned value and tangent of different "
                                 f"structure: {message}")
-        for i, (o, t) in enumerate(zip(outs, dots, strict=True)):
-            check_type("custom_jvp", self._fun, f"output{tree.paths(result[0])[i]}", "tangent", aval_of(t), aval_of(o))
-        return outs, dots
+        paths = [f"output{path}" for path in tree.paths(result[0])]
+        checked = [
+            checked_type("custom_jvp", self._fun, path, "tangent", canonical(t)[0], aval_of(o), w)
+            for path, t, o, w in zip(paths, dots, outs, results.weak, strict=True)
+        ]
+        return outs, checked
 
 
 def _float0(primal):

@@ -20,14 +20,15 @@ from functorch_lite.core.tracer import bind, current_trace, root, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 from functorch_lite.primitives.broadcast import reduce_sum
 from functorch_lite.primitives.higher_order import custom_linear_p, custom_vjp_p
-from functorch_lite.transforms.arguments import check_callable, name_of
+from functorch_lite.transforms.arguments import canonical, check_callable, name_of, weakened
 from functorch_lite.transforms.batching import program_batch_rules
 from functorch_lite.transforms.custom_common import (
     Custom,
+    Results,
     as_functions,
     batched_fun,
     batched_functions,
-    check_type,
+    checked_type,
     closure_tangents,
     hide,
     is_in_outline,
@@ -53,7 +54,7 @@ class custom_vjp(Custom):
     ...     return x * x
     >>> f.defvjp(lambda x: (x * x, x), lambda x, ct: (2.0 * x * ct,))
     >>> f(3.0)
-    np.float64(9.0)
+    9.0
     """
 
     _fwd: Callable[..., Any] | None = None
@@ -72,14 +73,12 @@ class custom_vjp(Custom):
             raise ArgumentError(
                 f"custom_vjp: {name_of(self._fun)} has no rule yet: call {name_of(self._fun)}.defvjp first."
             )
-        values, treedef, rebuild, fixed, names = self._flatten(args, kwargs)
+        values, weak, treedef, rebuild, fixed, names = self._flatten(args, kwargs)
         avals = [aval_of(v) for v in values]
-        out_tree: list[Any] = [None]
-        res_tree: list[Any] = [None]
+        results, kept = Results(), Results()
 
         def fun(*flat):
-            out, out_tree[0] = tree.flatten(self._fun(*rebuild(flat)))
-            return out
+            return results.flat(self._fun(*rebuild(flat)))
 
         def fwd(*flat):
             result = user_fwd(*rebuild(flat))
@@ -88,19 +87,16 @@ class custom_vjp(Custom):
                     f"custom_vjp: fwd of {name_of(self._fun)} must return a pair (value, residuals), it returned "
                     f"{result_text(result)}."
                 )
-            outs, out_tree[0] = tree.flatten(result[0])
-            residuals, res_tree[0] = tree.flatten(result[1])
-            return outs, residuals
+            return results.flat(result[0]), kept.flat(result[1])
 
         def bwd(residuals, cts):
-            ct = tree.unflatten(out_tree[0], cts)
-            result = user_bwd(*fixed, tree.unflatten(res_tree[0], residuals), ct)
-            return self._check(result, treedef, names, avals)
+            result = user_bwd(*fixed, kept.like(residuals), results.like(cts))
+            return self._check(result, treedef, names, avals, weak)
 
         outs = bind(custom_vjp_p, *values, fun=fun, fwd=fwd, bwd=bwd, owner=self)
-        return tree.unflatten(out_tree[0], outs)
+        return tree.unflatten(results.tree, weakened(outs, results.weak))
 
-    def _check(self, result, treedef, names, avals):
+    def _check(self, result, treedef, names, avals, weak):
         name = name_of(self._fun)
         if not isinstance(result, tuple | list) or len(result) != len(names):
             raise ArgumentTypeError(
@@ -123,10 +119,11 @@ class custom_vjp(Custom):
             found += leaves
         paths = [n + p for n, sub in zip(names, treedef.children(), strict=True)
                  for p in tree.paths(tree.unflatten(sub, [0.0] * sub.num_leaves))]
-        for path, ct, aval in zip(paths, found, avals, strict=True):
-            if ct is not None and dtypes.is_inexact(aval.dtype):
-                check_type("custom_vjp", self._fun, path, "cotangent", aval_of(ct), aval)
-        return [None if not dtypes.is_inexact(a.dtype) else c for c, a in zip(found, avals, strict=True)]
+        return [
+            None if ct is None or not dtypes.is_inexact(aval.dtype)
+            else checked_type("custom_vjp", self._fun, path, "cotangent", canonical(ct)[0], aval, w)
+            for path, ct, aval, w in zip(paths, found, avals, weak, strict=True)
+        ]
 
 
 # --- rules of custom_vjp: as functions before staging, as programs in a staged equation -------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
-from functorch_lite.backends.registry import constant, enter_home, leave_home
+from functorch_lite.backends.registry import at_home_of, constant
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
-from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.aval import aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer, zeros_of
 from functorch_lite.core.tracer import current_trace, tracing
 from functorch_lite.errors import ArgumentTypeError, DTypeError, ShapeError, TreeError
@@ -110,11 +110,8 @@ def _finish(ct, value):
 
 def _zeros_beside(value):
     """Zeros of the type of `value`, on its device."""
-    token = enter_home([value])
-    try:
+    with at_home_of([value]):
         return zeros_of(aval_of(value))
-    finally:
-        leave_home(token)
 
 
 def _no_gradient(value):
@@ -202,12 +199,12 @@ def jvp(
     if treedef != dot_tree:
         _refuse_structure("jvp", "primals", fun, primals, tangents)
     paths = functools.partial(leaf_paths, fun, primals)
-    values, _ = canonical_leaves("jvp", fun, leaves, paths)
+    values, weak = canonical_leaves("jvp", fun, leaves, paths)
     dots, _ = canonical_leaves("jvp", fun, dots, paths)
     dots = [_checked_tangent("jvp", p, t, i, paths) for i, (p, t) in enumerate(zip(values, dots, strict=True))]
     flat_fun = FlatFunction(fun, lambda flat: (tree.unflatten(treedef, flat), {}))
     with quiet():
-        outs, out_dots = jvp_flat(flat_fun, values, dots, name_of(fun), paths)
+        outs, out_dots = jvp_flat(flat_fun, values, dots, name_of(fun), paths, weak)
         check_outputs("jvp", fun, outs, flat_fun.out_tree)
         out_dots = [_zero_tangent(o) if t is None else t for o, t in zip(outs, out_dots, strict=True)]
     value, dot = tree.unflatten(flat_fun.out_tree, outs), tree.unflatten(flat_fun.out_tree, out_dots)
@@ -356,7 +353,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[..., An
     def transposed(ct):
         trace = TapeTrace(current_trace())
         inputs = [trace.input(a) for a in avals]
-        with quiet():
+        with quiet(), at_home_of(tree.leaves(ct)):
             with tracing(trace):
                 out, out_tree = tree.flatten(fun(*tree.unflatten(treedef, inputs)))
             linear = [o if isinstance(o, TapeTracer) and o.tag is trace.tag else None for o in out]

@@ -16,6 +16,7 @@ from types import CellType
 from typing import Any, NamedTuple
 
 from functorch_lite import tree
+from functorch_lite.backends.registry import enter_home, home, leave_home
 from functorch_lite.compiler import compile as compile_program
 from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
@@ -156,13 +157,20 @@ class Jitted:
     def _find(self, leaves, treedef, static, args, kwargs):
         paths = functools.partial(self._paths, args, kwargs)
         values, weak = canonical_leaves("jit", self._fun, leaves, paths)
+        token = enter_home(values)
+        try:
+            return self._found_or_made(values, weak, treedef, static, args, kwargs, paths), values
+        finally:
+            leave_home(token)
+
+    def _found_or_made(self, values, weak, treedef, static, args, kwargs, paths) -> _Compiled:
         types = tuple([(v.shape, v.dtype, w) for v, w in zip(values, weak, strict=True)])
-        key = (treedef, types, static, config.settings, _axis_sizes(current_trace()))
+        key = (treedef, types, static, config.settings, _axis_sizes(current_trace()), home.get())
         found = self._cache.get(key) if surroundings.get() is None else None
         if found is not None:
             self._hits += 1
             self._cache.move_to_end(key)
-            return found, values
+            return found
         self._misses += 1
         if self._misses == 1:
             _warn_if_wrapped_anew(self._fun)
@@ -171,7 +179,7 @@ class Jitted:
             self._cache[key] = compiled
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
-        return compiled, values
+        return compiled
 
     def _paths(self, args, kwargs):
         (dynamic, named), _ = self._split(args, kwargs)
@@ -180,7 +188,7 @@ class Jitted:
     def _reason(self, key, paths) -> str:
         if not self._cache:
             return "first call"
-        treedef, types, static, settings, axes = key
+        treedef, types, static, settings, axes, _ = key
         last = next(reversed(self._cache))
         if last[0] != treedef:
             reason = "the structure of the arguments differs"
@@ -192,8 +200,10 @@ class Jitted:
             reason = ", ".join(f"`{names[i]}`: {_type_text(types[i])} after {_type_text(was[i])}" for i in changed[:3])
         elif last[3] != settings:
             reason = "the settings in `config` differ"
-        else:
+        elif last[4] != axes:
             reason = "the axis names around the call differ"
+        else:
+            reason = "the arguments live on another device"
         if self._max_traces is not None and self._misses > self._max_traces:
             raise ArgumentError(
                 f"jit: {name_of(self._fun)} is traced {self._misses} times, max_traces is {self._max_traces}: "
@@ -251,7 +261,7 @@ class Jitted:
         warnings.warn(
             f"jit: {name_of(self._fun)} is not pure: two traces differ: {message}. "
             "Pass what changes (random numbers, time, globals) as an argument.",
-            PurityWarning, stacklevel=6,
+            PurityWarning, stacklevel=7,
         )
 
     # --- donation ---------------------------------------------------------------------------------------------------
@@ -313,7 +323,7 @@ def _warn_if_wrapped_anew(fun) -> None:
         warnings.warn(
             f"jit: {name_of(fun)} was wrapped anew and traced {count} times: each jit(...) starts with no compiled "
             f"program. Call jit once, outside the loop.\n  at {user_source()}",
-            RetraceWarning, stacklevel=4,
+            RetraceWarning, stacklevel=5,
         )
 
 

@@ -14,6 +14,7 @@ from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import RuleTable, jvp_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
 from functorch_lite.primitives.broadcast import broadcast_in_dim
+from functorch_lite.transforms.arguments import weak_copy
 
 closure_rules = RuleTable(
     "closure",
@@ -121,12 +122,20 @@ def per_argument_tangent(prim, out, primals, tangents, params) -> Any:
 
 
 def jvp_flat(
-    fun, primals: Sequence[Any], tangents: Sequence[Any], name: str = "f", paths: Callable[[], list[str]] | None = None
+    fun, primals: Sequence[Any], tangents: Sequence[Any], name: str = "f",
+    paths: Callable[[], list[str]] | None = None, weak: Sequence[bool] = (),
 ) -> tuple[list[Any], list[Any]]:
-    """Outputs and output tangents (None: zero) of a function of flat lists; `paths` names the arguments in errors."""
+    """Outputs and output tangents (None: zero) of a function of flat lists.
+
+    paths: the names of the arguments in errors. weak: which of them are Python scalars.
+    """
     tag = Tag("jvp", name)
     trace = JVPTrace(tag, current_trace())
-    inputs = [p if t is None else JVPTracer(tag, p, t) for p, t in zip(primals, tangents, strict=True)]
+    flags = weak or [False] * len(primals)
+    inputs = [
+        JVPTracer(tag, p, t, w) if t is not None else weak_copy(p) if w else p
+        for p, t, w in zip(primals, tangents, flags, strict=True)
+    ]
     if paths is not None:
         tag.arguments = inputs, paths
     token, away = set_trace(trace), enter_home([*primals, *tangents])

@@ -14,6 +14,7 @@ from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace, tracing
+from functorch_lite.transforms.arguments import weak_copy
 from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, per_argument_tangent, split
 from functorch_lite.transforms.pullbacks import Plans, plan_of, plans_in_force, pullback_p
 
@@ -154,7 +155,8 @@ def linearize_flat(
     tape = trace.tape
     flags = weak or [False] * len(primals)
     args = [
-        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)).linear, tape, w) if on else p
+        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)).linear, tape, w) if on
+        else weak_copy(p) if w else p
         for p, on, w in zip(primals, active, flags, strict=True)
     ]
     if paths is not None:

@@ -176,6 +176,11 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"
               "rshift"):
     setattr(ndarray, f"__{_name.strip('_')}__", _binary(_name, False))
     setattr(ndarray, f"__r{_name.strip('_')}__", _binary(_name, True))
+def _unary(name):
+    function = getattr(operator, name)
+    return lambda self: on_device(function(self._host))
+
+
 def _in_place(name):
     function = getattr(operator, name)
 
@@ -191,7 +196,7 @@ for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "iand", "ior", "i
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _binary(_name, False))
 for _name in ("neg", "pos", "abs", "invert"):
-    setattr(ndarray, f"__{_name}__", lambda self, fun=getattr(operator, _name): on_device(fun(self._host)))
+    setattr(ndarray, f"__{_name}__", _unary(_name))
 for _name in (
     "all any argmax argmin argsort astype choose clip compress conj conjugate copy cumprod cumsum diagonal dot fill "
     "flatten max mean min nonzero partition prod put ravel repeat reshape round searchsorted sort squeeze std sum "

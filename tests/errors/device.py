@@ -29,5 +29,9 @@ def on_gpu(value):
     """`value` as such an array, while a module named cupy stands in for CuPy."""
     module = types.ModuleType("cupy")
     module.ndarray = ndarray
-    with mock.patch.dict(sys.modules, {"cupy": module}), mock.patch.dict(registry._modules):
+    with (
+        mock.patch.dict(sys.modules, {"cupy": module}),
+        mock.patch.dict(registry._modules),
+        mock.patch.object(registry, "_devices", []),
+    ):
         yield ndarray(value)

@@ -190,7 +190,8 @@ def test_J15_recomputation_of_loops_and_branches_is_no_second_use(loop):
             return lax.scan(lambda c, i: (body(c, i), None), x, np.arange(3))[0]
         if loop == "while":
             def nested(s):
-                return s[0] + 1, lax.while_loop(lambda t: t[0] < 1, lambda t: (t[0] + 1, body(t[1], s[0])), (0, s[1]))[1]
+                once = lax.while_loop(lambda t: t[0] < 1, lambda t: (t[0] + 1, body(t[1], s[0])), (0, s[1]))
+                return s[0] + 1, once[1]
 
             return lax.while_loop(lambda s: s[0] < 3, nested, (0, x))[1]
         return lax.cond(x > 0, lambda c: body(c, 0), lambda c: c, x)

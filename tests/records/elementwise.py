@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.primitives import elementwise as p
 from tests.records.op_record import OpRecord, Sample, calls, complex_normal, distinct, normal, positive
 
@@ -102,7 +103,8 @@ RECORDS = [
         np.power, ALL_FLOATS, order=3, plain=np.power,
     ),
     OpRecord(
-        "pow_negative_base", lambda x: p.pow(x, np.full(3, 3.0, x.dtype)), calls(lambda rng: (normal(rng, 3),)),
+        "pow_negative_base", lambda x: p.pow(x, constant(np.full(3, 3.0, x.dtype), x)),
+        calls(lambda rng: (normal(rng, 3),)),
         lambda x: x**3, FLOATS,
     ),
     *[

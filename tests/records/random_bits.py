@@ -7,6 +7,7 @@ import numpy as np
 import scipy.special as scipy
 
 from functorch_lite.backends import threefry
+from functorch_lite.backends.registry import constant
 from functorch_lite.primitives import random_bits as p
 from tests.records.op_record import OpRecord, Sample, calls, normal, positive
 
@@ -47,6 +48,10 @@ RECORDS = [
              ("float32", "float16", "bfloat16")),
     # Not smooth: the derivative is that at a fixed quantile, the sample at a fixed key moves otherwise (tests of
     # random gradients compare with quantiles). One order: the derivative of gammainc in `a` has none in `a`.
-    OpRecord("random_gamma", lambda a: p.random_gamma(KEYS, a, False), calls(shapes), dtypes=(), order=1),
-    OpRecord("random_gamma_log", lambda a: p.random_gamma(KEYS, a, True), calls(shapes), dtypes=(), order=1),
+    OpRecord(
+        "random_gamma", lambda a: p.random_gamma(constant(KEYS, a), a, False), calls(shapes), dtypes=(), order=1,
+    ),
+    OpRecord(
+        "random_gamma_log", lambda a: p.random_gamma(constant(KEYS, a), a, True), calls(shapes), dtypes=(), order=1,
+    ),
 ]

@@ -115,6 +115,67 @@ def test_F12_checkpoint_computes_its_body_once_more_in_the_backward_pass():
     assert count_equations(again, "exp") == 2
 
 
+def counting(f):
+    """f, and the list to which each run of its body adds its argument."""
+    runs = []
+
+    def counted(x):
+        fl.debug.callback(lambda x: runs.append(float(x)), x)
+        return f(x)
+
+    return counted, runs
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fl.jit], ids=["eager", "jit"])
+def test_F12_the_body_runs_once_forwards_and_once_more_backwards(wrap):
+    body, runs = counting(lambda x: np.exp(np.sin(x)))
+    f = wrap(fl.checkpoint(body))
+    f(0.3)
+    assert runs == [0.3]  # a value alone: once
+    runs.clear()
+    _, pullback = fl.vjp(f, 0.3)
+    assert runs == [0.3]
+    pullback(1.0)
+    assert runs == [0.3, 0.3]
+    runs.clear()
+    fl.jvp(f, (0.3,), (1.0,))
+    assert runs == [0.3]  # forward mode keeps nothing, so it computes nothing again
+    plain, runs = counting(np.sin)
+    fl.vjp(wrap(plain), 0.3)[1](1.0)
+    assert runs == [0.3]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fl.jit], ids=["eager", "jit"])
+def test_F12_each_step_of_a_loop_runs_once_forwards_and_once_more_backwards(wrap):
+    body, runs = counting(lambda c: c * 0.5 + np.sin(c))
+    wrap(fl.grad(lambda x: scan(lambda c, _: (fl.checkpoint(body)(c), None), x, None, length=3)[0]))(1.0)
+    steps = [1.0]
+    for _ in range(2):
+        steps.append(steps[-1] * 0.5 + np.sin(steps[-1]))
+    np.testing.assert_allclose(runs, steps + steps[::-1], rtol=1e-14)
+
+
+def test_F12_a_whole_loop_under_checkpoint_runs_twice():
+    body, runs = counting(lambda c: c * 0.5 + np.sin(c))
+    fl.grad(fl.checkpoint(lambda x: scan(lambda c, _: (body(c), None), x, None, length=3)[0]))(1.0)
+    assert len(runs) == 6 and runs[:3] == runs[3:]
+
+
+def test_F12_nested_checkpoints_run_once_more_for_each_level():
+    inner, runs_inner = counting(np.sin)
+    outer, runs_outer = counting(lambda x: np.exp(fl.checkpoint(inner)(np.cos(x))))
+    fl.grad(fl.checkpoint(outer))(0.3)
+    assert len(runs_outer) == 2
+    assert len(runs_inner) == 3  # forwards, in the recomputation of the outer body, and in its own
+
+
+@pytest.mark.parametrize("policy, again", [("nothing_saveable", 1), ("everything_saveable", 0)])
+def test_F12_a_policy_decides_whether_the_body_runs_again(policy, again):
+    body, runs = counting(lambda x: np.exp(np.sin(x)))
+    fl.grad(fl.checkpoint(body, policy=getattr(fl.checkpoint_policies, policy)))(0.3)
+    assert runs == [0.3] * (1 + again)
+
+
 @pytest.mark.parametrize("wrap", [fl.vmap, lambda f: fl.jit(fl.vmap(f))], ids=["vmap", "jit of vmap"])
 def test_F13_an_effect_happens_only_for_rows_that_take_the_branch(wrap):
     seen = []

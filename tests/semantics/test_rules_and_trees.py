@@ -201,22 +201,46 @@ def block(x, w):
 
 
 def kept_by(policy):
-    """The shapes that the forward pass of a gradient keeps for the backward pass, beside the arguments."""
+    """The values that the forward pass of a gradient keeps for the backward pass beside the arguments, as printed."""
     x, w = np.ones((2, 3)), np.ones((3, 3))
     program = fl.make_program(fl.grad(fl.checkpoint(block, policy=policy), (0, 1)))(x, w)
     forward = next(e.params["program"] for e in program.equations if e.prim.name == "jit")
-    return [v.aval.shape for v in forward.outputs[1:]], [e.prim.name for e in forward.equations]
+    makers = {v: e.prim.name for e in forward.equations for v in e.outputs}
+    return [f"{makers[v]} {v.aval}" for v in forward.outputs[1:]]
 
 
-def test_J9_a_policy_decides_what_is_kept():
-    policies = fl.checkpoint_policies
-    assert kept_by(None)[0] == kept_by(policies.nothing_saveable)[0] == []
-    assert kept_by(policies.save_only_these_names("hidden"))[0] == [(2, 3)]
-    assert kept_by(policies.save_only_these_names("other"))[0] == []
-    assert kept_by(policies.dots_saveable)[0] == [(2, 3), (2, 3)]
-    everything = kept_by(policies.everything_saveable)[0]
-    nothing, names = kept_by(policies.nothing_saveable)[0], kept_by(policies.save_only_these_names("hidden"))[0]
-    assert len(nothing) <= len(names) <= len(everything)
+PRODUCTS = ["dot_general f64[2,3]", "dot_general f64[2,3]"]
+# What the reverse pass needs: the slopes of sin and tanh, and the values of tanh and exp. The named value is not of it.
+EVERYTHING = ["cos f64[2,3]", "tanh f64[2,3]", "sub f64[2,3]", "exp f64[2,3]"]
+RESIDUALS = {
+    "default": (None, []),
+    "nothing": (fl.checkpoint_policies.nothing_saveable, []),
+    "the name": (fl.checkpoint_policies.save_only_these_names("hidden"), ["name f64[2,3]"]),
+    "another name": (fl.checkpoint_policies.save_only_these_names("other"), []),
+    "any name but it": (fl.checkpoint_policies.save_any_names_but_these("hidden"), []),
+    "any name but another": (fl.checkpoint_policies.save_any_names_but_these("other"), ["name f64[2,3]"]),
+    "products": (fl.checkpoint_policies.dots_saveable, PRODUCTS),
+    "unbatched products": (fl.checkpoint_policies.dots_with_no_batch_dims_saveable, PRODUCTS),
+    "name and products": (
+        fl.checkpoint_policies.save_from_both_policies(
+            fl.checkpoint_policies.save_only_these_names("hidden"), fl.checkpoint_policies.dots_saveable
+        ),
+        [PRODUCTS[0], "name f64[2,3]", PRODUCTS[1]],
+    ),
+    "everything": (fl.checkpoint_policies.everything_saveable, EVERYTHING),
+    "all but the name": (fl.checkpoint_policies.save_anything_except_these_names("hidden"), EVERYTHING),
+}
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_J9_the_residuals_that_a_policy_keeps(name):
+    policy, expected = RESIDUALS[name]
+    assert kept_by(policy) == expected
+
+
+def test_J9_nothing_keeps_no_more_than_names_and_names_no_more_than_everything():
+    nothing, names, everything = (kept_by(RESIDUALS[name][0]) for name in ("nothing", "the name", "everything"))
+    assert len(nothing) < len(names) < len(everything)
 
 
 def equations(program):

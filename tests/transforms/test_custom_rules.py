@@ -96,7 +96,7 @@ def test_a_jvp_rule_that_returns_something_else(rule, error, message):
     f = fl.custom_jvp(lambda x: x)
     f.defjvp(rule)
     with pytest.raises(error, match=message):
-        fl.jvp(f, (1.0,), (np.float64(1.0),))
+        fl.jvp(f, (np.float64(1.0),), (np.float64(1.0),))
 
 
 def test_a_forward_function_that_returns_no_pair():
