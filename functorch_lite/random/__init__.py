@@ -5,9 +5,9 @@
     key, sub = random.split(key)
     x = random.normal(sub, (3,))
 
-Use each key once: under `config(check_key_reuse=True)` a second use is a KeyReuseError that names both lines, in compiled
-functions, loops and mapped functions too. `fold_in` does not use its key up, and `clone` says that one is used again on
-purpose. Not checked: a `while_loop` under `vmap` whose rows end at different times.
+Use each key once: under `config(check_key_reuse=True)` a second use is a KeyReuseError that names both lines, in
+compiled functions, loops and mapped functions too. `fold_in` does not use its key up, and `clone` says that one is used
+again on purpose. Not checked: a `while_loop` under `vmap` whose rows end at different times.
 
 Keys are plain uint32 arrays. Every function works under `grad`, `vmap`, `jit` and `scan`; `vmap` over keys gives what a
 loop over them gives, and a compiled function what an eager one does. A float dtype not given is `config.default_float`,

@@ -4,6 +4,7 @@
 import numpy as np
 
 from functorch_lite.backends.registry import constant
+from functorch_lite.core.tracer import bind1
 from functorch_lite.primitives import elementwise as p
 from tests.records.op_record import OpRecord, Sample, calls, complex_normal, distinct, normal, positive
 
@@ -116,6 +117,12 @@ RECORDS = [
         )
         for n in (-2, -1, 0, 1, 2, 3, 5)
     ],
+    OpRecord(
+        "log_or_zero", lambda x: bind1(p.log_for_pow_p, x),
+        calls(lambda rng: (positive(rng, 3),), lambda rng: (complex_normal(rng, 2),),
+              lambda rng: Sample((np.array([0.0, 1.0]),), "zero", smooth=False)),
+        lambda x: np.log(np.where(x == 0, 1, x)), ALL_FLOATS,
+    ),
     OpRecord("maximum", p.maximum, calls(_apart, _ties, _constant_right, _integers), np.maximum, FLOATS,
              plain=np.maximum),
     OpRecord("minimum", p.minimum, calls(_apart, _ties, _constant_left, _integers), np.minimum, FLOATS,

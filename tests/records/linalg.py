@@ -122,6 +122,8 @@ def triangular(name, left_side, lower, trans, unit_diagonal):
 RECORDS = [
     OpRecord("tril", lambda x: [m.tril(x), m.triu(x, 1), m.tril(x, -1)], calls(lambda rng: (normal(rng, 2, 3, 4),)),
              lambda x: [np.tril(x), np.triu(x, 1), np.tril(x, -1)]),
+    OpRecord("identity", lambda x: m.identity_like(x), calls(lambda rng: (normal(rng, 2, 3, 3),)),
+             lambda x: np.broadcast_to(np.eye(3, dtype=x.dtype), x.shape), order=1),
     OpRecord("diagonal", m.diagonal, calls(batch), lambda x: np.diagonal(x, 0, -2, -1), ("float32", "float16")),
     OpRecord("diagonal_matrix", m.diagonal_matrix, calls(lambda rng: (normal(rng, 2, 3),)),
              lambda v: v[..., None] * np.eye(3)),
