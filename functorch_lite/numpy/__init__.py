@@ -4,6 +4,9 @@
 What has no traced argument and is not being staged is computed by NumPy or CuPy itself.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from ml_dtypes import bfloat16 as bfloat16
 from ml_dtypes import float8_e4m3b11fnuz as float8_e4m3b11fnuz
 from ml_dtypes import float8_e4m3fn as float8_e4m3fn
@@ -71,8 +74,6 @@ from numpy import uint32 as uint32
 from numpy import uint64 as uint64
 from numpy import unsignedinteger as unsignedinteger
 
-from functorch_lite.numpy import fft as fft
-from functorch_lite.numpy import linalg as linalg
 from functorch_lite.numpy import methods as methods
 from functorch_lite.numpy import operators as operators
 from functorch_lite.numpy.contractions import dot as dot
@@ -392,3 +393,13 @@ from functorch_lite.numpy.updates import put_along_axis as put_along_axis
 
 abs, pow, divmod, bool = absolute, power, divide_with_remainder, bool_  # noqa: A001
 del divide_with_remainder
+
+if TYPE_CHECKING:
+    from functorch_lite.numpy import fft as fft
+    from functorch_lite.numpy import linalg as linalg
+
+
+def __getattr__(name: str):  # loaded when first used, or when NumPy's own are first called with a traced array
+    if name in ("fft", "linalg"):
+        return importlib.import_module(f"functorch_lite.numpy.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ know them.
 """
 
 import functools
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -117,9 +118,16 @@ def either(numpy_function: Any, body: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_LOADED_LATE = {"numpy.linalg": "functorch_lite.numpy.linalg", "numpy.fft": "functorch_lite.numpy.fft"}
+"""Modules that file the functions of a NumPy subpackage, loaded when one of these is first called."""
+
+
 def array_function(self: Tracer, fun: Any, types: Any, args: Any, kwargs: Any) -> Any:
     """NumPy's `__array_function__` protocol."""
     body = functions.get(fun)
+    if body is None and fun.__module__ in _LOADED_LATE:
+        importlib.import_module(_LOADED_LATE[fun.__module__])
+        body = functions.get(fun)
     if body is None:
         name = f"{getattr(fun, '__module__', 'numpy')}.{fun.__name__}"
         raise MissingRuleError(
