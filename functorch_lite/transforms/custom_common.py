@@ -22,7 +22,7 @@ from functorch_lite.core.linear import TapeTrace, add_tangents
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.program import Program, Var, memoized
 from functorch_lite.core.staging import stage
-from functorch_lite.core.tracer import Tracer, current_trace, tracing
+from functorch_lite.core.tracer import Tracer, bind, current_trace, root, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from functorch_lite.primitives.casts import convert
 from functorch_lite.transforms.arguments import (
@@ -313,3 +313,20 @@ def _unbox(trace, x):
 def batched_fun(trace: Any, fun: Callable[..., Any], flags: Sequence[bool]) -> Callable[..., Any]:
     """`fun` of whole batches, by `fun` of rows."""
     return lambda *args: run_batched(trace, lambda: fun(*rows(trace, args, flags)))
+
+
+def as_functions_again(trace, prim, primals, tangents, unpack, params) -> tuple[list[Any], list[Any]]:
+    """Outputs and tangents of a staged custom call: applied again, in `trace`, as the functions it was staged from."""
+    boxed = [trace_tracer(trace, p, t) for p, t in zip(primals, tangents, strict=True)]
+    own, functions = unpack(boxed, **params)
+    with tracing(trace):
+        outs = bind(prim, *own, **functions)
+    outs, dots, _ = split(outs, trace.tag)
+    return outs, dots
+
+
+def evaluate_functions(args, unpack, params) -> list[Any]:
+    """The value of a custom call: its own function on arrays."""
+    args, functions = unpack(args, **params)
+    with tracing(root):
+        return functions["fun"](*args)

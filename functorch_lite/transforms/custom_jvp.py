@@ -13,7 +13,7 @@ from functorch_lite.core.evaluate import interpret
 from functorch_lite.core.linear import TapeTracer, zeros_of
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, transpose_rules
 from functorch_lite.core.staging import stage, staging_rules
-from functorch_lite.core.tracer import bind, root, tracing
+from functorch_lite.core.tracer import bind, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 from functorch_lite.primitives.higher_order import custom_jvp_p
 from functorch_lite.transforms.arguments import as_weak, canonical, check_callable, name_of, weakened
@@ -22,10 +22,12 @@ from functorch_lite.transforms.custom_common import (
     Custom,
     Results,
     as_functions,
+    as_functions_again,
     batched_fun,
     batched_functions,
     checked_type,
     closure_tangents,
+    evaluate_functions,
     is_in_outline,
     is_of,
     result_text,
@@ -34,9 +36,8 @@ from functorch_lite.transforms.custom_common import (
     stage_rule,
     sum_tangents,
     through,
-    trace_tracer,
 )
-from functorch_lite.transforms.jvp import closure_rules, split
+from functorch_lite.transforms.jvp import closure_rules
 
 
 class custom_jvp(Custom):
@@ -146,20 +147,13 @@ def _jvp_functions(
 
 @eval_rules.register(custom_jvp_p)
 def _(xp, *args, **params):
-    args, functions = _jvp_functions(args, **params)
-    with tracing(root):
-        return functions["fun"](*args)
+    return evaluate_functions(args, _jvp_functions, params)
 
 
 @closure_rules.register(custom_jvp_p)
 def _(trace, inner, primals, tangents, **params):
     if "program" in params:
-        boxed = [trace_tracer(trace, p, t) for p, t in zip(primals, tangents, strict=True)]
-        own, functions = _jvp_functions(boxed, **params)
-        with tracing(trace):
-            outs = bind(custom_jvp_p, *own, **functions)
-        outs, dots, _ = split(outs, trace.tag)
-        return outs, dots
+        return as_functions_again(trace, custom_jvp_p, primals, tangents, _jvp_functions, params)
     if all(t is None for t in tangents):
         return through(trace, primals, custom_jvp_p, params)
     before, inner.saw_hidden = inner.saw_hidden, False

@@ -26,10 +26,12 @@ from functorch_lite.transforms.custom_common import (
     Custom,
     Results,
     as_functions,
+    as_functions_again,
     batched_fun,
     batched_functions,
     checked_type,
     closure_tangents,
+    evaluate_functions,
     hide,
     is_in_outline,
     result_text,
@@ -153,20 +155,13 @@ def _vjp_functions(
 
 @eval_rules.register(custom_vjp_p)
 def _(xp, *args, **params):
-    args, functions = _vjp_functions(args, **params)
-    with tracing(root):
-        return functions["fun"](*args)
+    return evaluate_functions(args, _vjp_functions, params)
 
 
 @closure_rules.register(custom_vjp_p)
 def _(trace, inner, primals, tangents, **params):
     if "program" in params:
-        boxed = [trace_tracer(trace, p, t) for p, t in zip(primals, tangents, strict=True)]
-        own, functions = _vjp_functions(boxed, **params)
-        with tracing(trace):
-            outs = bind(custom_vjp_p, *own, **functions)
-        outs, dots, _ = split(outs, trace.tag)
-        return outs, dots
+        return as_functions_again(trace, custom_vjp_p, primals, tangents, _vjp_functions, params)
     if all(t is None for t in tangents):
         return through(trace, primals, custom_vjp_p, params)
     seen = [False]

@@ -23,16 +23,12 @@ closure_rules = RuleTable(
 )
 
 
-class JVPTracer(Tracer):
-    """A primal value and its tangent (an array; a zero tangent has no tracer)."""
+class PrimalTracer(Tracer):
+    """A tracer with a primal value, whose type and concrete value are its own."""
 
-    __slots__ = ("primal", "tangent")
+    __slots__ = ("primal",)
 
-    def __init__(self, tag: Tag, primal: Any, tangent: Any, weak: bool = False):
-        self.tag = tag
-        self.primal = primal
-        self.tangent = tangent
-        self.weak = weak
+    primal: Any
 
     @property
     def aval(self):
@@ -48,6 +44,18 @@ class JVPTracer(Tracer):
 
     def concrete(self):
         return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
+
+
+class JVPTracer(PrimalTracer):
+    """A primal value and its tangent (an array; a zero tangent has no tracer)."""
+
+    __slots__ = ("tangent",)
+
+    def __init__(self, tag: Tag, primal: Any, tangent: Any, weak: bool = False):
+        self.tag = tag
+        self.primal = primal
+        self.tangent = tangent
+        self.weak = weak
 
 
 class JVPTrace(Trace):

@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functorch_lite.backends.registry import enter_home, leave_home
-from functorch_lite.core.aval import Aval, Stack, aval_of
+from functorch_lite.core.aval import Aval, Stack
 from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
-from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace, tracing
+from functorch_lite.core.tracer import Tag, Trace, current_trace, reset_trace, root, set_trace, tracing
 from functorch_lite.transforms.arguments import weak_copy
-from functorch_lite.transforms.jvp import apply_jvp_rule, closure_rules, per_argument_tangent, split
+from functorch_lite.transforms.jvp import PrimalTracer, apply_jvp_rule, closure_rules, per_argument_tangent, split
 from functorch_lite.transforms.pullbacks import Plans, plan_of, plans_in_force, pullback_p
 
 
-class LinearTracer(Tracer):
+class LinearTracer(PrimalTracer):
     """A primal value and the tape entry of its tangent."""
 
-    __slots__ = ("primal", "linear", "tape")
+    __slots__ = ("linear", "tape")
 
     def __init__(self, tag: Tag, primal: Any, linear: Linear, tape: TapeTrace, weak: bool = False):
         self.tag = tag
@@ -35,21 +35,6 @@ class LinearTracer(Tracer):
     def tangent(self) -> TapeTracer:
         """The entry as jvp rules see it."""
         return TapeTracer(self.tape.tag, self.linear)
-
-    @property
-    def aval(self):
-        return aval_of(self.primal)
-
-    @property
-    def shape(self):
-        return self.primal.shape
-
-    @property
-    def dtype(self):
-        return self.primal.dtype
-
-    def concrete(self):
-        return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
 
 
 class LinearizeTrace(Trace):
