@@ -241,7 +241,7 @@ eval_rules.add(checkpoint_linear_p, lambda xp, *values, **facts: _forwards(*valu
 
 
 def _as_program(values, facts) -> Program:
-    """The linear part with its recomputation, as one program: what jvp and batch rules act on."""
+    """The linear part with its recomputation, as one program: what jvp, linearize and batch rules act on."""
     key = ("checkpoint forwards", facts["again"].fingerprint, facts["nonzero"])
     avals = [Aval(v.shape, v.dtype) for v in values]
     return memoized(facts["program"], key, lambda: stage(lambda *vs: _forwards(*vs, **facts), avals).program)
@@ -251,6 +251,12 @@ def _as_program(values, facts) -> Program:
 def _(primals, tangents, **facts):
     program = _as_program(primals, facts)
     return jvp_rules[checkpoint_p](primals, tangents, program=program, policy=None)
+
+
+@linearize_rules.register(checkpoint_linear_p)
+def _(tape, primals, tangents, **facts):
+    program = _as_program(primals, facts)
+    return linearize_rules[checkpoint_p](tape, primals, tangents, program=program, policy=None)
 
 
 batch_rules.absent(checkpoint_linear_p, "it is batched as the program of its recomputation")
