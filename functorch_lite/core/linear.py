@@ -232,8 +232,8 @@ class Tape:
     def _backward(self, cts, consume):
         env: list[Any] = [None] * self.count
         for linear, ct in zip(self.outputs, cts, strict=True):
-            if linear is not None and ct is not None:
-                _accumulate(env, linear.index, ct)
+            if linear is not None:
+                env[linear.index] = add_tangents(env[linear.index], ct)
         add = _helpers["add"]
         for entry in reversed(self.entries):
             if entry.outs is None:
@@ -280,8 +280,3 @@ def add_tangents(a: Any, b: Any) -> Any:
     if a is None:
         return b
     return a if b is None else _helpers["add"](a, b)
-
-
-def _accumulate(env, index, ct):
-    old = env[index]
-    env[index] = ct if old is None else _helpers["add"](old, ct)

@@ -15,14 +15,13 @@ import opt_einsum
 from opt_einsum.parser import parse_einsum_input
 
 from functorch_lite.core.tracer import Tracer
-from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.errors import ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import normal_axis
 from functorch_lite.numpy.dispatch import implement, public
 from functorch_lite.numpy.indexing import take_along_axis
 from functorch_lite.numpy.promotion import asarray as as_array
 from functorch_lite.numpy.promotion import (
-    aval_text,
     broadcast,
     broadcast_shapes,
     broadcast_to,
@@ -347,9 +346,3 @@ def einsum_path(*operands: Any, optimize: Any = "greedy") -> tuple[list[Any], st
 
 
 implement(np.einsum_path)(einsum_path)
-
-
-def check_square(name: str, x: Any) -> None:
-    """Refuse what is not a stack of square matrices."""
-    if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
-        raise ArgumentError(f"{name}: expected square matrices [..., n, n], got {aval_text(x)}.")

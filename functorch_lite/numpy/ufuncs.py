@@ -5,13 +5,11 @@
 functions exported here are NumPy's ufuncs themselves when nothing is traced, and have their methods (`add.reduce`).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ImmutableError
 from functorch_lite.numpy import ops as e
@@ -22,7 +20,6 @@ from functorch_lite.numpy.promotion import (
     broadcast_shapes,
     broadcast_to,
     cast,
-    dtype_key,
     loop_operands,
     loop_pair,
     operand,
@@ -458,13 +455,3 @@ def _frexp(x):
 
 
 frexp = _file(np.frexp, _frexp)
-
-
-def fold(ufunc: np.ufunc, values: list[Any]) -> Any:
-    """A binary ufunc applied from left to right."""
-    return functools.reduce(bodies[ufunc], values)
-
-
-def result_key(x: Any) -> Any:
-    """What promotion sees of x (re-exported for `result_type`)."""
-    return dtypes.python_dtype(k) if isinstance(k := dtype_key(x), type) else k

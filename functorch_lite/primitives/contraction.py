@@ -154,10 +154,3 @@ def _to_increasing(axes: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 bilinear(dot_general_p, _left, _right)
-
-
-def matrix_multiply(x: Any, y: Any) -> Any:
-    """`x @ y` for two matrices."""
-    return dot_general(x, y, ((1,), (0,)))
-
-

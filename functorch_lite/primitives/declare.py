@@ -135,12 +135,6 @@ def check_axes(name: str, axes: Sequence[int], ndim: int) -> None:
         raise ShapeError(f"{name}: axes {tuple(axes)} are not distinct axes of an array with {ndim} dimensions.")
 
 
-def require_inexact(name: str, dtype: Any) -> None:
-    """Refuse integer and boolean dtypes."""
-    if not dtypes.is_inexact(dtype):
-        raise DTypeError(f"{name}: expected a floating point or complex dtype, got {dtype}.")
-
-
 # --- element-wise primitives ----------------------------------------------------------------------------------------
 BY_KIND = "element-wise primitives are batched by their kind: operands are aligned and the primitive applied"
 

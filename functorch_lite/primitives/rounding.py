@@ -3,7 +3,6 @@
 
 from typing import Any
 
-from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import bind1
 from functorch_lite.primitives.declare import elementwise, ufunc, zero_derivative
 
@@ -35,11 +34,6 @@ def round_to_even(x: Any) -> Any:
 def trunc(x: Any) -> Any:
     """The integer part: rounds towards zero."""
     return bind1(trunc_p, x)
-
-
-def round_towards_zero(x: Any) -> Any:
-    """`trunc` for floating-point x, x itself for integers."""
-    return trunc(x) if dtypes.is_inexact(x.dtype) else x
 
 
 def nextafter(x: Any, y: Any) -> Any:

@@ -19,10 +19,6 @@ def _one(x: Any) -> Any:
     return x.dtype.type(1)
 
 
-def _two(x: Any) -> Any:
-    return x.dtype.type(2)
-
-
 def _over(t: Any, c: Any) -> Any:
     return bind1(safe_div_p, t, c) if config.strong_zero else div(t, c)
 

@@ -40,7 +40,6 @@ from functorch_lite.random.uniform import unit
 from functorch_lite.transforms.arguments import on_its_device
 
 _FLOAT32 = np.dtype(np.float32)
-_BOOL = np.dtype(bool)
 # Where a uniform number is 0 the formulas divide by zero or take its logarithm. These bounds decide the same there.
 _NEAR_ZERO = 1e-10
 _STIRLING = (0.0810614667953272, 0.0413406959554092, 0.0276779256849983, 0.02079067210376509, 0.0166446911898211,

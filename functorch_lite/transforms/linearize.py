@@ -13,9 +13,9 @@ from functorch_lite.core.aval import Aval, Stack
 from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
-from functorch_lite.core.tracer import Tag, Trace, current_trace, reset_trace, root, set_trace, tracing
+from functorch_lite.core.tracer import Tag, Trace, current_trace, reset_trace, root, set_trace
 from functorch_lite.transforms.arguments import weak_copy
-from functorch_lite.transforms.jvp import PrimalTracer, apply_jvp_rule, closure_rules, per_argument_tangent, split
+from functorch_lite.transforms.jvp import PrimalTracer, apply_jvp_rule, closure_rules, split
 from functorch_lite.transforms.pullbacks import Plans, plan_of, plans_in_force, pullback_p
 
 
@@ -71,7 +71,7 @@ class LinearizeTrace(Trace):
                 linears.append(None)
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
-        if self.plans is not None and type(jvp_rules.get(prim)) is tuple:
+        if self.plans is not None and type(jvp_rules.get(prim)) is tuple and type(primals[0]) is not Stack:
             return self._planned(self.plans, prim, primals, linears, params)
         tape_tag = self.tape.tag
         tangents = [None if n is None else TapeTracer(tape_tag, n) for n in linears]
@@ -93,8 +93,6 @@ class LinearizeTrace(Trace):
         out = root.process(prim, primals, params)
         if not jvp_rules[prim]:
             return out
-        if type(out) is Stack:
-            return self._by_rule(prim, out, primals, linears, params)
         plan = plan_of(plans, prim, primals, linears, out, params)
         if plan is None:
             return out
@@ -107,13 +105,6 @@ class LinearizeTrace(Trace):
         tape.entries.append(entry)
         tape.count += 1
         return LinearTracer(self.tag, out, entry, tape)
-
-    def _by_rule(self, prim, out, primals, linears, params):
-        tangents = [None if n is None else TapeTracer(self.tape.tag, n) for n in linears]
-        with tracing(self.tape):
-            dot = per_argument_tangent(prim, out, primals, tangents, params)
-        dot.linear.known_aval = out.aval
-        return self.box(out, dot)
 
     def _linearized(self, prim, primals, tangents, params):
         if prim.kind is Kind.HIGHER_ORDER:

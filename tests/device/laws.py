@@ -127,7 +127,7 @@ def _runs_on_both(xp, record, fun, args):
 LAWS = {law.__name__: law for law in (evaluation, forward, replayed, backward, batch, staged)}
 
 
-def holds(name, xp, record):
+def assert_law(name, xp, record):
     """One law, at every sample of a record to which it applies."""
     for number, sample in enumerate(record.draw()):
         if name == "batch":

@@ -148,7 +148,7 @@ CASES = [
 ]
 
 
-def same_on(xp, function, args):
+def assert_same_on(xp, function, args):
     """`function` on the device gives arrays there that equal NumPy's."""
     expected = fl.tree.leaves(function(*args))
     found = fl.tree.leaves(function(*[xp.asarray(a) for a in args]))
@@ -194,7 +194,7 @@ def losses(xp, jitted, optimizer):
     return found, fl.tree.leaves(net)
 
 
-def trains_on(xp, jitted):
+def assert_trains_on(xp, jitted):
     """Three steps on the device give NumPy's losses, and the parameters stay there."""
     for optimizer in (optim.adam(1e-2), optim.sgd(0.1, momentum=0.9)):
         found, params = losses(xp, jitted, optimizer)

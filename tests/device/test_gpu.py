@@ -6,8 +6,8 @@ import importlib.util
 
 import pytest
 
-from tests.device.laws import LAWS, holds
-from tests.device.programs import CASES, same_on, trains_on
+from tests.device.laws import LAWS, assert_law
+from tests.device.programs import CASES, assert_same_on, assert_trains_on
 from tests.records import ALL_RECORDS
 
 
@@ -36,14 +36,14 @@ def cupy():
 @pytest.mark.parametrize("record", ALL_RECORDS, ids=lambda record: record.name)
 def test_laws(cupy, record):
     for law in LAWS:
-        holds(law, cupy, record)
+        assert_law(law, cupy, record)
 
 
 @pytest.mark.parametrize(("name", "function", "args"), CASES, ids=[c[0].replace(" ", "_") for c in CASES])
 def test_program(cupy, name, function, args):
-    same_on(cupy, function, args)
+    assert_same_on(cupy, function, args)
 
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 def test_training(cupy, jitted):
-    trains_on(cupy, jitted)
+    assert_trains_on(cupy, jitted)

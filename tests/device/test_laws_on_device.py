@@ -3,11 +3,11 @@
 
 import pytest
 
-from tests.device.laws import LAWS, holds
+from tests.device.laws import LAWS, assert_law
 from tests.records import ALL_RECORDS
 
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("record", ALL_RECORDS, ids=lambda record: record.name)
 def test_law(device, law, record):
-    holds(law, device, record)
+    assert_law(law, device, record)

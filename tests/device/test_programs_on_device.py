@@ -3,14 +3,14 @@
 
 import pytest
 
-from tests.device.programs import CASES, same_on, trains_on
+from tests.device.programs import CASES, assert_same_on, assert_trains_on
 
 
 @pytest.mark.parametrize(("name", "function", "args"), CASES, ids=[c[0].replace(" ", "_") for c in CASES])
 def test_program(device, name, function, args):
-    same_on(device, function, args)
+    assert_same_on(device, function, args)
 
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 def test_training(device, jitted):
-    trains_on(device, jitted)
+    assert_trains_on(device, jitted)
