@@ -7,12 +7,15 @@
 No other module reads an environment variable.
 """
 
+import ctypes
 import difflib
 import operator
 import os
+import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from functorch_lite.errors import ArgumentTypeError
@@ -20,6 +23,15 @@ from functorch_lite.errors import ArgumentTypeError
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def platform_cache_folder() -> Path:
+    """Where this platform keeps what a program can make or fetch again, and in it the folder of this package.
+
+    Raises RuntimeError when there is no home folder.
+    """
+    platform = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    return Path.home() / platform / "functorch_lite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ class Settings:
         begins with all keys unused.
     num_threads: threads a compiled program may use (default: the cores given to this process).
     data_dir: folder of downloaded data sets; None means the platform's cache folder.
+    cache_dir: folder of compiled code; None means the platform's cache folder, "" none at all.
 
     used_keys is no setting: the keys used since `check_key_reuse` was set, and where.
     """
@@ -47,11 +60,19 @@ class Settings:
     check_key_reuse: bool = False
     num_threads: int = 1
     data_dir: str | None = None
+    cache_dir: str | None = None
     used_keys: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
-_base = Settings(num_threads=_cores(), data_dir=os.environ.get("FUNCTORCH_LITE_DATA") or None)
+_base = Settings(
+    num_threads=_cores(),
+    data_dir=os.environ.get("FUNCTORCH_LITE_DATA") or None,
+    cache_dir=os.environ.get("FUNCTORCH_LITE_CACHE_DIR"),
+)
 _current: ContextVar[Settings | None] = ContextVar("functorch_lite_settings", default=None)
+settings_variable = _current  # None: the settings of the whole process are in force
+_guard = ctypes.c_int64(0)
+_version = 0
 _names = frozenset(f.name for f in fields(Settings) if f.compare)
 
 
@@ -98,7 +119,10 @@ class Config:
 
     def update(self, **changes: Any) -> None:
         """Change settings for the whole process."""
+        global _version
         self._base = _changed(self._base, changes)
+        _version += 1
+        _guard.value = _version
 
     def __repr__(self):
         return repr(self.settings).replace("Settings", "config", 1)
@@ -113,3 +137,13 @@ for _name in _names:
     setattr(Config, _name, _reader(_name))
 
 config = Config(_base)
+
+
+def native_guard() -> tuple[int, int]:
+    """The address of a word that native calls compare, and its present value: it differs when settings were updated."""
+    return ctypes.addressof(_guard), _version
+
+
+def hold_native_calls(held: bool) -> None:
+    """Send every call through Python, as long as something must be looked at in each (arrays were donated)."""
+    _guard.value = -1 if held else _version

@@ -78,7 +78,7 @@ class FunctorchLiteError(Exception):
         super().__init__(message + line)
 
 
-def add_place(error: Exception, primitive: str, source: Source | None) -> None:
+def add_place(error: BaseException, primitive: str, source: Source | None) -> None:
     """Note below an exception that is not ours which primitive raised it and for which line; the first note stays."""
     if source is not None and not any(n.startswith("  in `") for n in getattr(error, "__notes__", ())):
         error.add_note(f"  in `{primitive}` at {source}")
@@ -142,6 +142,10 @@ class BoundsError(FunctorchLiteError, IndexError):
 
 class KeyReuseError(FunctorchLiteError, ValueError):
     """A random key was used twice, while `config.check_key_reuse` is on."""
+
+
+class MiscompilationError(FunctorchLiteError, RuntimeError):
+    """A compiled program gave something else than the evaluator: a bug of this library, found by verification."""
 
 
 class PurityWarning(UserWarning):

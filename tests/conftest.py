@@ -5,9 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from functorch_lite.config import config
+
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts with what tests get now")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """The folder of compiled code, for all workers of this run: a temporary one."""
+    before = config.cache_dir
+    folder = tmp_path_factory.getbasetemp().parent / "functorch_lite-objects"
+    config.update(cache_dir=str(folder))
+    yield folder
+    config.update(cache_dir=before)
 
 
 @pytest.fixture

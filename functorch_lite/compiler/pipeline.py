@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: MIT
 """The compile pipeline, and the seam that `jit` calls.
 
-Today a program is cleaned of dead code and run by the evaluator, one NumPy or CuPy call for each equation. A code
-generator takes the evaluator's place behind the same two names.
+    trace      Python -> Program        transforms.jit, core.staging
+    passes     Program -> Program       PASSES below, each pure
+    schedule   Program -> groups        schedule.fusion
+    lower      groups -> loop IR        lowering
+    memory     loop IR -> offsets       memory.plan
+    codegen    loop IR -> LLVM IR       codegen.llvm
+    runtime    LLVM IR -> Executable    runtime
+
+A program with values that loop IR does not hold (float8, run-time stacks at its boundary), and any program called with
+CuPy arrays, is run by the evaluator: one NumPy or CuPy call for each equation.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from functorch_lite.compiler.passes import decompose as decompose
+from functorch_lite.compiler.passes.algebra import simplify
+from functorch_lite.compiler.passes.canonical import canonicalize
+from functorch_lite.compiler.passes.common import eliminate_common
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
+from functorch_lite.compiler.passes.fold import fold_constants
+from functorch_lite.compiler.passes.hoist import hoist_invariants
+from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program, memoized
 
@@ -19,7 +35,10 @@ class Executable(Protocol):
     def __call__(self, *args: Any) -> list[Any]: ...
 
 
-PASSES: Sequence[Callable[[Program], Program]] = (eliminate_dead_code,)
+PASSES: Sequence[Callable[[Program], Program]] = (
+    inline_calls, eliminate_dead_code, fold_constants, canonicalize, simplify, eliminate_common, hoist_invariants,
+    eliminate_dead_code,
+)
 
 
 def optimize(program: Program) -> Program:
@@ -31,4 +50,38 @@ def optimize(program: Program) -> Program:
 
 def compile(program: Program, device: str = "cpu") -> Executable:
     """An executable of `program`; made once for a program and device."""
-    return memoized(program, ("executable", device), lambda: Evaluator(optimize(program)))
+    return memoized(program, ("executable", device), lambda: _compile(program))
+
+
+def _compile(program: Program) -> Executable:
+    optimized = optimize(program)
+    native = _native()
+    return native.compile_native(program, optimized) if native.can_lower(optimized) else Evaluator(optimized)
+
+
+def _native() -> Any:
+    """The native compiler, loaded when first used: it imports LLVM."""
+    return importlib.import_module("functorch_lite.compiler.native")
+
+
+# --- looking at it, without running -----------------------------------------------------------------------------------
+
+
+def stage_names() -> list[str]:
+    """The names of the stages that `stage_text` prints, in order."""
+    return _native().dumps.stage_names(PASSES)
+
+
+def stage_text(program: Program, stage: str) -> str:
+    """The program at a stage of its compilation."""
+    return _native().dumps.stage_text(program, PASSES, stage)
+
+
+def forecast(program: Program, captured: Sequence[Any]) -> Any:
+    """The memory that a call of the program will need."""
+    return _native().forecast(program, optimize(program), captured)
+
+
+def cost(program: Program) -> Any:
+    """The operations and bytes of a call of the program."""
+    return _native().cost(optimize(program))

@@ -35,7 +35,7 @@ from functorch_lite.primitives.loops import batched_cond_p, cond_p
 from functorch_lite.primitives.movement import reshape
 from functorch_lite.transforms.arguments import check_callable, name_of, on_its_device, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
-from functorch_lite.transforms.jit import spread
+from functorch_lite.transforms.jit_rules import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program, transpose_program
 
 

@@ -31,7 +31,8 @@ from functorch_lite.transforms.arguments import check_callable, name_of, on_its_
 from functorch_lite.transforms.batching import materialize, program_batch_rules
 from functorch_lite.transforms.custom_jvp import custom_jvp
 from functorch_lite.transforms.grad import jvp, linearize
-from functorch_lite.transforms.jit import closure_convert, spread
+from functorch_lite.transforms.inspection import closure_convert
+from functorch_lite.transforms.jit_rules import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, transpose_program
 
 # --- custom_root ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from functorch_lite.primitives.loops import scan_p
 from functorch_lite.primitives.movement import moveaxis
 from functorch_lite.transforms.arguments import check_callable, name_of, on_its_device, quiet, type_text, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
-from functorch_lite.transforms.jit import spread
+from functorch_lite.transforms.jit_rules import spread
 from functorch_lite.transforms.programs import (
     Linearized,
     batch_program,

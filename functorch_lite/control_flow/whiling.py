@@ -39,7 +39,7 @@ from functorch_lite.primitives.loops import scan_p, while_p
 from functorch_lite.primitives.reduction import reduce_or
 from functorch_lite.transforms.arguments import check_callable, is_weak, name_of, on_its_device, quiet, weakened
 from functorch_lite.transforms.batching import materialize, program_batch_rules
-from functorch_lite.transforms.jit import spread
+from functorch_lite.transforms.jit_rules import spread
 from functorch_lite.transforms.programs import batch_program, jvp_program, linearize_program
 
 

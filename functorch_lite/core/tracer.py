@@ -166,6 +166,7 @@ def raise_leak(value: Any) -> None:
 root = EvalTrace()
 _current: ContextVar[Trace] = ContextVar("functorch_lite_trace", default=root)
 current_trace = _current.get
+trace_variable = _current
 surroundings: ContextVar[Any] = ContextVar("functorch_lite_surroundings", default=None)
 """What a function may depend on besides its arguments (a forward pass of `nn.apply`), or None. A program traced while
 this is set is not kept for another call."""

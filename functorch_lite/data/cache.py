@@ -13,14 +13,13 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from functorch_lite.config import config
+from functorch_lite.config import config, platform_cache_folder
 from functorch_lite.data.idx import unzip
 from functorch_lite.errors import ArgumentError, FunctorchLiteError
 
@@ -129,8 +128,7 @@ def cache_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     chosen = data_dir if data_dir is not None else config.data_dir
     if chosen is not None:
         return Path(chosen).expanduser()
-    platform = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
-    return Path.home() / platform / "functorch_lite"
+    return platform_cache_folder()
 
 
 def verify(dataset: Dataset, name: str, content: bytes, origin: str) -> bytes:

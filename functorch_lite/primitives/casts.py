@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Casts: convert, bitcast, and stop_gradient, the identity that derivatives do not see."""
+"""Casts: convert, bitcast, stop_gradient, the identity that derivatives do not see, and name, which policies see."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import DTypeError
-from functorch_lite.primitives.declare import BY_KIND, elementwise, zero_derivative
+from functorch_lite.primitives.declare import BY_KIND, elementwise, linear, zero_derivative
 
 # --- convert and bitcast ----------------------------------------------------------------------------------------------
 convert_p = Primitive("convert", Kind.ELEMENTWISE)
@@ -69,3 +69,8 @@ zero_derivative(stop_gradient_p)
 def stop_gradient_of(x: Any) -> Any:
     """`x`, held constant in every derivative."""
     return bind1(stop_gradient_p, x)
+
+
+# --- name: the identity that gives a value a name, for a policy of `checkpoint` --------------------------------------
+name_p = elementwise("name", lambda xp, x, *, name: x)
+linear(name_p, lambda ct, x, *, name: ct)

@@ -208,7 +208,7 @@ _UFUNCS = {"add": "add", "multiply": "multiply", "min": "minimum", "max": "maxim
 def _scatter_eval(xp, x, updates, *indices, combine, mode):
     k = len(indices)
     places, inside = _resolve(xp, indices, x.shape, mode)
-    rows = updates.reshape(-1, _size(x.shape[k:]))
+    rows = updates.reshape(places[0].size, _size(x.shape[k:]))
     flat = _ravel(places, x.shape).reshape(-1)
     if inside is not None:
         keep = inside.reshape(-1)

@@ -105,7 +105,7 @@ def _over_axes(xp, x, fill, combine, window, strides, padding, dilation):
     for axis, (k, s, d, size) in enumerate(zip(window, strides, dilation, sizes, strict=True)):
         if k > 1 or s > 1 or x.shape[axis] != size:
             x = _one_axis(x, axis, k, s, d, size, combine)
-    return xp.ascontiguousarray(x)
+    return xp.asarray(x, order="C")
 
 
 # --- reduce_window_sum ----------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def _(xp, values, taps, *, shape, window, strides, padding, dilation):
         disjoint = all((k - 1) * d < s for k, s, d in zip(window, strides, dilation, strict=True))
         put = xp.multiply if bool(xp.isfinite(values).all()) else _choose(xp)  # a product does not branch
         for number, tap in _taps(window):
-            place = out[_positions(tap, strides, dilation, taps.shape)]
+            place = out[(*_positions(tap, strides, dilation, taps.shape), ...)]
             if disjoint:
                 put(values, taps == number, out=place)
             else:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Composable transforms of pure functions: jvp, linearize, grad, vmap, jit, checkpoint, custom rules."""
 
+from functorch_lite.transforms.arguments import ShapeDtype as ShapeDtype
 from functorch_lite.transforms.callbacks import debug as debug
 from functorch_lite.transforms.callbacks import ensure_compile_time_eval as ensure_compile_time_eval
 from functorch_lite.transforms.callbacks import pure_callback as pure_callback
@@ -19,10 +20,9 @@ from functorch_lite.transforms.grad import linear_transpose as linear_transpose
 from functorch_lite.transforms.grad import linearize as linearize
 from functorch_lite.transforms.grad import value_and_grad as value_and_grad
 from functorch_lite.transforms.grad import vjp as vjp
-from functorch_lite.transforms.jit import ShapeDtype as ShapeDtype
-from functorch_lite.transforms.jit import closure_convert as closure_convert
-from functorch_lite.transforms.jit import eval_shape as eval_shape
+from functorch_lite.transforms.inspection import closure_convert as closure_convert
+from functorch_lite.transforms.inspection import eval_shape as eval_shape
+from functorch_lite.transforms.inspection import make_program as make_program
 from functorch_lite.transforms.jit import jit as jit
-from functorch_lite.transforms.jit import make_program as make_program
 from functorch_lite.transforms.stop_gradient import stop_gradient as stop_gradient
 from functorch_lite.transforms.vmap import vmap as vmap

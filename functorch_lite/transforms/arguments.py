@@ -5,7 +5,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from functorch_lite.errors import ArgumentError, ArgumentTypeError
 
 quiet = functools.partial(np.errstate, all="ignore")
 """Inside a transform, floating-point exceptions are silent, as they are in compiled code."""
+
+
+class ShapeDtype(NamedTuple):
+    """A shape and dtype: what `eval_shape` returns for each output, and takes for an input."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 def on_its_device(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -197,3 +204,17 @@ def check_outputs(
                 f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, "
                 "expected arrays or numbers. Return it some other way, or None in its place."
             )
+
+
+def leaf_types(
+    transform: str, fun: Callable[..., Any], leaves: Sequence[Any], paths: Callable[[], list[str]]
+) -> tuple[tuple[Any, ...], ...]:
+    """(shape, dtype, is weak) of each leaf: an array, a number, or anything with shape and dtype."""
+    types = []
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            types.append((tuple(leaf.shape), leaf.dtype, isinstance(leaf, Tracer) and leaf.weak))
+        else:
+            (value,), (weak,) = canonical_leaves(transform, fun, [leaf], lambda i=i: [paths()[i]])
+            types.append((value.shape, value.dtype, weak))
+    return tuple(types)

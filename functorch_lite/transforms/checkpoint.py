@@ -14,16 +14,17 @@ from typing import Any
 from functorch_lite import tree
 from functorch_lite.compiler import compile as compile_program
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
-from functorch_lite.core.aval import Aval
+from functorch_lite.compiler.passes.inline import Callee, inline_rules
+from functorch_lite.core.aval import Aval, StackAval
 from functorch_lite.core.linear import is_linear
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.program import Program, memoized
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, linearize_rules, transpose_rules
 from functorch_lite.core.staging import stage
 from functorch_lite.core.tracer import bind
+from functorch_lite.primitives.barrier import barrier
+from functorch_lite.primitives.casts import name_p
 from functorch_lite.primitives.contraction import dot_general_p
-from functorch_lite.primitives.declare import linear
-from functorch_lite.primitives.elementwise import elementwise
 from functorch_lite.primitives.higher_order import checkpoint_linear_p, checkpoint_p, jit_p
 from functorch_lite.primitives.key_use import without_key_uses
 from functorch_lite.transforms.arguments import (
@@ -36,7 +37,7 @@ from functorch_lite.transforms.arguments import (
     weakened,
 )
 from functorch_lite.transforms.batching import program_batch_rules
-from functorch_lite.transforms.jit import spread
+from functorch_lite.transforms.jit_rules import spread
 from functorch_lite.transforms.programs import (
     Linearized,
     batch_program,
@@ -89,15 +90,9 @@ def checkpoint(
 
 
 # --- names that a policy can refer to ---------------------------------------------------------------------------------
-name_p: Primitive = elementwise("name", lambda xp, x, *, name: x)
-
-
 def checkpoint_name(x: Any, name: str) -> Any:
     """`x` (a pytree), named for a policy such as `save_only_these_names(name)`."""
     return tree.map(lambda leaf: bind(name_p, leaf, name=name), x)
-
-
-linear(name_p, lambda ct, x, *, name: ct)
 
 
 class checkpoint_policies:
@@ -217,8 +212,9 @@ def _(tape, primals, tangents, *, program, policy):
 
 
 def _recompute(known, program, again, nonzero):
-    """Residuals from the arguments and the kept values."""
+    """Residuals from the arguments and the kept values, behind a barrier: they are to be computed again."""
     parts = linearize_program(program, nonzero)
+    known = barrier(known)
     residuals = bind(jit_p, *known, program=again)
     return parts, [*(known[i] for i in parts.from_inputs), *residuals]
 
@@ -238,12 +234,15 @@ def _forwards(*values, program, again, nonzero, n_known, out_avals):
 
 
 eval_rules.add(checkpoint_linear_p, lambda xp, *values, **facts: _forwards(*values, **facts))
+inline_rules.add(
+    checkpoint_linear_p, lambda eqn: Callee(_as_program([a.aval for a in eqn.inputs], eqn.params), eqn.inputs)
+)
 
 
 def _as_program(values, facts) -> Program:
     """The linear part with its recomputation, as one program: what jvp, linearize and batch rules act on."""
     key = ("checkpoint forwards", facts["again"].fingerprint, facts["nonzero"])
-    avals = [Aval(v.shape, v.dtype) for v in values]
+    avals = [v if isinstance(v, StackAval) else Aval(v.shape, v.dtype) for v in values]
     return memoized(facts["program"], key, lambda: stage(lambda *vs: _forwards(*vs, **facts), avals).program)
 
 

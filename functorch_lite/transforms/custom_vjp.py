@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from functorch_lite import tree
+from functorch_lite.compiler.passes.inline import Callee, inline_rules
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import aval_of
 from functorch_lite.core.evaluate import interpret
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer, zeros_of
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, transpose_rules
-from functorch_lite.core.staging import stage, staging_rules
+from functorch_lite.core.staging import stage, stage_closed, staging_rules
 from functorch_lite.core.tracer import bind, current_trace, root, tracing
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 from functorch_lite.primitives.broadcast import reduce_sum
@@ -257,6 +258,16 @@ def _filled(dots, out_avals):
 def _(xp, *values, **facts):
     with tracing(root):
         return _filled(_transposed(*values, **facts), facts["out_avals"])
+
+
+@inline_rules.register(custom_linear_p)
+def _(eqn):
+    def fun(*values):
+        avals = eqn.params["out_avals"]
+        dots = _filled(_transposed(*values, **eqn.params), avals)
+        return [np.zeros(a.shape, a.dtype) if t is None else t for t, a in zip(dots, avals, strict=True)]
+
+    return Callee(stage_closed(fun, [a.aval for a in eqn.inputs], name="custom_linear"), eqn.inputs)
 
 
 @closure_rules.register(custom_linear_p)

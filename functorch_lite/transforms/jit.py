@@ -18,12 +18,9 @@ from typing import Any, NamedTuple
 from functorch_lite import tree
 from functorch_lite.backends.registry import enter_home, home, leave_home
 from functorch_lite.compiler import compile as compile_program
-from functorch_lite.config import config
+from functorch_lite.config import config, hold_native_calls
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.evaluate import interpret
-from functorch_lite.core.linear import is_linear
 from functorch_lite.core.program import Program, program_text
-from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, linearize_rules, transpose_rules
 from functorch_lite.core.staging import stage
 from functorch_lite.core.tracer import Trace, Tracer, bind, current_trace, is_eager, root, surroundings
 from functorch_lite.errors import (
@@ -35,29 +32,27 @@ from functorch_lite.errors import (
     user_source,
 )
 from functorch_lite.primitives.higher_order import jit_p
+from functorch_lite.transforms import jit_rules as jit_rules
 from functorch_lite.transforms.arguments import (
     FlatFunction,
+    ShapeDtype,
     argument_names,
-    canonical,
     canonical_leaves,
     check_callable,
     check_outputs,
     is_weak,
     leaf_paths,
+    leaf_types,
     name_of,
     quiet,
     weakened,
 )
-from functorch_lite.transforms.batching import program_batch_rules
-from functorch_lite.transforms.programs import (
-    batch_program,
-    jvp_program,
-    linearize_program,
-    transpose_program,
-)
+from functorch_lite.transforms.native_calls import calls_of, native_call
+from functorch_lite.transforms.stages import Lowered, Traced
 
 CACHE_SIZE = 256
 WRAPPED_ANEW = 20
+NATIVE_CHAIN = 4  # signatures of one function that native code tries in turn
 _FUNCTION_ID = re.compile(r"@[0-9a-f]+")
 
 
@@ -114,6 +109,8 @@ class Jitted:
             outs = bind(jit_p, *compiled.captured, *values, program=compiled.program)
         return tree.unflatten(compiled.out_tree, weakened(outs, compiled.out_weak))
 
+    _call = __call__  # where `__call__` is a builtin, what it falls back on
+
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
 
@@ -125,18 +122,44 @@ class Jitted:
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses, and for each program kept its signature and the reason of its trace."""
-        return CacheInfo(self._hits, self._misses, CACHE_SIZE, [c.entry for c in self._cache.values()])
+        hits = self._hits + sum(calls_of(b) for b in self._builtins)
+        return CacheInfo(hits, self._misses, CACHE_SIZE, [c.entry for c in self._cache.values()])
 
     def clear_cache(self) -> None:
         """Forget every compiled program."""
         self._cache: OrderedDict[Any, _Compiled] = OrderedDict()
+        self._builtins: list[Any] = []
         self._hits = self._misses = 0
+        if type(self) is not Jitted:
+            self.__class__ = Jitted
 
-    def program(self, *args: Any, **kwargs: Any) -> Program:
-        """The program that a call with these arguments runs."""
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The function traced for these arguments (arrays, or anything with shape and dtype), ready to be looked at
+        and compiled. Nothing is kept in the cache of calls.
+
+        >>> jit(lambda x: x + 1).lower(np.zeros(3)).cost_analysis().flops
+        3
+        """
         dynamic, static = self._split(args, kwargs)
-        leaves, treedef = tree.flatten(dynamic)
-        return self._find(leaves, treedef, static, args, kwargs)[0].program
+        leaves, treedef = tree.flatten(dynamic, is_leaf=lambda x: isinstance(x, ShapeDtype))
+        paths = functools.partial(self._paths, args, kwargs)
+        types = leaf_types("lower", self._fun, leaves, paths)
+        flat_fun, staged, out_weak = self._stage(types, treedef, static, args, paths)
+
+        def flatten(given, named):
+            flat, structure = tree.flatten(self._split(given, named)[0])
+            return canonical_leaves("jit", self._fun, flat, functools.partial(self._paths, given, named))[0], structure
+
+        return Lowered(Traced(staged.program, staged.captured, treedef, flat_fun.out_tree, flatten,
+                              lambda outs: weakened(outs, out_weak)))
+
+    def memory(self, *args: Any, **kwargs: Any) -> Any:
+        """The bytes that a call with these arguments will need at its peak, and what they are for; nothing is run.
+
+        >>> jit(lambda x: x + 1).memory(np.zeros(100)).peak
+        1600
+        """
+        return self.lower(*args, **kwargs).memory_analysis()
 
     # --- signatures -------------------------------------------------------------------------------------------------
 
@@ -177,9 +200,27 @@ class Jitted:
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
+            if not self._donate_argnums and not self._donate_argnames and is_eager():
+                self._answer_natively(compiled, types, treedef, static)
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         return compiled
+
+    def _answer_natively(self, compiled: _Compiled, types, treedef, static) -> None:
+        """Let a builtin answer calls of this signature: it becomes `__call__` of a class for this function alone."""
+        outs = [(a.shape, a.dtype, w) for a, w in zip(compiled.program.out_avals, compiled.out_weak, strict=True)]
+        if len(self._builtins) == NATIVE_CHAIN:
+            self._hits += sum(calls_of(b) for b in self._builtins)
+            self._builtins.clear()
+        slow = self._builtins[-1] if self._builtins else self._call
+        executable, captured, out_tree = compiled.executable, compiled.captured, compiled.out_tree
+        found = native_call(executable, captured, treedef, types, static, out_tree, outs, slow)
+        if found is None:
+            return
+        if type(self) is Jitted:
+            self.__class__ = type("Jitted", (Jitted,), {})
+        self._builtins.append(found)
+        type(self).__call__ = found  # type: ignore[method-assign]
 
     def _paths(self, args, kwargs):
         (dynamic, named), _ = self._split(args, kwargs)
@@ -299,7 +340,14 @@ def _is_buffer(leaf):
 def _remember(leaf, where):
     key = id(leaf)
     _donated[key] = where
-    weakref.finalize(leaf, _donated.pop, key, None)
+    hold_native_calls(True)
+    weakref.finalize(leaf, _forget, key)
+
+
+def _forget(key):
+    _donated.pop(key, None)
+    if not _donated:
+        hold_native_calls(False)
 
 
 def _type_text(entry):
@@ -409,142 +457,3 @@ def jit(
 def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces) -> Jitted:
     """Rebuild a jitted function from its pickle."""
     return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces)
-
-
-# --- the rules of the `jit` primitive: each transform of a call is a call of the transformed program ----------------
-
-
-@eval_rules.register(jit_p)
-def _(xp, *args, program):
-    return compile_program(program)(*args)
-
-
-def _present(tangents):
-    return tuple(t is not None for t in tangents)
-
-
-def spread(values: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
-    """One value for each true flag, None elsewhere."""
-    it = iter(values)
-    return [next(it) if f else None for f in flags]
-
-
-@jvp_rules.register(jit_p)
-def _(primals, tangents, *, program):
-    nonzero = _present(tangents)
-    derived, out_nonzero = jvp_program(program, nonzero)
-    outs = bind(jit_p, *primals, *(t for t in tangents if t is not None), program=derived)
-    n = len(program.outputs)
-    return outs[:n], spread(outs[n:], out_nonzero)
-
-
-@linearize_rules.register(jit_p)
-def _(tape, primals, tangents, *, program):
-    parts = linearize_program(program, _present(tangents))
-    n = len(program.outputs)
-    outs = bind(jit_p, *primals, program=parts.forward)
-    if not any(parts.out_nonzero):
-        return outs[:n], [None] * n
-    known = [*(primals[i] for i in parts.from_inputs), *outs[n:]]
-    dots = bind(jit_p, *known, *(t for t in tangents if t is not None), program=parts.linear)
-    return outs[:n], spread(dots, parts.out_nonzero)
-
-
-@transpose_rules.register(jit_p)
-def _(cts, *args, program):
-    return transpose_call(cts, args, program, lambda values, derived: bind(jit_p, *values, program=derived))
-
-
-def transpose_call(cts: Sequence[Any], args: Sequence[Any], program: Program, call: Callable[..., list[Any]]):
-    """The transpose of a call of a program linear in some of its arguments, which may stand anywhere."""
-    from_known = [i for i, a in enumerate(args) if not is_linear(a)]
-    unknown = [i for i, a in enumerate(args) if is_linear(a)]
-    order = [*from_known, *unknown]
-    if order != list(range(len(args))):
-        program = Program(tuple(program.inputs[i] for i in order), program.equations, program.outputs, program.name)
-    derived, nonzero = transpose_program(program, len(from_known), _present(cts))
-    found = call([*(args[i] for i in from_known), *(c for c in cts if c is not None)], derived)
-    result: list[Any] = [None] * len(args)
-    for i, ct in zip(unknown, spread(found, nonzero), strict=True):
-        result[i] = ct
-    return tuple(result)
-
-
-batch_rules.absent(jit_p, "it is batched with its program, which may name the mapped axis")
-
-
-@program_batch_rules.register(jit_p)
-def _(trace, args, batched, *, program):
-    derived, out_batched = batch_program(program, trace.size, tuple(batched), trace.axis_name)
-    return bind(jit_p, *args, program=derived), out_batched
-
-
-# --- seeing what a function does ------------------------------------------------------------------------------------
-
-
-def make_program(fun: Callable[..., Any], static_argnums: int | Sequence[int] = ()) -> Callable[..., Program]:
-    """The program that `fun` is for given arguments (arrays, or anything with shape and dtype): printable, checkable.
-
-    Captured arrays above 4 KB come first among its inputs.
-    """
-    check_callable("make_program", fun)
-    jitted = Jitted(fun, static_argnums, (), (), (), None)
-
-    @functools.wraps(fun)
-    def program_of(*args, **kwargs):
-        dynamic, static = jitted._split(args, kwargs)
-        leaves, treedef = tree.flatten(dynamic)
-        types = _types_of("make_program", fun, leaves, functools.partial(jitted._paths, args, kwargs))
-        return jitted._stage(types, treedef, static, args)[1].program
-
-    return program_of
-
-
-class ShapeDtype(NamedTuple):
-    """A shape and dtype: what `eval_shape` returns for each output."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The structure, shapes and dtypes of `fun(*args, **kwargs)`, without computing it.
-
-    Arguments are arrays or anything with shape and dtype.
-    """
-    check_callable("eval_shape", fun)
-    jitted = Jitted(fun, (), (), (), (), None)
-    leaves, treedef = tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, ShapeDtype))
-    types = _types_of("eval_shape", fun, leaves, functools.partial(jitted._paths, args, kwargs))
-    flat_fun, staged, _ = jitted._stage(types, treedef, (), args)
-    return tree.unflatten(flat_fun.out_tree, [ShapeDtype(a.shape, a.dtype) for a in staged.program.out_avals])
-
-
-def _types_of(transform, fun, leaves, paths):
-    types = []
-    for i, leaf in enumerate(leaves):
-        if isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            types.append((tuple(leaf.shape), leaf.dtype, isinstance(leaf, Tracer) and leaf.weak))
-        else:
-            (value,), (weak,) = canonical_leaves(transform, fun, [leaf], lambda i=i: [paths()[i]])
-            types.append((value.shape, value.dtype, weak))
-    return tuple(types)
-
-
-def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """`fun` with the arrays it closes over made arguments: (converted, captured), where
-    `converted(*args, *captured)` equals `fun(*args)`."""
-    check_callable("closure_convert", fun)
-    jitted = Jitted(fun, (), (), (), (), None)
-    leaves, treedef = tree.flatten((example_args, {}))
-    types = _types_of("closure_convert", fun, leaves, functools.partial(leaf_paths, fun, example_args))
-    flat_fun, staged, _ = jitted._stage(types, treedef, (), example_args)
-    n = len(staged.captured)
-
-    def converted(*args):
-        positional = args[: len(args) - n] if n else args
-        flat = [canonical(v)[0] for v in tree.leaves((positional, {}))]
-        outs = interpret(staged.program, [*args[len(args) - n :], *flat] if n else flat)
-        return tree.unflatten(flat_fun.out_tree, outs)
-
-    return converted, staged.captured

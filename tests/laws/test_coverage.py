@@ -12,6 +12,7 @@ from tests.records import ALL_RECORDS
 
 ELSEWHERE = {
     "transforms/checkpoint": "tests/transforms",
+    "primitives/barrier": "tests/transforms",
     "primitives/higher_order": "tests/transforms",
     "primitives/loops": "tests/control_flow",
     "primitives/host": "tests/transforms",

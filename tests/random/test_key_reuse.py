@@ -270,9 +270,9 @@ def test_J15_off_by_default_and_absent_from_programs_then():
     with fl.config(check_key_reuse=False):
         assert not fl.config.settings.used_keys
         f(random.key(0))
-        off = f.program(random.key(0))
+        off = f.lower(random.key(0)).program
     assert use_key_p not in [e.prim for e in off.equations]
-    on = f.program(random.key(0))
+    on = f.lower(random.key(0)).program
     assert [e.prim for e in on.equations].count(use_key_p) == 2
     assert use_key_p not in [e.prim for e in without_key_uses(on).equations]
     assert without_key_uses(off) is off

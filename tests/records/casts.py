@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from functorch_lite.core.tracer import bind
 from functorch_lite.primitives import casts, complex_parts, rounding
 from tests.records.op_record import OpRecord, Sample, calls, complex_normal, distinct, normal
 
@@ -46,6 +47,8 @@ RECORDS = [
              lambda x: x.view(np.int64), (), order=0),
     OpRecord("stop_gradient", casts.stop_gradient_of, calls(lambda rng: (normal(rng, 3),)),
              lambda x: x, FLOATS, order=0),
+    OpRecord("name", lambda x: bind(casts.name_p, x, name="kept"), calls(lambda rng: (normal(rng, 3),)),
+             lambda x: x, FLOATS),
     _rounding("floor", rounding.floor, np.floor),
     _rounding("ceil", rounding.ceil, np.ceil),
     _rounding("round", rounding.round_to_even, np.rint),

@@ -191,7 +191,8 @@ def test_J8_recomputation_draws_the_same_mask():
 
     x = np.linspace(0.1, 1.0, 50)
     one, two = fl.grad(f)(x), fl.grad(fl.checkpoint(f))(x)
-    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one == 0, two == 0)
+    np.testing.assert_allclose(one, two, rtol=1e-15)  # what is recomputed is compiled, with a sine of its own
     assert 0 < np.count_nonzero(one) < 50
 
 
@@ -263,7 +264,7 @@ def test_J9_every_policy_gives_the_same_gradient(policy):
 
 def test_J10_the_compiled_program_keeps_the_recomputation():
     """The second sin must stay: merging it with the first would keep its operand alive again."""
-    program = fl.jit(fl.grad(fl.checkpoint(block))).program(np.ones((2, 3)), np.ones((3, 3)))
+    program = fl.jit(fl.grad(fl.checkpoint(block))).lower(np.ones((2, 3)), np.ones((3, 3))).program
     assert sum(e.prim.name == "sin" for e in equations(program)) == 2
 
 

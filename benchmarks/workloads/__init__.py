@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""The workloads of `benchmarks.compiled`, one family a file."""
+
+from benchmarks.workloads import (
+    calls,
+    chains,
+    convnet,
+    losses,
+    per_example,
+    recurrent,
+    reductions,
+    second_order,
+    simulations,
+    sorting,
+    training,
+    transformer,
+)
+
+_FAMILIES = (training, transformer, convnet, recurrent, per_example, second_order, simulations, losses, chains,
+             reductions, sorting, calls)
+
+ALL = {workload.name: workload for family in _FAMILIES for workload in family.WORKLOADS}

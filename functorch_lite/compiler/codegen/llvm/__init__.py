@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Loop IR to LLVM IR text."""

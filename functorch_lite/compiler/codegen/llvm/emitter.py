@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""Writing LLVM IR text: values, scalar or of several lanes, and the instructions between them.
+
+Text and not a builder of objects, because it is several times faster. A value has a kind (`f32`, `i64`, ...) and a
+number of lanes; where a scalar meets a vector it is splatted. No flag that lets LLVM change a floating-point value is
+ever set.
+"""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+TYPES = {
+    "i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "f16": "half", "f32": "float", "f64": "double",
+}
+BYTES = {"i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "f32": 4, "f64": 8}
+
+
+class Value(NamedTuple):
+    """An LLVM value: its text (`%12` or a constant), the kind of each lane, and the number of lanes (1: a scalar)."""
+
+    text: str
+    kind: str
+    lanes: int = 1
+
+    @property
+    def type(self) -> str:
+        return type_text(self.kind, self.lanes)
+
+
+def type_text(kind: str, lanes: int = 1) -> str:
+    """`<16 x float>`, or `float` for one lane."""
+    return TYPES[kind] if lanes == 1 else f"<{lanes} x {TYPES[kind]}>"
+
+
+def scalar_text(value: float | int | bool, kind: str) -> str:
+    """A constant of this kind, as LLVM writes it."""
+    if kind == "i1":
+        return "true" if value else "false"
+    if kind[0] == "i":
+        return str(int(value))
+    with np.errstate(over="ignore"):
+        if kind == "f16":
+            return f"0xH{struct.unpack('<H', np.float16(value).tobytes())[0]:04X}"
+        exact = float(np.float32(value)) if kind == "f32" else float(value)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
+
+
+class Emitter:
+    """The text of one function body, and what it needs around it: declarations and constant tables."""
+
+    def __init__(self, has_fma: bool = True, lanes_bytes: int = 64):
+        self.has_fma = has_fma
+        self.lanes_bytes = lanes_bytes
+        self.lines: list[str] = []
+        self.declarations: dict[str, str] = {}
+        self.tables: dict[str, str] = {}
+        self.block = "entry"
+        self._count = 0
+
+    # --- names and blocks -------------------------------------------------------------------------------------------
+
+    def fresh(self) -> str:
+        """A new register name."""
+        self._count += 1
+        return f"%v{self._count}"
+
+    def label(self, stem: str) -> str:
+        """A new block name."""
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def start(self, label: str) -> None:
+        """Begin the block `label`; the one before must have ended in a branch."""
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def line(self, text: str) -> None:
+        """One instruction without a result."""
+        self.lines.append("  " + text)
+
+    def new(self, text: str, kind: str, lanes: int = 1) -> Value:
+        """One instruction with a result."""
+        name = self.fresh()
+        self.lines.append(f"  {name} = {text}")
+        return Value(name, kind, lanes)
+
+    # --- constants and lanes ----------------------------------------------------------------------------------------
+
+    def constant(self, value: float | int | bool, kind: str, lanes: int = 1) -> Value:
+        """The same constant in every lane."""
+        text = scalar_text(value, kind)
+        return Value(text if lanes == 1 else f"splat ({TYPES[kind]} {text})", kind, lanes)
+
+    def splat(self, value: Value, lanes: int) -> Value:
+        """A scalar in every lane."""
+        if value.lanes == lanes:
+            return value
+        if value.text[0] != "%":
+            return Value(f"splat ({TYPES[value.kind]} {value.text})", value.kind, lanes)
+        vector = type_text(value.kind, lanes)
+        one = self.new(f"insertelement {vector} poison, {value.type} {value.text}, i64 0", value.kind, lanes)
+        return self.new(
+            f"shufflevector {vector} {one.text}, {vector} poison, <{lanes} x i32> zeroinitializer", value.kind, lanes
+        )
+
+    def lane_numbers(self, kind: str, lanes: int) -> Value:
+        """0, 1, 2, ... in the lanes."""
+        scalar = TYPES[kind]
+        return Value("<" + ", ".join(f"{scalar} {i}" for i in range(lanes)) + ">", kind, lanes)
+
+    def same_lanes(self, *values: Value) -> tuple[Value, ...]:
+        """The values with scalars splatted to the lanes of the widest."""
+        lanes = max(v.lanes for v in values)
+        return values if lanes == 1 else tuple(v if v.lanes == lanes else self.splat(v, lanes) for v in values)
+
+    # --- instructions -----------------------------------------------------------------------------------------------
+
+    def binary(self, opcode: str, a: Value, b: Value) -> Value:
+        """`fadd`, `mul`, `and`, `shl`, ... of two values of one kind."""
+        if a.lanes != b.lanes:
+            a, b = self.same_lanes(a, b)
+        return self.new(f"{opcode} {a.type} {a.text}, {b.text}", a.kind, a.lanes)
+
+    def compare(self, predicate: str, a: Value, b: Value) -> Value:
+        """`olt`, `une`, ... of floats; `slt`, `eq`, `ult`, ... of integers."""
+        a, b = self.same_lanes(a, b)
+        opcode = "fcmp" if a.kind[0] == "f" else "icmp"
+        return self.new(f"{opcode} {predicate} {a.type} {a.text}, {b.text}", "i1", a.lanes)
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        """a where the condition holds, else b."""
+        a, b = self.same_lanes(a, b)
+        if condition.lanes > a.lanes:
+            a, b = self.splat(a, condition.lanes), self.splat(b, condition.lanes)
+        return self.new(
+            f"select {condition.type} {condition.text}, {a.type} {a.text}, {b.type} {b.text}", a.kind, a.lanes
+        )
+
+    def convert(self, opcode: str, a: Value, kind: str) -> Value:
+        """`fpext`, `sitofp`, `trunc`, `bitcast`, ... to another kind, lane by lane."""
+        return self.new(f"{opcode} {a.type} {a.text} to {type_text(kind, a.lanes)}", kind, a.lanes)
+
+    def negate(self, a: Value) -> Value:
+        """-a, sign bit flipped (floats)."""
+        return self.new(f"fneg {a.type} {a.text}", a.kind, a.lanes)
+
+    def intrinsic(self, name: str, *args: Value, overload: Value | None = None) -> Value:
+        """`llvm.<name>` overloaded on the type of its first argument, which is the result's too."""
+        args = self.same_lanes(*args)
+        first = overload or args[0]
+        suffix = first.kind if first.lanes == 1 else f"v{first.lanes}{first.kind}"
+        return self.call(f"llvm.{name}.{suffix}", first.kind, first.lanes, *args)
+
+    def call(self, function: str, kind: str, lanes: int, *args: Value) -> Value:
+        """A call of a declared function."""
+        result = type_text(kind, lanes)
+        if function not in self.declarations:
+            self.declarations[function] = f"declare {result} @{function}({', '.join(a.type for a in args)})"
+        given = ", ".join(f"{a.type} {a.text}" for a in args)
+        return self.new(f"call {result} @{function}({given})", kind, lanes)
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a b + c, rounded once where the machine has it (without, `llvm.fma` would be a slow library call)."""
+        if self.has_fma:
+            return self.intrinsic("fma", a, b, c)
+        return self.binary("fadd", self.binary("fmul", a, b), c)
+
+    def any_lane(self, condition: Value) -> Value:
+        """Whether a condition holds in any lane."""
+        if condition.lanes == 1:
+            return condition
+        return self.call(f"llvm.vector.reduce.or.v{condition.lanes}i1", "i1", 1, condition)
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    def load(self, pointer: str, kind: str, lanes: int = 1, mask: Value | None = None) -> Value:
+        """The value at a pointer, which need be aligned to one element only; 0 where the mask is off."""
+        size = BYTES[kind]
+        vector = type_text(kind, lanes)
+        if mask is None or lanes == 1:
+            return self.new(f"load {vector}, ptr {pointer}, align {size}", kind, lanes)
+        name = f"llvm.masked.load.v{lanes}{kind}.p0"
+        self.declarations[name] = f"declare {vector} @{name}(ptr, <{lanes} x i1>, {vector})"
+        return self.new(
+            f"call {vector} @{name}(ptr align {size} {pointer}, {mask.type} {mask.text}, {vector} zeroinitializer)",
+            kind, lanes,
+        )
+
+    def store(self, value: Value, pointer: str, mask: Value | None = None) -> None:
+        """Write a value, only the lanes that the mask has on."""
+        size = BYTES[value.kind]
+        if mask is None or value.lanes == 1:
+            self.line(f"store {value.type} {value.text}, ptr {pointer}, align {size}")
+            return
+        name = f"llvm.masked.store.v{value.lanes}{value.kind}.p0"
+        self.declarations[name] = f"declare void @{name}({value.type}, ptr, {mask.type})"
+        given = f"{value.type} {value.text}, ptr align {size} {pointer}, {mask.type} {mask.text}"
+        self.line(f"call void @{name}({given})")
+
+    def gather(self, pointer: str, offsets: Value, kind: str, mask: Value | None = None) -> Value:
+        """The elements at pointer[offsets]."""
+        lanes, size = offsets.lanes, BYTES[kind]
+        vector = type_text(kind, lanes)
+        pointers = self.fresh()
+        self.line(f"{pointers} = getelementptr {TYPES[kind]}, ptr {pointer}, {offsets.type} {offsets.text}")
+        on = "splat (i1 true)" if mask is None else mask.text
+        name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
+        self.declarations[name] = f"declare {vector} @{name}(<{lanes} x ptr>, <{lanes} x i1>, {vector})"
+        return self.new(
+            f"call {vector} @{name}(<{lanes} x ptr> align {size} {pointers}, <{lanes} x i1> {on}, "
+            f"{vector} zeroinitializer)", kind, lanes,
+        )
+
+    def scatter(self, value: Value, pointer: str, offsets: Value, mask: Value | None = None) -> None:
+        """Write the lanes to pointer[offsets], in lane order."""
+        lanes, size = offsets.lanes, BYTES[value.kind]
+        value = self.splat(value, lanes)
+        pointers = self.fresh()
+        self.line(f"{pointers} = getelementptr {TYPES[value.kind]}, ptr {pointer}, {offsets.type} {offsets.text}")
+        on = "splat (i1 true)" if mask is None else mask.text
+        name = f"llvm.masked.scatter.v{lanes}{value.kind}.v{lanes}p0"
+        self.declarations[name] = f"declare void @{name}({value.type}, <{lanes} x ptr>, <{lanes} x i1>)"
+        self.line(
+            f"call void @{name}({value.type} {value.text}, <{lanes} x ptr> align {size} {pointers}, "
+            f"<{lanes} x i1> {on})"
+        )
+
+    def table(self, name: str, values: list[float] | list[int], kind: str) -> str:
+        """A constant array of the module; returns the pointer's text."""
+        scalar = TYPES[kind]
+        items = ", ".join(f"{scalar} {scalar_text(v, kind)}" for v in values)
+        self.tables[name] = f"@{name} = private unnamed_addr constant [{len(values)} x {scalar}] [{items}], align 64"
+        return f"@{name}"

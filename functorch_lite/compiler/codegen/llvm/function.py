@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: MIT
+"""A loop IR function as an LLVM function.
+
+A vector loop runs many iterations at a time, in the lanes of vectors: a value that depends on the loop's variable has
+lanes, one that does not stays scalar. The last iterations run under a mask. Sums of floats are kept one a lane and
+added up after the loop; nothing else is ever reordered.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value, type_text
+from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
+from functorch_lite.compiler.loop_ir import nodes
+from functorch_lite.compiler.loop_ir.builder import identity
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, blocks
+from functorch_lite.compiler.loop_ir.varying import varying_values
+
+MAX_LANES = 16
+
+
+class FunctionWriter:
+    """Writes one function. Subclasses know where buffers are (`pointer`) and how programs call (`other`)."""
+
+    def __init__(self, emitter: Emitter):
+        self.e = emitter
+        self.values: dict[nodes.Value, Value] = {}
+        self.pointers: dict[nodes.Buffer, str] = {}
+        self.lanes = 1
+        self.variable: nodes.Value | None = None  # of the vector loop being written
+        self.mask: Value | None = None
+        self.ends: list[int] = []
+        self.varying: set[nodes.Value] = set()  # the values with lanes in the vector loop being written
+
+    # --- blocks -----------------------------------------------------------------------------------------------------
+
+    def block(self, statements: list[Any]) -> None:
+        """Write the statements in order."""
+        for statement in statements:
+            kind = type(statement)
+            if kind is nodes.Value:
+                self.value(statement)
+            elif kind is nodes.Store:
+                self.store(statement)
+            elif kind is nodes.Loop:
+                self.loop(statement)
+            else:
+                self.other(statement)
+
+    def other(self, statement: Any) -> None:
+        """Write a statement of a rarer kind."""
+        kind = type(statement)
+        if kind is nodes.If:
+            self.branch(statement)
+        elif kind is nodes.While:
+            self.loop_while(statement)
+        elif kind is nodes.Copy:
+            self.copy(statement)
+        elif kind is nodes.Fill:
+            self.fill(statement)
+        elif kind is nodes.Exit:
+            self.exit(statement)
+        else:
+            raise AssertionError(f"cannot write {kind.__name__}")
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def value(self, v: nodes.Value) -> None:
+        """Write the statement that defines a value."""
+        if v.op == "load":
+            self.values[v] = self.load(*v.attr)
+        elif v.op == "index":
+            self.values[v] = self.index_value(v.attr, v.kind)
+        elif v.op in CONVERSIONS:
+            self.values[v] = CONVERSIONS[v.op](self.e, v.args[0].kind, v.kind, self.get(v.args[0]))
+        else:
+            self.values[v] = self.operation(v)
+
+    def operation(self, v: nodes.Value) -> Value:
+        """A scalar operation; half precision is computed in float32 and rounded."""
+        return self.operation_on(v.op, v.kind, [a.kind for a in v.args], [self.get(a) for a in v.args])
+
+    def operation_on(self, op: str, result: str, kinds: list[str], args: list[Value]) -> Value:
+        kind = kinds[-1]
+        if kind in ("f16", "bf16") and op != "select":
+            wide = [CONVERSIONS["convert"](self.e, k, "f32", x) if k == kind else x
+                    for k, x in zip(kinds, args, strict=True)]
+            return CONVERSIONS["convert"](self.e, "f32" if result == kind else result, result,
+                                          emit_op(self.e, op, "f32", *wide))
+        return emit_op(self.e, op, kind, *args)
+
+    def get(self, v: nodes.Value) -> Value:
+        """The LLVM value of a value."""
+        found = self.values.get(v)
+        if found is None:
+            assert v.op == "constant", f"{v.op} is used before it is defined"
+            found = self.values[v] = self.constant(v)
+        return found
+
+    def constant(self, v: nodes.Value) -> Value:
+        if v.kind == "bf16":
+            return self.e.constant(_bf16_bits(v.attr), "i16")
+        if v.kind in ("u8", "u16", "u32", "u64") and v.attr >= 1 << (8 * ITEM_BYTES[v.kind] - 1):
+            return self.e.constant(v.attr - (1 << 8 * ITEM_BYTES[v.kind]), REGISTER[v.kind])
+        return self.e.constant(v.attr, REGISTER[v.kind])
+
+    # --- indices and memory -----------------------------------------------------------------------------------------
+
+    def parts(self, index: Index) -> tuple[Value, int, list[tuple[Value, int]]]:
+        """An index as its scalar part (lane 0), its growth from lane to lane, and terms that vary otherwise."""
+        e, step, varying = self.e, 0, []
+        total: Value | None = None
+        for v, coefficient in index.terms:
+            value = self.get(v)
+            if value.kind != "i64":
+                value = e.convert("zext" if v.kind[0] == "u" else "sext", value, "i64")
+            if v is self.variable:
+                step += coefficient
+            elif value.lanes > 1:
+                varying.append((value, coefficient))
+                continue
+            if value.text == "0":  # the variable of a loop that is one vector
+                continue
+            if coefficient != 1:
+                value = e.binary("mul", value, e.constant(coefficient, "i64"))
+            total = value if total is None else e.binary("add", total, value)
+        if total is None:
+            return e.constant(index.constant, "i64"), step, varying
+        if index.constant:
+            total = e.binary("add", total, e.constant(index.constant, "i64"))
+        return total, step, varying
+
+    def address(self, buffer: nodes.Buffer, scalar: Value) -> str:
+        """The pointer to buffer[scalar]."""
+        base = self.pointer(buffer)
+        if scalar.text == "0":
+            return base
+        scalar_type = TYPES[REGISTER[buffer.kind]] if buffer.kind != "bool" else "i8"
+        name = self.e.fresh()
+        self.e.line(f"{name} = getelementptr {scalar_type}, ptr {base}, i64 {scalar.text}")
+        return name
+
+    def pointer(self, buffer: nodes.Buffer) -> str:
+        """The pointer to the first element of a buffer."""
+        return self.pointers[buffer]
+
+    def load(self, buffer: nodes.Buffer, index: Index) -> Value:
+        kind = "i8" if buffer.kind == "bool" else REGISTER[buffer.kind]
+        scalar, step, varying = self.parts(index)
+        pointer = self.address(buffer, scalar)
+        if not varying and step == 0:
+            value = self.e.load(pointer, kind)
+        elif not varying and step == 1:
+            value = self.e.load(pointer, kind, self.lanes, self.mask)
+        else:
+            value = self.e.gather(pointer, self.offsets(step, varying), kind, self.mask)
+        if buffer.kind == "bool":
+            return self.e.compare("ne", value, self.e.constant(0, "i8", value.lanes))
+        return value
+
+    def store(self, s: nodes.Store) -> None:
+        """Write a store; to one place from many lanes, the last one counts."""
+        value = self.get(s.value)
+        if s.buffer.kind == "bool":
+            value = self.e.convert("zext", value, "i8")
+        scalar, step, varying = self.parts(s.index)
+        pointer = self.address(s.buffer, scalar)
+        if self.lanes == 1 or (not varying and step == 0 and value.lanes == 1):
+            self.e.store(value, pointer)
+        elif not varying and step == 1:
+            self.e.store(self.e.splat(value, self.lanes), pointer, self.mask)
+        else:
+            self.e.scatter(value, pointer, self.offsets(step, varying), self.mask)
+
+    def offsets(self, step: int, varying: list[tuple[Value, int]]) -> Value:
+        """Element offsets of the lanes from the scalar part of an index."""
+        e, lanes = self.e, self.lanes
+        if step or not varying:
+            text = "<" + ", ".join(f"i64 {step * i}" for i in range(lanes)) + ">"
+            total: Value | None = Value(text, "i64", lanes)
+        else:
+            total = None
+        for value, coefficient in varying:
+            if coefficient != 1:
+                value = e.binary("mul", value, e.constant(coefficient, "i64", lanes))
+            total = value if total is None else e.binary("add", total, value)
+        assert total is not None
+        return total
+
+    def index_value(self, index: Index, kind: str) -> Value:
+        """An index as a value of an integer kind, with lanes where it varies."""
+        scalar, step, varying = self.parts(index)
+        if step or varying:
+            value = self.e.binary("add", self.e.splat(scalar, self.lanes), self.offsets(step, varying))
+        else:
+            value = scalar
+        register = REGISTER[kind]
+        return value if register == "i64" else self.e.convert("trunc", value, register)
+
+    # --- loops ------------------------------------------------------------------------------------------------------
+
+    def loop(self, loop: nodes.Loop) -> None:
+        """A loop, in vectors where it is marked so and is not inside another that already is."""
+        if loop.vector and self.lanes == 1 and isinstance(loop.extent, int):
+            lanes = self.lanes_of(loop)
+            if lanes > 1:
+                self.vector_loop(loop, lanes)
+                return
+        self.scalar_loop(loop)
+
+    def lanes_of(self, loop: nodes.Loop) -> int:
+        """As many lanes as the widest kind in the loop leaves room for, no more than the loop needs."""
+        widest = max(_item_sizes(loop.body), default=8)
+        lanes = min(MAX_LANES, self.e.lanes_bytes // widest)
+        assert isinstance(loop.extent, int)
+        while lanes > 1 and lanes // 2 >= loop.extent:
+            lanes //= 2
+        return lanes
+
+    def scalar_loop(self, loop: nodes.Loop) -> None:
+        e = self.e
+        dynamic = not isinstance(loop.extent, int)
+        end = self.get(loop.extent).text if isinstance(loop.extent, nodes.Value) else str(loop.extent)
+        variable, header, after = self.open_loop(loop.variable, dynamic, end)
+        phis = [self.phi(c, self.get(c.initial)) for c in loop.carried]
+        if dynamic:
+            self.enter_dynamic(variable, end, after)
+        self.block(loop.body)
+        following = [self.matched(c.next, self.values[c.value]) for c in loop.carried]
+        step = e.new(f"add i64 {variable.text}, 1", "i64")
+        latch = e.block
+        if dynamic:
+            e.line(f"br label %{header}")
+        else:
+            e.line(f"br i1 {e.compare('slt', step, Value(end, 'i64')).text}, label %{header}, label %{after}")
+        self.close_loop(variable, step, latch, phis, following)
+        e.start(after)
+        for c, value in zip(loop.carried, following, strict=True):
+            self.values[c.result] = self.values[c.value] if dynamic else value
+
+    def enter_dynamic(self, variable: Value, end: str, after: str) -> None:
+        """The test at the top of a loop that may run zero times."""
+        inside = self.e.compare("slt", variable, Value(end, "i64"))
+        label = self.e.label("body")
+        self.e.line(f"br i1 {inside.text}, label %{label}, label %{after}")
+        self.e.start(label)
+
+    def vector_loop(self, loop: nodes.Loop, lanes: int) -> None:
+        e = self.e
+        extent = loop.extent
+        assert isinstance(extent, int)
+        if extent <= lanes:
+            self.one_vector(loop, lanes)
+            return
+        variable, header, after = self.open_loop(loop.variable, False, "")
+        self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
+        phis = [self.phi(c, self.lane_start(c, lanes)) for c in loop.carried]
+        if extent % lanes:
+            left = e.binary("sub", e.constant(extent, "i64"), variable)
+            count = e.splat(e.convert("trunc", left, "i32") if extent < 1 << 31 else left, lanes)
+            self.mask = e.compare("slt", e.lane_numbers(count.kind, lanes), count)
+        self.block(loop.body)
+        following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
+        step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
+        latch = e.block
+        e.line(f"br i1 {e.compare('slt', step, e.constant(extent, 'i64')).text}, label %{header}, label %{after}")
+        self.close_loop(variable, step, latch, phis, following)
+        e.start(after)
+        self.leave_vectors(loop, following)
+
+    def one_vector(self, loop: nodes.Loop, lanes: int) -> None:
+        """A vector loop whose iterations are all in one vector: no loop, and a mask that is known."""
+        e = self.e
+        self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
+        self.values[loop.variable] = e.constant(0, "i64")
+        for c in loop.carried:
+            self.values[c.value] = self.lane_start(c, lanes)
+        if loop.extent != lanes:
+            on = (f"i1 {'true' if k < loop.extent else 'false'}" for k in range(lanes))
+            self.mask = Value(f"<{', '.join(on)}>", "i1", lanes)
+        self.block(loop.body)
+        self.leave_vectors(loop, [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried])
+
+    def leave_vectors(self, loop: nodes.Loop, following: list[Value]) -> None:
+        """After a vector loop: combine the lanes of what it carried."""
+        self.lanes, self.variable, self.mask, self.varying = 1, None, None, set()
+        for c, value in zip(loop.carried, following, strict=True):
+            total = self.across(c, value)
+            self.values[c.result] = self.combined(c, self.get(c.initial), total)
+
+    def open_loop(self, variable: nodes.Value, dynamic: bool, end: str) -> tuple[Value, str, str]:
+        """Begin the block of a loop; the phi of its variable is completed by `close_loop`."""
+        e = self.e
+        before, header, after = e.block, e.label("loop"), e.label("after")
+        e.line(f"br label %{header}")
+        e.start(header)
+        value = Value(e.fresh(), "i64")
+        self.values[variable] = value
+        self.ends.append(len(e.lines))
+        e.lines.append(f"  {value.text} = phi i64 [0, %{before}], ")
+        self._before = before
+        return value, header, after
+
+    def phi(self, c: nodes.Carried, initial: Value) -> int:
+        """The phi of a carried value; returns its line, which `close_loop` completes."""
+        e = self.e
+        lanes = self.lanes if c.value in self.varying else initial.lanes
+        if lanes > initial.lanes:  # splatted before the loop: the block that came before still dominates
+            initial = self.splat_before(initial, lanes)
+        value = Value(e.fresh(), initial.kind, initial.lanes)
+        self.values[c.value] = value
+        e.lines.append(f"  {value.text} = phi {initial.type} [{initial.text}, %{self._before}], ")
+        return len(e.lines) - 1
+
+    def splat_before(self, value: Value, lanes: int) -> Value:
+        """A splat written before the loop whose phis are being written."""
+        e = self.e
+        if value.text[0] != "%":
+            return e.splat(value, lanes)
+        at = len(e.lines)
+        splatted = e.splat(value, lanes)
+        made = e.lines[at:]
+        del e.lines[at:]
+        branch = self.ends[-1] - 2  # the branch into the loop and its label come just before its first phi
+        e.lines[branch:branch] = made
+        self.ends[-1] += len(made)
+        return splatted
+
+    def matched(self, v: nodes.Value, like: Value) -> Value:
+        return self.e.splat(self.get(v), like.lanes)
+
+    def close_loop(self, variable: Value, step: Value, latch: str, phis: list[int], following: list[Value]) -> None:
+        """Complete the phis with what comes around the loop."""
+        e, first = self.e, self.ends.pop()
+        e.lines[first] += f"[{step.text}, %{latch}]"
+        for k, value in enumerate(following):
+            e.lines[first + 1 + k] += f"[{value.text}, %{latch}]"
+
+    def lane_start(self, c: nodes.Carried, lanes: int) -> Value:
+        """What each lane of a combined value starts with."""
+        assert c.combine is not None, "a vector loop carries only what combines"
+        number = identity(c.combine, c.value.kind)
+        number = -0.0 if c.combine == "add" and c.value.kind in ("f16", "bf16", "f32", "f64") else number
+        return self.e.splat(self.constant(nodes.Value("constant", c.value.kind, (), number)), lanes)
+
+    def combined(self, c: nodes.Carried, a: Value, b: Value) -> Value:
+        """Two values of one kind combined."""
+        return self.operation_on(c.combine or "", c.value.kind, [c.value.kind, c.value.kind], [a, b])
+
+    def kept(self, c: nodes.Carried, value: Value) -> Value:
+        """The next value, the same as before in the lanes beyond the end."""
+        return value if self.mask is None else self.e.select(self.mask, value, self.values[c.value])
+
+    def across(self, c: nodes.Carried, value: Value) -> Value:
+        """The lanes combined: halves are combined until one lane is left."""
+        while value.lanes > 1:
+            half = value.lanes // 2
+            low, high = (self.lanes_from(value, k, half) for k in (0, half))
+            value = self.combined(c, low, high)
+        return value
+
+    def lanes_from(self, value: Value, start: int, count: int) -> Value:
+        if count == 1:
+            return self.e.new(f"extractelement {value.type} {value.text}, i64 {start}", value.kind)
+        order = "<" + ", ".join(f"i32 {start + i}" for i in range(count)) + ">"
+        return self.e.new(f"shufflevector {value.type} {value.text}, {value.type} poison, <{count} x i32> {order}",
+                          value.kind, count)
+
+    # --- branches and other statements ------------------------------------------------------------------------------
+
+    def branch(self, s: nodes.If) -> None:
+        """`if`, of a condition that is the same for all lanes."""
+        e, condition = self.e, self.get(s.condition)
+        assert condition.lanes == 1, "a branch needs one condition for all lanes"
+        then, otherwise, after = e.label("then"), e.label("else"), e.label("join")
+        e.line(f"br i1 {condition.text}, label %{then}, label %{otherwise}")
+        ends = []
+        for label, body, which in ((then, s.then, 1), (otherwise, s.otherwise, 2)):
+            e.start(label)
+            self.block(body)
+            lanes = [self.lanes if r[0] in self.varying else 1 for r in s.results]
+            ends.append(([e.splat(self.get(r[which]), n) for r, n in zip(s.results, lanes, strict=True)], e.block))
+            e.line(f"br label %{after}")
+        e.start(after)
+        for k, (result, _, _) in enumerate(s.results):
+            first, second = (values[k] for values, _ in ends)
+            self.values[result] = e.new(
+                f"phi {first.type} [{first.text}, %{ends[0][1]}], [{second.text}, %{ends[1][1]}]", first.kind,
+                first.lanes)
+
+    def loop_while(self, s: nodes.While) -> None:
+        e = self.e
+        _, header, after = self.open_loop(nodes.Value("variable", "i64"), True, "")
+        phis = [self.phi(c, self.get(c.initial)) for c in s.carried]
+        variable = Value(e.lines[self.ends[-1]].split()[0], "i64")
+        self.block(s.test)
+        body = e.label("body")
+        e.line(f"br i1 {self.get(s.condition).text}, label %{body}, label %{after}")
+        e.start(body)
+        self.block(s.body)
+        following = [self.matched(c.next, self.values[c.value]) for c in s.carried]
+        step = e.new(f"add i64 {variable.text}, 1", "i64")
+        latch = e.block
+        e.line(f"br label %{header}")
+        self.close_loop(variable, step, latch, phis, following)
+        e.start(after)
+        for c in s.carried:
+            self.values[c.result] = self.values[c.value]
+
+    def copy(self, s: nodes.Copy) -> None:
+        """A copy of a range: a few values by one load and store, more by `memcpy`."""
+        e = self.e
+        target = self.address(s.target, self.parts(s.at)[0])
+        source = self.address(s.source, self.parts(s.start)[0])
+        kind = "i8" if s.target.kind == "bool" else REGISTER[s.target.kind]
+        if s.count in (1, 2, 4, 8, 16) and s.count * BYTES[kind] <= 64:
+            e.store(e.load(source, kind, s.count), target)
+            return
+        e.declarations["llvm.memcpy.p0.p0.i64"] = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
+        e.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {s.count * BYTES[kind]}, i1 false)")
+
+    def fill(self, s: nodes.Fill) -> None:
+        e = self.e
+        target = self.address(s.target, self.parts(s.at)[0])
+        e.declarations["llvm.memset.p0.i64"] = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"
+        size = s.count * ITEM_BYTES[s.target.kind]
+        e.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {size}, i1 false)")
+
+    def exit(self, s: nodes.Exit) -> None:
+        e = self.e
+        e.line(f"ret i32 {self.get(s.status).text}")
+        e.start(e.label("unreachable"))
+
+
+def write_kernel(function: Function, emitter: Emitter) -> str:
+    """The kernel as the text of an LLVM function."""
+    writer = FunctionWriter(emitter)
+    params = []
+    for k, buffer in enumerate(function.params):
+        writer.pointers[buffer] = f"%p{k}"
+        params.append(f"ptr %p{k}")
+    for k, value in enumerate(function.integers):
+        writer.values[value] = Value(f"%n{k}", "i64")
+        params.append(f"i64 %n{k}")
+    emitter.lines.append("entry:")
+    for buffer in function.locals:
+        scalar = "i8" if buffer.kind == "bool" else TYPES[REGISTER[buffer.kind]]
+        name = writer.pointers[buffer] = emitter.fresh()
+        emitter.line(f"{name} = alloca [{buffer.size} x {scalar}], align 64")
+    writer.block(function.body)
+    emitter.line("ret i32 0" if function.can_fail else "ret void")
+    result = "i32" if function.can_fail else "void"
+    body = "\n".join(emitter.lines)
+    return f"define internal {result} @{function.name}({', '.join(params)}) #0 {{\n{body}\n}}\n"
+
+
+def _item_sizes(statements):
+    for s in statements:
+        if type(s) is nodes.Value:
+            if s.op not in ("index", "constant") and s.kind != "bool":
+                yield ITEM_BYTES[s.kind]
+        elif type(s) is nodes.Store:
+            yield ITEM_BYTES[s.value.kind]
+        for block in blocks(s):
+            yield from _item_sizes(block)
+
+
+def _bf16_bits(number):
+    with np.errstate(over="ignore"):
+        word = int(np.float32(number).view(np.uint32))
+    if number != number:
+        return (word >> 16) | 0x40
+    return (word + 0x7FFF + ((word >> 16) & 1)) >> 16
+
+
+__all__ = ["FunctionWriter", "type_text", "write_kernel"]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Every stage of a program's compilation as text, by name: what `f.lower(...).as_text(stage=...)` prints."""
+
+from collections.abc import Callable, Sequence
+
+from functorch_lite.compiler.codegen.llvm.program import write_module
+from functorch_lite.compiler.loop_ir.printer import function_text
+from functorch_lite.compiler.lowering.program import Lowered, lower_program
+from functorch_lite.compiler.memory.plan import Plan, plan_memory
+from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.schedule.fusion import Schedule
+from functorch_lite.core.program import Program
+
+Pass = Callable[[Program], Program]
+
+
+def stage_text(program: Program, passes: Sequence[Pass], stage: str) -> str:
+    """The text of one of `stage_names(passes)`."""
+    if stage == "program":
+        return str(program)
+    for transform in passes:
+        program = transform(program)
+        if stage == transform.__name__:
+            return str(program)
+    return _LATER[stage](program)
+
+
+def stage_names(passes: Sequence[Pass]) -> list[str]:
+    """The stages in order; a pass that runs twice is shown after its first run."""
+    return ["program", *dict.fromkeys(p.__name__ for p in passes), *_LATER]
+
+
+def _schedule(program: Program) -> str:
+    lines = []
+    for number, group in enumerate(Schedule(program).groups):
+        what = "step" if group.domain is None else f"kernel over {group.domain}"
+        reduced = f", reducing {group.reduced}" if group.reduced else ""
+        lines.append(f"{number}: {what}{reduced}: {' '.join(e.prim.name for e in group.equations)}")
+    return "\n".join(lines)
+
+
+def _memory(program: Program) -> str:
+    lowered = lower_program(program)
+    plan = plan_memory(lowered.function, lowered.in_place)
+    lines = [f"arena of {plan.size} bytes"]
+    for buffer, (first, last) in plan.lifetimes.items():
+        lines.append(f"  {buffer} at {plan.offsets[buffer]}, alive from statement {first} to {last}")
+    return "\n".join(lines)
+
+
+def module_of(lowered: Lowered, plan: Plan) -> str:
+    """The LLVM module of a lowered program for this machine."""
+    machine = engine.target()
+    return write_module(
+        lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, plan,
+        has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes,
+    )
+
+
+def _llvm(program: Program) -> str:
+    lowered = lower_program(program)
+    return module_of(lowered, plan_memory(lowered.function, lowered.in_place))
+
+
+_LATER: dict[str, Callable[[Program], str]] = {
+    "optimized": str,
+    "schedule": _schedule,
+    "loop_ir": lambda program: function_text(lower_program(program).function),
+    "memory": _memory,
+    "llvm": _llvm,
+}

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: MIT
+"""The nodes of loop IR.
+
+A function has buffers (flat arrays of one scalar kind) and a body of statements in order. A value is defined once, by
+the statement that is the value itself (`Value`: a constant, load, index or scalar operation) or by a loop or branch
+(its variable, carried values and results). Indices into buffers are `Index`: a linear form of integer values.
+
+    kernel add_relu(x:f32[64] in, y:f32[64] in, out:f32[64] out)
+      for i in 64 vector
+        a = load x[i]
+        b = load y[i]
+        c = add a b
+        d = max c 0.0
+        store out[i] = d
+
+A loop marked `vector` has independent iterations, but for carried values, which combine by an associative operation:
+a target may run its iterations in any order and many at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+KINDS = ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64")
+ITEM_BYTES = {
+    "bool": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4, "i64": 8,
+    "u64": 8, "f64": 8,
+}
+ASSOCIATIVE = ("add", "mul", "max", "min", "and", "or", "xor")
+
+Role = Literal["in", "out", "inout", "local", "scratch"]
+
+
+class Buffer:
+    """A flat array of `size` elements of one kind. Its role says whether a function reads or writes it."""
+
+    __slots__ = ("name", "kind", "size", "role")
+
+    def __init__(self, name: str, kind: str, size: int, role: Role):
+        self.name = name
+        self.kind = kind
+        self.size = size
+        self.role = role
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * ITEM_BYTES[self.kind]
+
+    def __repr__(self):
+        return f"{self.name}:{self.kind}[{self.size}]"
+
+
+class Value:
+    """A scalar of one kind, defined once.
+
+    op: "constant" (attr: the number), "load" (attr: buffer, index), "index" (attr: an Index), "variable" (of a loop),
+    "carried" or "result" (of a loop or branch), else the scalar operation applied to args.
+    depth: how many blocks enclose its definition.
+    """
+
+    __slots__ = ("op", "kind", "args", "attr", "depth")
+
+    def __init__(self, op: str, kind: str, args: tuple["Value", ...] = (), attr: Any = None, depth: int = 0):
+        self.op = op
+        self.kind = kind
+        self.args = args
+        self.attr = attr
+        self.depth = depth
+
+
+class Index:
+    """constant + sum of coefficient * value: a position in a buffer."""
+
+    __slots__ = ("constant", "terms")
+
+    def __init__(self, constant: int = 0, terms: tuple[tuple[Value, int], ...] = ()):
+        self.constant = constant
+        self.terms = terms
+
+    @staticmethod
+    def of(value: Value) -> "Index":
+        """The index that is one integer value."""
+        return Index(0, ((value, 1),))
+
+    def __add__(self, other: "Index | int") -> "Index":
+        if isinstance(other, int):
+            return Index(self.constant + other, self.terms) if other else self
+        if not other.terms:
+            return self + other.constant
+        if not self.terms:
+            return other + self.constant
+        total = dict(self.terms)
+        for value, coefficient in other.terms:
+            total[value] = total.get(value, 0) + coefficient
+        return Index(self.constant + other.constant, tuple((v, c) for v, c in total.items() if c))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: "Index | int") -> "Index":
+        return self + (other * -1)
+
+    def __rsub__(self, other: int) -> "Index":
+        return self * -1 + other
+
+    def __mul__(self, factor: int) -> "Index":
+        if factor == 1:
+            return self
+        if factor == 0:
+            return ZERO
+        return Index(self.constant * factor, tuple((v, c * factor) for v, c in self.terms))
+
+    __rmul__ = __mul__
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for equal indices."""
+        if len(self.terms) < 2:
+            return (self.constant, self.terms)
+        return (self.constant, frozenset(self.terms))
+
+    @property
+    def depth(self) -> int:
+        return max((v.depth for v, _ in self.terms), default=0)
+
+    def coefficient(self, value: Value) -> int:
+        """How much the index grows when the value grows by one."""
+        for term, coefficient in self.terms:
+            if term is value:
+                return coefficient
+        return 0
+
+
+ZERO = Index()
+
+
+@dataclass(eq=False, slots=True)
+class Carried:
+    """A value that a loop hands from one iteration to the next: starts at `initial`, becomes `next`, ends as `result`.
+
+    combine: in a vector loop, the associative operation that `next` is of the value so far and something else.
+    """
+
+    value: Value
+    initial: Value
+    next: Value
+    result: Value
+    combine: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """`for variable in range(extent)`: body. The extent is a number (at least 1) or an i64 value (may be 0)."""
+
+    variable: Value
+    extent: int | Value
+    body: list[Any] = field(default_factory=list)
+    carried: list[Carried] = field(default_factory=list)
+    vector: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class While:
+    """`while condition`: the test block computes `condition` from the carried values, then the body the next ones."""
+
+    test: list[Any]
+    condition: Value
+    body: list[Any]
+    carried: list[Carried]
+
+
+@dataclass(eq=False, slots=True)
+class If:
+    """`if condition`: then, otherwise. results: (result, its value in then, its value in otherwise)."""
+
+    condition: Value
+    then: list[Any]
+    otherwise: list[Any]
+    results: list[tuple[Value, Value, Value]] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Store:
+    """`buffer[index] = value`."""
+
+    buffer: Buffer
+    index: Index
+    value: Value
+
+
+@dataclass(eq=False, slots=True)
+class Copy:
+    """`target[at : at + count] = source[start : start + count]`, one kind; the ranges do not overlap."""
+
+    target: Buffer
+    at: Index
+    source: Buffer
+    start: Index
+    count: int
+
+
+@dataclass(eq=False, slots=True)
+class Fill:
+    """`target[at : at + count] = 0`."""
+
+    target: Buffer
+    at: Index
+    count: int
+
+
+@dataclass(eq=False, slots=True)
+class HostCall:
+    """Run step `number` of the executable in Python, on arrays at these places; the first `reads` are its inputs."""
+
+    number: int
+    places: list[tuple[Buffer, Index]]
+    reads: int
+
+
+@dataclass(eq=False, slots=True)
+class KernelCall:
+    """Run a kernel with its parameters bound to places: (buffer, index of its first element).
+
+    failure: what to run in Python, which raises, when the kernel leaves with a status other than 0.
+    """
+
+    kernel: "Function"
+    places: list[tuple[Buffer, Index]]
+    failure: HostCall | None = None
+
+
+@dataclass(eq=False, slots=True)
+class LibraryCall:
+    """Call a C function: each argument is a place (passed as a pointer), an i32 or i64 value, or a number by pointer.
+
+    result: the i32 it returns, if used. interpret: what it does, on NumPy arrays, for the interpreter.
+    """
+
+    symbol: str
+    args: list[Any]
+    result: Value | None = None
+    interpret: Any = None
+
+
+@dataclass(eq=False, slots=True)
+class Exit:
+    """Leave the program with this status (an i32 other than 0)."""
+
+    status: Value
+
+
+@dataclass(eq=False, slots=True)
+class Function:
+    """A kernel, or the whole program.
+
+    integers: i64 parameters after the buffers. scratch: the parameters at the end of `params` that are working space,
+    which the caller provides and nothing else uses meanwhile. can_fail: it has an Exit.
+    """
+
+    name: str
+    params: list[Buffer]
+    body: list[Any] = field(default_factory=list)
+    integers: list[Value] = field(default_factory=list)
+    locals: list[Buffer] = field(default_factory=list)
+    scratch: list[Buffer] = field(default_factory=list)
+    can_fail: bool = False
+
+
+Statement = Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Exit
+
+
+def blocks(statement: Any) -> Sequence[list[Any]]:
+    """The blocks inside a statement."""
+    if isinstance(statement, Loop):
+        return (statement.body,)
+    if isinstance(statement, While):
+        return (statement.test, statement.body)
+    if isinstance(statement, If):
+        return (statement.then, statement.otherwise)
+    return ()

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: MIT
+"""Kernels of the indexing family: gather, scatter, run-time slices and row permutations.
+
+Rows are copied or combined whole, in vectors; where a row goes is a scalar found from the index arrays. A kernel whose
+mode is "raise" looks at all indices before it writes anything, and leaves with status `OUT_OF_RANGE` if one is out of
+range: the caller then runs the equation by its eval rule, which raises the error that names the index.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.rules import (
+    Element,
+    Operand,
+    Pair,
+    is_complex,
+    kernel_rules,
+    load_element,
+    store_element,
+    strides_of,
+)
+from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval
+from functorch_lite.primitives.indexing import (
+    dynamic_slice_p,
+    dynamic_update_slice_p,
+    gather_p,
+    scatter_p,
+    scatter_reduce_p,
+)
+from functorch_lite.primitives.matrix import permute_rows_p
+
+OUT_OF_RANGE = 1
+"""The status of a kernel that found an index out of range in mode "raise": the eval rule tells the user which."""
+
+_DROPPING = ("fill", "zero")
+_COMBINE = {"add": "add", "multiply": "mul", "min": "min", "max": "max"}
+
+
+def words_each(dtype: Any) -> int:
+    """How many loop IR elements one element of this dtype is."""
+    return 2 if is_complex(dtype) else 1
+
+
+# --- positions from index arrays --------------------------------------------------------------------------------------
+
+
+def refuse_outside(b: Builder, indices: Sequence[Operand], sizes: Sequence[int]) -> None:
+    """Leave with `OUT_OF_RANGE` if an index is not in [-n, n) of its axis."""
+
+    def look(i, found):
+        for index, n in zip(indices, sizes, strict=True):
+            v = b.op("convert", index.load(b, i), kind="i64")
+            shifted = b.op("convert", b.op("add", v, b.constant(n, "i64")), kind="u64")
+            found = b.op("or", found, b.op("ge", shifted, b.constant(2 * n, "u64")))
+        return [found]
+
+    count = indices[0].aval.size
+    bad = b.reduce(count, [b.constant(False, "bool")], look, combine=["or"], vector=True)[0]
+    b.branch(bad, lambda: b.exit(OUT_OF_RANGE))
+
+
+def resolve(b: Builder, index: Value, n: int, mode: str) -> tuple[Value, Value | None]:
+    """An index of an axis of size n >= 1 as an i64 in [0, n), and whether it was in range (None: known to be)."""
+    v = b.op("convert", index, kind="i64")
+    zero, size = b.constant(0, "i64"), b.constant(n, "i64")
+    if mode in ("clip", "unchecked"):
+        return b.op("min", b.op("max", v, zero), b.constant(n - 1, "i64")), None
+    if mode == "wrap":
+        v = b.op("rem", v, size)
+    v = b.op("select", b.op("lt", v, zero), b.op("add", v, size), v)
+    if mode not in _DROPPING:
+        return v, None
+    inside = b.op("lt", b.op("convert", v, kind="u64"), b.constant(n, "u64"))
+    return b.op("select", inside, v, zero), inside
+
+
+def place(
+    b: Builder, indices: Sequence[Operand], i: Index, sizes: Sequence[int], row: int, mode: str
+) -> tuple[Index, Value | None]:
+    """Where the row that entry i of the index arrays names begins (rows have `row` words), and whether it exists."""
+    at, all_inside = ZERO, None
+    for index, n, stride in zip(indices, sizes, strides_of(sizes), strict=True):
+        v, inside = resolve(b, index.load(b, i), n, mode)
+        at = at + b.index_of(v) * (stride * row)
+        if inside is not None:
+            all_inside = inside if all_inside is None else b.op("and", all_inside, inside)
+    return at, all_inside
+
+
+def copy_run(b: Builder, target: Buffer, at: Index, source: Buffer, start: Index, count: int) -> None:
+    """`count` contiguous words from one buffer to another."""
+    if count == 1:
+        b.store(target, at, b.load(source, start))
+    else:
+        b.copy(target, source, count, at, start)
+
+
+# --- gather -----------------------------------------------------------------------------------------------------------
+
+
+@kernel_rules.register(gather_p)
+def _(b, inputs, outputs, *, mode):
+    (x, *indices), (out,) = inputs, outputs
+    sizes, count = x.shape[: len(indices)], indices[0].aval.size
+    if not count:
+        return
+    if mode == "raise":
+        refuse_outside(b, indices, sizes)
+    if 0 in sizes:
+        _gather_from_nothing(b, out, mode)
+        return
+    width = math.prod(x.shape[len(indices) :]) * words_each(x.aval.dtype)
+    if width == 1:
+        _gather_elements(b, x, indices, out, mode)
+    elif width:
+        _gather_rows(b, x, indices, out, width, mode)
+
+
+def _gather_from_nothing(b, out, mode):
+    if mode in _DROPPING:
+        _store_fill(b, out, ZERO, out.aval.size, mode)
+    else:
+        b.exit(OUT_OF_RANGE)
+
+
+def _gather_elements(b, x, indices, out, mode):
+    fill = _fill_value(b, out, mode)
+    with b.loop(out.aval.size, vector=True) as i:
+        at, inside = place(b, indices, i, x.shape[: len(indices)], 1, mode)
+        found = b.load(x.buffer, at)
+        b.store(out.buffer, i, found if inside is None else b.op("select", inside, found, fill))
+
+
+def _gather_rows(b, x, indices, out, width, mode):
+    each = words_each(x.aval.dtype)
+    with b.loop(indices[0].aval.size) as i:
+        at, inside = place(b, indices, i, x.shape[: len(indices)], width, mode)
+
+        def copy(i=i, at=at):
+            copy_run(b, out.buffer, i * width, x.buffer, at, width)
+
+        if inside is None:
+            copy()
+        else:
+            b.branch(inside, copy, lambda i=i: _store_fill(b, out, i * (width // each), width // each, mode))
+
+
+def _store_fill(b, out, at, count, mode):
+    value = _fill_value(b, out, mode)
+    if count:
+        with b.loop(count, vector=True) as j:
+            out.store(b, at + j, Pair(value, b.constant(0, out.kind)) if is_complex(out.aval.dtype) else value)
+
+
+def _fill_value(b, out, mode):
+    nan = mode == "fill" and dtypes.is_inexact(out.aval.dtype)
+    return b.constant(np.nan if nan else 0, out.kind)
+
+
+# --- scatter ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_rules.register(scatter_p)
+@kernel_rules.register(scatter_reduce_p)
+def _(b, inputs, outputs, *, combine, mode):
+    (x, updates, *indices), (out,) = inputs, outputs
+    if combine in ("add", "multiply") and dtypes.accumulator(out.aval.dtype) != out.aval.dtype:
+        _scatter_wide(b, x, updates, indices, out, combine, mode)
+        return
+    b.copy(out.buffer, x.buffer, x.buffer.size)
+    scatter_into(b, out, updates, indices, combine=combine, mode=mode)
+
+
+def _scatter_wide(b, x, updates, indices, out, combine, mode):
+    """16-bit floats are accumulated in float32 and rounded once."""
+    aval = Aval(x.shape, dtypes.accumulator(x.aval.dtype))
+    wide = Operand(b.scratch("wide", "f32", aval.size), aval)
+    _convert_all(b, wide.buffer, x.buffer)
+    scatter_into(b, wide, updates, indices, combine=combine, mode=mode)
+    _convert_all(b, out.buffer, wide.buffer)
+
+
+def _convert_all(b, target, source):
+    if target.size:
+        with b.loop(target.size, vector=True) as i:
+            b.store(target, i, b.op("convert", b.load(source, i), kind=target.kind))
+
+
+def scatter_into(
+    b: Builder, target: Operand, updates: Operand, indices: Sequence[Operand], *, combine: str, mode: str
+) -> None:
+    """Put or combine the rows of `updates` into `target`, in order: of several for one place, "set" keeps the last.
+
+    target may be wider than the updates, which are converted. In mode "raise" nothing is written if an index is out.
+    """
+    sizes, count = target.shape[: len(indices)], indices[0].aval.size
+    if not count:
+        return
+    if mode == "raise":
+        refuse_outside(b, indices, sizes)
+    width = math.prod(target.shape[len(indices) :])
+    if 0 in sizes:
+        if mode not in _DROPPING:
+            b.exit(OUT_OF_RANGE)
+        return
+    if width:
+        _scatter_rows(b, target, updates, indices, sizes, width, combine, mode)
+
+
+def _scatter_rows(b, target, updates, indices, sizes, width, combine, mode):
+    dtype = target.aval.dtype
+    if combine in ("set", "add"):  # component by component: complex rows are real ones of twice the length
+        width, dtype = width * words_each(dtype), None
+    with b.loop(indices[0].aval.size) as i:
+        at, inside = place(b, indices, i, sizes, width, mode)
+
+        def update(i=i, at=at):
+            if combine == "set":
+                copy_run(b, target.buffer, at, updates.buffer, i * width, width)
+            else:
+                _combine_row(b, target.buffer, updates.buffer, at, i * width, width, combine, dtype)
+
+        if inside is None:
+            update()
+        else:
+            b.branch(inside, update)
+
+
+def _combine_row(b, target, updates, at, start, width, combine, dtype):
+    """dtype: what the words stand for, None for real words."""
+    dtype = np.dtype(bool) if dtype is None else dtype
+    with b.loop(width, vector=True) as j:
+        new = load_element(b, updates, start + j, dtype)
+        if not isinstance(new, Pair):
+            new = b.op("convert", new, kind=target.kind)
+        old = load_element(b, target, at + j, dtype)
+        store_element(b, target, at + j, combined(b, combine, old, new))
+
+
+def combined(b: Builder, combine: str, old: Element, new: Element) -> Element:
+    """Two elements combined: "add", "multiply", "min" or "max", as NumPy's ufuncs (NaN wins an extremum)."""
+    if not isinstance(old, Pair):
+        return b.op(_COMBINE[combine], old, new)
+    if combine == "add":
+        return Pair(b.op("add", old.real, new.real), b.op("add", old.imag, new.imag))
+    if combine == "multiply":
+        return complex_product(b, old, new)
+    return _complex_extreme(b, "gt" if combine == "max" else "lt", old, new)
+
+
+def complex_product(b: Builder, x: Pair, y: Pair) -> Pair:
+    """(a + bi)(c + di) = (ac - bd) + (ad + bc)i."""
+    real = b.op("sub", b.op("mul", x.real, y.real), b.op("mul", x.imag, y.imag))
+    return Pair(real, b.op("add", b.op("mul", x.real, y.imag), b.op("mul", x.imag, y.real)))
+
+
+def _complex_extreme(b, better, x, y):
+    """NumPy's: by the real part, then the imaginary one; the first operand if it has a NaN."""
+    x_nan = b.op("or", b.op("is_nan", x.real), b.op("is_nan", x.imag))
+    imag_nan = b.op("or", b.op("is_nan", x.imag), b.op("is_nan", y.imag))
+    first = b.op("and", b.op(better, x.real, y.real), b.op("not", imag_nan))
+    tie = b.op("and", b.op("eq", x.real, y.real), b.op(better.replace("t", "e"), x.imag, y.imag))
+    keep = b.op("or", x_nan, b.op("or", first, tie))
+    return Pair(b.op("select", keep, x.real, y.real), b.op("select", keep, x.imag, y.imag))
+
+
+# --- blocks at run-time positions -------------------------------------------------------------------------------------
+
+
+def block_start(b: Builder, starts: Sequence[Operand], shape: Sequence[int], sizes: Sequence[int]) -> Index:
+    """The position of the block's first element, its starts clamped so that the block fits."""
+    at = ZERO
+    for start, n, m, stride in zip(starts, shape, sizes, strides_of(shape), strict=True):
+        if n == m:
+            continue
+        v = start.load(b, ZERO)
+        if v.kind == "u64":
+            v = b.op("min", v, b.constant(n - m, "u64"))
+        v = b.op("max", b.op("convert", v, kind="i64"), b.constant(0, "i64"))
+        at = at + b.index_of(b.op("min", v, b.constant(n - m, "i64"))) * stride
+    return at
+
+
+def copy_block(
+    b: Builder, target: Operand, target_at: Index, source: Operand, source_at: Index, sizes: Sequence[int]
+) -> None:
+    """A block from one array into another, each given by the position of the block's first element."""
+    if 0 in sizes:
+        return
+    each, axes = words_each(target.aval.dtype), len(sizes)
+    run = 1
+    while axes and (axes == len(sizes) or sizes[axes] == target.shape[axes] == source.shape[axes]):
+        axes -= 1
+        run *= sizes[axes]
+    run *= each
+    strides = [strides_of(o.shape) for o in (target, source)]
+
+    def nest(axis, to, frm):
+        if axis == axes:
+            copy_run(b, target.buffer, to, source.buffer, frm, run)
+            return
+        with b.loop(sizes[axis], vector=run == 1 and axis == axes - 1) as i:
+            nest(axis + 1, to + i * (strides[0][axis] * each), frm + i * (strides[1][axis] * each))
+
+    nest(0, target_at * each, source_at * each)
+
+
+@kernel_rules.register(dynamic_slice_p)
+def _(b, inputs, outputs, *, sizes):
+    x, *starts = inputs
+    copy_block(b, outputs[0], ZERO, x, block_start(b, starts, x.shape, sizes), sizes)
+
+
+@kernel_rules.register(dynamic_update_slice_p)
+def _(b, inputs, outputs):
+    x, update, *starts = inputs
+    b.copy(outputs[0].buffer, x.buffer, x.buffer.size)
+    update_block(b, outputs[0], update, starts)
+
+
+def update_block(b: Builder, target: Operand, update: Operand, starts: Sequence[Operand]) -> None:
+    """Replace the block of `target` that begins at the (clamped) starts by `update`."""
+    copy_block(b, target, block_start(b, starts, target.shape, update.shape), update, ZERO, update.shape)
+
+
+# --- permute_rows -----------------------------------------------------------------------------------------------------
+
+
+@kernel_rules.register(permute_rows_p)
+def _(b, inputs, outputs, *, inverse):
+    (x, order), (out,) = inputs, outputs
+    if not x.aval.size:
+        return
+    rows, width = x.shape[-2], x.shape[-1] * words_each(x.aval.dtype)
+    with b.loop(math.prod(x.shape[:-2])) as k, b.loop(rows) as i:
+        here = (k * rows + i) * width
+        v, _ = resolve(b, order.load(b, k * rows + i), rows, "clip")
+        there = (k * rows + b.index_of(v)) * width
+        copy_run(b, out.buffer, there if inverse else here, x.buffer, here if inverse else there, width)

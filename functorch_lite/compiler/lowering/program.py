@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: MIT
+"""A program as loop IR: its schedule's kernels and steps, in order, over places in memory.
+
+The result is one `Function` whose parameters are the program's inputs and outputs, whose locals are its temporaries
+(the memory plan gives them offsets), and which calls kernels. The bodies of loops and branches are lowered in place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCall, Index, KernelCall
+from functorch_lite.compiler.loop_ir.printer import function_key
+from functorch_lite.compiler.lowering.group import GroupLowering
+from functorch_lite.compiler.lowering.rules import (
+    Operand,
+    kernel_rules,
+    kind_of,
+    step_rules,
+    strides_of,
+    words,
+)
+from functorch_lite.compiler.schedule.fusion import Group, Schedule
+from functorch_lite.compiler.schedule.maps import AxisMap
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.program import Equation, Literal, Program, Var
+from functorch_lite.primitives.casts import stop_gradient_p
+
+
+class Place(NamedTuple):
+    """An array in memory: C-ordered, from element `start` of a buffer on."""
+
+    buffer: Buffer
+    start: Index
+    aval: Any
+
+    @property
+    def operand(self) -> tuple[Buffer, Index]:
+        return self.buffer, self.start
+
+
+class Strided(NamedTuple):
+    """An array in memory with element strides of its own: what a library call can read without a copy."""
+
+    place: Place
+    strides: tuple[int, ...]
+
+
+class HostStep(NamedTuple):
+    """An equation that runs in Python. Operands in memory are at the call's places; the others pass by variable."""
+
+    equation: Equation
+    inputs: list[Any]  # None: the next place; else a variable, or a Literal
+    outputs: list[Any]
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A program as loop IR, and what goes with it.
+
+    constants: arrays that `function` reads, one for each parameter after the inputs and outputs.
+    steps: what HostCalls run. in_place: see `memory.plan`. sources: the equations of each kernel. made: the type
+    of what a temporary holds, and the user's line that made it.
+    """
+
+    function: Function
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    constants: list[np.ndarray]
+    constant_buffers: list[Buffer]
+    steps: list[HostStep]
+    in_place: dict[Buffer, list[Buffer]]
+    kernels: list[Function]
+    sources: dict[str, list[Equation]]
+    made: dict[Buffer, tuple[Any, Any]]
+
+
+def can_lower(program: Program) -> bool:
+    """Whether every input and output of a program is an array that loop IR can hold."""
+    return all(type(a) is Aval and kind_of(a.dtype) is not None for a in (*program.in_avals, *program.out_avals))
+
+
+def lower_program(program: Program) -> Lowered:
+    """The program as loop IR."""
+    lowering = ProgramLowering()
+    b = lowering.b
+    inputs = [b.input(f"in{k}", _kind(v), words(v.aval)) for k, v in enumerate(program.inputs)]
+    outputs = [b.output(f"out{k}", _kind(a), words(a.aval)) for k, a in enumerate(program.outputs)]
+    targets = [Place(buffer, ZERO, a.aval) for buffer, a in zip(outputs, program.outputs, strict=True)]
+    places = [Place(buffer, ZERO, v.aval) for buffer, v in zip(inputs, program.inputs, strict=True)]
+    lowering.body(program, places, targets)
+    return Lowered(
+        b.finish(), inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
+        list(lowering.kernels.values()), lowering.sources, lowering.made,
+    )
+
+
+class ProgramLowering:
+    """The lowering of one program; `body` lowers it, and the programs of loops and branches inside it."""
+
+    def __init__(self):
+        self.b = Builder("program")
+        self.constants: list[np.ndarray] = []
+        self.constant_buffers: list[Buffer] = []
+        self._constant_places: dict[bytes, Buffer] = {}
+        self.steps: list[HostStep] = []
+        self.in_place: dict[Buffer, list[Buffer]] = {}
+        self.kernels: dict[Any, Function] = {}
+        self.sources: dict[str, list[Equation]] = {}
+        self._built: dict[Any, tuple[Function, list[Any], list[Var], list[tuple[int, int]]]] = {}
+        self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
+        self._called: dict[Program, Program] = {}
+        self._scopes: list[_Scope] = []
+        self.made: dict[Buffer, tuple[Any, Any]] = {}
+        self._line: Any = None
+
+    @property
+    def scope(self) -> "_Scope":
+        return self._scopes[-1]
+
+    # --- a program --------------------------------------------------------------------------------------------------
+
+    def body(self, program: Program, inputs: Sequence[Place], targets: Sequence[Place | None]) -> list[Place]:
+        """Lower the program here. Its outputs go to the targets where given; returns where they are."""
+        found = self._schedules.get(id(program))
+        if found is None:
+            found = self._schedules[id(program)] = Schedule(program)
+        self._scopes.append(_Scope(found, dict(zip(program.inputs, inputs, strict=True))))
+        self._aim(program, targets)
+        self.scope.needed = needed(found)
+        for group in found.groups:
+            self._line = group.equations[-1].source
+            if group.domain is None:
+                self._step(group.equations[0])
+            else:
+                self._group(group)
+        outs = [self._deliver(a, t) for a, t in zip(program.outputs, targets, strict=True)]
+        self._scopes.pop()
+        return outs
+
+    def _aim(self, program: Program, targets) -> None:
+        """Have outputs computed where they are wanted."""
+        schedule = self.scope.schedule
+        for atom, target in zip(program.outputs, targets, strict=True):
+            if target is None or type(atom) is Literal:
+                continue
+            root = self._same_memory(atom)
+            if root in schedule.home and root not in self.scope.wanted:
+                self.scope.wanted[root] = Place(target.buffer, target.start, root.aval)
+
+    def _same_memory(self, atom: Any) -> Any:
+        """The variable whose memory, in the same order, an atom is."""
+        schedule = self.scope.schedule
+        while True:
+            if atom in schedule.alias:
+                atom = schedule.alias[atom]
+                continue
+            if atom not in schedule.maps:
+                return atom
+            base, found = schedule.maps[atom]
+            if base.aval.size != atom.aval.size or not _in_order(base.aval.shape, found):
+                return atom
+            atom = base
+
+    def _deliver(self, atom: Any, target: Place | None) -> Place:
+        place = self.place(atom)
+        if target is None or (place.buffer is target.buffer and place.start.key == target.start.key):
+            return place
+        self.b.copy(target.buffer, place.buffer, words(atom.aval), at=target.start, start=place.start)
+        return target
+
+    def call(self, program: Program, inputs: Sequence[Place], targets: Sequence[Place | None]) -> list[Place]:
+        """Lower a called program: an equal one that was called before shares its schedule and kernels."""
+        return self.body(self._called.setdefault(program, program), inputs, targets)
+
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    def temp(self, aval: Any) -> Place:
+        """Memory for an array."""
+        kind = kind_of(aval.dtype)
+        assert kind is not None
+        buffer = self.b.local(f"t{len(self.b.function.locals)}", kind, words(aval))
+        self.made[buffer] = (aval, self._line)
+        return Place(buffer, ZERO, aval)
+
+    def place(self, atom: Any) -> Place:
+        """Where an array is; what is only an index map so far is written out."""
+        if type(atom) is Literal:
+            return self._constant(atom)
+        found = self.scope.places.get(atom)
+        if found is None:
+            found = self.scope.places[atom] = self._find_place(atom)
+        return found
+
+    def _find_place(self, atom: Any) -> Place:
+        schedule = self.scope.schedule
+        root = self._same_memory(atom)
+        if root is not atom:
+            place = self.place(root)
+            return Place(place.buffer, place.start, atom.aval)
+        assert atom in schedule.movement, "an array is read before it is computed"
+        out = Var(atom.aval)
+        copied = Equation(stop_gradient_p, (atom,), (out,), {}, schedule.movement[atom].source)
+        group = Group([copied], tuple(n for n in atom.aval.shape if n != 1), 0, 0, 0)
+        group.axes[out] = tuple(range(len(group.domain or ())))
+        target = self.scope.wanted.get(atom) or self.temp(atom.aval)
+        self._run(group, [out], [target])
+        return target
+
+    def strided(self, atom: Any) -> Strided:
+        """An array as it lies in memory: a permutation, slice or broadcast of one that is there needs no copy."""
+        schedule = self.scope.schedule
+        if type(atom) is not Literal and atom not in self.scope.places and atom in schedule.maps:
+            base, found = schedule.maps[atom]
+            if base not in schedule.movement and found.whole:
+                strides = [0] * len(atom.aval.shape)
+                for axis, step, stride in zip(found.axes, found.steps, strides_of(base.aval.shape), strict=True):
+                    if axis >= 0:
+                        strides[axis] = step * stride
+                return Strided(self.place(base), tuple(strides))
+        return Strided(self.place(atom), strides_of(atom.aval.shape))
+
+    def _constant(self, literal: Literal) -> Place:
+        value = np.ascontiguousarray(np.asarray(literal.value, literal.aval.dtype))
+        key = (value.dtype.str + str(value.dtype)).encode() + value.tobytes()
+        buffer = self._constant_places.get(key)
+        if buffer is None:
+            buffer = Buffer(f"c{len(self.constants)}", _kind(literal), words(literal.aval), "in")
+            self._constant_places[key] = buffer
+            self.constants.append(value)
+            self.constant_buffers.append(buffer)
+        return Place(buffer, ZERO, literal.aval)
+
+    def out_place(self, var: Var) -> Place:
+        """Memory for a result: where it is wanted, or new."""
+        place = self.scope.wanted.get(var) or self.temp(var.aval)
+        self.scope.places[var] = place
+        return place
+
+    # --- groups and steps -------------------------------------------------------------------------------------------
+
+    def _group(self, group: Group) -> None:
+        stored = [e.outputs[0] for e in group.equations if e.outputs[0] in self.scope.needed]
+        if stored:
+            self._run(group, stored, [self.out_place(v) for v in stored])
+
+    def _run(self, group: Group, stored: list[Var], targets: list[Place]) -> None:
+        known = self._built.get(group)
+        if known is None:
+            lowering = GroupLowering(f"k{len(self._built)}", group, self.scope.schedule, stored)
+            kernel = self.kernel(lowering.build(), group.equations)
+            shared = _shareable(group, lowering, stored)
+            known = self._built[group] = (kernel, list(lowering.inputs), stored, shared)
+        kernel, inputs, _, shared = known
+        sources = [self.place(a) for a in inputs]
+        self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)]))
+        read = [p.buffer for p in sources]
+        for source, target in shared:
+            if read.count(read[source]) == 1 and not sources[source].start.terms and not targets[target].start.terms:
+                self.in_place.setdefault(targets[target].buffer, []).append(sources[source].buffer)
+
+    def kernel(self, function: Function, equations: list[Equation]) -> Function:
+        """The kernel, or an equal one that there is already."""
+        found = self.kernels.setdefault(function_key(function), function)
+        self.sources[found.name] = [*self.sources.get(found.name, ()), *equations]
+        return found
+
+    def _step(self, equation: Equation) -> None:
+        small = any(a.aval.size == 0 for a in (*equation.inputs, *equation.outputs) if type(a.aval) is Aval)
+        held = all(type(a.aval) is Aval and kind_of(a.aval.dtype) for a in (*equation.inputs, *equation.outputs))
+        if equation.prim in step_rules and held:
+            if step_rules[equation.prim](self, equation) is not NotImplemented:
+                return
+        if equation.prim in kernel_rules and held and not small:
+            self._kernel_step(equation)
+        else:
+            self.host_step(equation)
+
+    def _kernel_step(self, equation: Equation) -> None:
+        b = Builder(f"k{len(self._built)}_{equation.prim.name}")
+        known = self._built.get(equation)
+        if known is None:
+            ins = [Operand(b.input(f"x{k}", _kind(a), words(a.aval)), a.aval) for k, a in enumerate(equation.inputs)]
+            outs = [Operand(b.output(f"out{k}", _kind(v), words(v.aval)), v.aval)
+                    for k, v in enumerate(equation.outputs)]
+            kernel_rules[equation.prim](b, ins, outs, **equation.params)
+            known = self._built[equation] = (self.kernel(b.finish(), [equation]), [], [], [])
+        kernel = known[0]
+        sources = [self.place(a) for a in equation.inputs]
+        targets = [self.out_place(v) for v in equation.outputs]
+        scratch = [self.scratch(buffer) for buffer in getattr(kernel, "scratch", ())]
+        failure = self.host_call(equation) if kernel.can_fail else None
+        self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)] + scratch, failure))
+
+    def scratch(self, buffer: Buffer) -> tuple[Buffer, Index]:
+        """Memory for a parameter of a kernel that is working space."""
+        local = self.b.local(f"t{len(self.b.function.locals)}", buffer.kind, buffer.size)
+        return local, ZERO
+
+    def host_step(self, equation: Equation) -> None:
+        """Run an equation in Python."""
+        for var in equation.outputs:
+            if _is_held(var):
+                self.out_place(var)
+        self.b.add(self.host_call(equation))
+
+    def host_call(self, equation: Equation) -> HostCall:
+        """The statement that runs an equation in Python; its results must have places."""
+        reads = [a for a in equation.inputs if type(a) is not Literal and _is_held(a)]
+        writes = [v for v in equation.outputs if _is_held(v)]
+        inputs = [None if type(a) is not Literal and _is_held(a) else a for a in equation.inputs]
+        outputs = [None if _is_held(v) else v for v in equation.outputs]
+        self.steps.append(HostStep(equation, inputs, outputs))
+        places = [self.place(a).operand for a in reads] + [self.scope.places[v].operand for v in writes]
+        return HostCall(len(self.steps) - 1, places, len(reads))
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What is known while a program is lowered: its schedule, places of its variables, and where some are wanted."""
+
+    schedule: Schedule
+    places: dict[Any, Place]
+    wanted: dict[Any, Place] = field(default_factory=dict)
+    needed: set[Var] = field(default_factory=set)
+
+
+def needed(schedule: Schedule) -> set[Var]:
+    """The variables that are read outside the group that computes them."""
+    needed: set[Var] = set()
+
+    def add(atom, reader):
+        for source in schedule.sources(atom):
+            root = schedule.root(source)
+            if root in schedule.movement:
+                add(root, None)
+            elif schedule.home.get(root) is not reader or reader is None:
+                needed.add(root)
+
+    for group in schedule.groups:
+        for equation in group.equations:
+            for atom in equation.inputs:
+                add(atom, group)
+    for atom in schedule.program.outputs:
+        add(atom, None)
+    return needed
+
+
+def _is_held(atom) -> bool:
+    return type(atom.aval) is Aval and kind_of(atom.aval.dtype) is not None
+
+
+def _in_order(shape, found: AxisMap) -> bool:
+    axes = [a for a, n in zip(found.axes, shape, strict=True) if n != 1]
+    return found.whole and axes == sorted(axes)
+
+
+def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list[tuple[int, int]]:
+    """(input, output) pairs of a kernel of one pass where the output may take the input's memory."""
+    if group.reduced or group.ends:
+        return []
+    pairs = []
+    for k, var in enumerate(stored):
+        for i, (source, same) in enumerate(lowering.identical.items()):
+            if same and source.aval.size == var.aval.size and source.aval.dtype == var.aval.dtype:
+                pairs.append((i, k))
+    return pairs
+
+
+def _kind(atom) -> str:
+    kind = kind_of(atom.aval.dtype)
+    assert kind is not None
+    return kind
+
+
+

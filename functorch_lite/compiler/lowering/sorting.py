@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""Kernels of the sorting family: sort, index_order and top_k, along the last axis.
+
+One row is sorted by radix.py, several rows that are not long in step by networks.py. The few largest entries of a row
+are kept in a list while it is read.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from functorch_lite.compiler.loop_ir.builder import Builder, identity
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.networks import sort_in_step
+from functorch_lite.compiler.lowering.radix import (
+    SHORT,
+    keys_of,
+    make_words,
+    ordered_key,
+    sort_words,
+    sorted_order,
+    value_of_key,
+)
+from functorch_lite.compiler.lowering.rules import Operand, kernel_rules
+from functorch_lite.primitives.indexing import index_order_p
+from functorch_lite.primitives.sorting import sort_p, top_k_p
+
+IN_STEP = {4: 512, 8: 256}
+"""Rows up to this length, by the bytes of a word, are sorted in step where there are several."""
+LISTED = 64
+"""Up to this many largest entries are kept in a sorted list while a row is read."""
+BLOCK = 256
+"""Entries whose largest is compared at once with the smallest one listed."""
+_SEVERAL = 4
+
+# --- sort -------------------------------------------------------------------------------------------------------------
+
+
+@kernel_rules.register(sort_p)
+def _(b, inputs, outputs, *, num_keys, stable):
+    x = inputs[0]
+    if not x.aval.size:
+        return
+    if len(inputs) == 1 and x.aval.dtype.kind != "c":
+        _sort_values(b, x, outputs[0])
+        return
+
+    n = x.shape[-1]
+
+    def store(row, i, place):
+        for x, out in zip(inputs, outputs, strict=True):
+            out.store(b, row * n + i, x.load(b, row * n + b.index_of(place)))
+
+    for_each_place(b, inputs[:num_keys], n, store)
+
+
+def for_each_place(
+    b: Builder, operands: Sequence[Operand], count: int, store: Callable[[Index, Index, Value], None],
+    descending: bool = False,
+) -> None:
+    """`store(row, i, place)` for i < count of each row: entry i in the order of the keys is the one at `place`."""
+    x = operands[0]
+    rows, n = math.prod(x.shape[:-1]), x.shape[-1]
+    if len(operands) == 1 and x.aval.dtype.kind != "c" and rows >= _SEVERAL and n <= IN_STEP[8]:
+
+        def key(row, i):
+            return keys_of(b, lambda i: x.load(b, row * n + i), x, descending)[0].at(i)
+
+        sort_in_step(b, rows, n, key, store, kind=_key_kind(x), ordered=True, count=count)
+        return
+    w = make_words(b, n, max(8 * ITEM_BYTES[k.kind] for k in operands), ordered=True)
+    with b.loop(rows) as r:
+        keys = [
+            key for x in operands
+            for key in keys_of(b, lambda i, x=x, base=r * n: x.load(b, base + i), x, descending)
+        ]
+        at = sorted_order(w, keys)
+        with b.loop(count, vector=True) as i:
+            store(r, i, w.position(at + i))
+
+
+def _key_kind(x):
+    return "u64" if ITEM_BYTES[x.kind] == 8 else "u32"
+
+
+def _sort_values(b, x, out):
+    """One operand: keys are sorted alone and turned back into values."""
+    rows, n = math.prod(x.shape[:-1]), x.shape[-1]
+    if rows >= _SEVERAL and n <= IN_STEP[ITEM_BYTES[_key_kind(x)]]:
+        sort_in_step(
+            b, rows, n, lambda row, i: ordered_key(b, x.load(b, row * n + i)),
+            lambda row, i, key: out.store(b, row * n + i, value_of_key(b, key, x.kind)),
+            kind=_key_kind(x), ordered=False, count=n,
+        )
+    else:
+        _sort_each(b, x, out, rows, n)
+    if x.kind in ("f16", "bf16", "f32", "f64"):
+        _restore_alike(b, x, out, rows, n)
+
+
+def _sort_each(b, x, out, rows, n):
+    bits = 8 * ITEM_BYTES[x.kind]
+    w = make_words(b, n, bits, ordered=False)
+    with b.loop(rows) as r:
+        with b.loop(n, vector=True) as i:
+            w.put(i, ordered_key(b, x.load(b, r * n + i)), None)
+        at = sort_words(w, ZERO, bits)
+        with b.loop(n, vector=True) as i:
+            out.store(b, r * n + i, value_of_key(b, b.load(w.keys, at + i), x.kind))
+
+
+def _restore_alike(b, x, out, rows, n):
+    """Put zeros and NaNs, whose keys do not tell them apart, where they belong in their given order."""
+    bits = f"i{8 * ITEM_BYTES[x.kind]}"
+    minus_zero, none = b.constant(-(1 << int(bits[1:]) - 1), bits), b.constant(0, "i64")
+
+    def look(i, found):
+        v = x.load(b, i)
+        alike = b.op("or", b.op("eq", b.op("bitcast", v, kind=bits), minus_zero), b.op("is_nan", v))
+        return [b.op("or", found, alike)]
+
+    found = b.reduce(x.aval.size, [b.constant(False, "bool")], look, combine=["or"], vector=True)[0]
+
+    def restore():
+        with b.loop(rows) as r:
+            _restore_row(b, x, out, r * n, n, none)
+
+    b.branch(found, restore)
+
+
+def _restore_row(b, x, out, base, n, none):
+    zero = b.constant(0.0, x.kind)
+
+    def count(i, negative, nans):
+        v = x.load(b, base + i)
+        return [b.op("add", negative, b.op("convert", b.op("lt", v, zero), kind="i64")),
+                b.op("add", nans, b.op("convert", b.op("is_nan", v), kind="i64"))]
+
+    def put(i, at_zero, at_nan):
+        v = x.load(b, base + i)
+        return [_put_if(b, b.op("eq", v, zero), out, base, at_zero, v),
+                _put_if(b, b.op("is_nan", v), out, base, at_nan, v)]
+
+    negative, nans = b.reduce(n, [none, none], count, combine=["add", "add"], vector=True)
+    b.reduce(n, [negative, b.op("sub", b.constant(n, "i64"), nans)], put)
+
+
+def _put_if(b, condition, out, base, at, v):
+    """Store v at a place if the condition holds; returns the next place."""
+
+    def put():
+        out.store(b, base + b.index_of(at), v)
+        return [b.op("add", at, b.constant(1, "i64"))]
+
+    return b.branch(condition, put, lambda: [at])[0]
+
+
+@kernel_rules.register(index_order_p)
+def _(b, inputs, outputs):
+    (x,), (out,) = inputs, outputs
+    n = x.shape[-1]
+    if x.aval.size:
+        for_each_place(b, [x], n, lambda row, i, place: out.store(b, row * n + i, place))
+
+
+# --- top_k ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_rules.register(top_k_p)
+def _(b, inputs, outputs, *, k):
+    (x,), (values, order) = inputs, outputs
+    if not values.aval.size:
+        return
+    if k <= LISTED and x.shape[-1] > SHORT:
+        _largest(b, x, values, order, k)
+    else:
+        _first_in_order(b, x, values, order, k)
+
+
+def _first_in_order(b, x, values, order, k):
+    n = x.shape[-1]
+
+    def store(row, i, place):
+        order.store(b, row * k + i, place)
+        values.store(b, row * k + i, x.load(b, row * n + b.index_of(place)))
+
+    for_each_place(b, [x], k, store, descending=True)
+
+
+def _largest(b, x, values, order, k):
+    n = x.shape[-1]
+    best = Best(b, x, b.local("best", _key_kind(x), k), b.local("places", "i64", k), k)
+    with b.loop(math.prod(x.shape[:-1])) as r:
+        best.fill(r * n, n)
+        with b.loop(k, vector=True) as j:
+            place = b.load(best.places, j)
+            order.store(b, r * k + j, place)
+            values.store(b, r * k + j, x.load(b, r * n + b.index_of(place)))
+
+
+class Best(NamedTuple):
+    """The k largest keys of a row so far, descending, and their positions."""
+
+    b: Builder
+    x: Operand
+    keys: Buffer
+    places: Buffer
+    k: int
+
+    def key(self, at: Index) -> Value:
+        return ordered_key(self.b, self.x.load(self.b, at))
+
+    def fill(self, base: Index, n: int) -> None:
+        """Find those of the row of n entries that begins at `base`."""
+        b, k = self.b, self.k
+        with b.loop(k) as i:
+            self.insert(self.key(base + i), b.value_of(i), b.value_of(i))
+        blocks, left = divmod(n - k, BLOCK)
+        if blocks:
+            with b.loop(blocks) as t:
+                self.look_at_block(base, t * BLOCK + k)
+        if left:
+            self.look_at_each(base, Index(n - left), left)
+
+    def look_at_block(self, base: Index, start: Index) -> None:
+        """Look at each of `BLOCK` entries, if their largest key is large enough."""
+        b = self.b
+        lowest = b.constant(identity("max", self.keys.kind), self.keys.kind)
+        top = b.reduce(BLOCK, [lowest], lambda i, top: [b.op("max", top, self.key(base + start + i))],
+                       combine=["max"], vector=True)[0]
+        b.branch(self.belongs(top), lambda: self.look_at_each(base, start, BLOCK))
+
+    def look_at_each(self, base: Index, start: Index, count: int) -> None:
+        """Insert the entries that belong among the largest, one after the other."""
+        b = self.b
+        with b.loop(count) as i:
+            key, place, last = self.key(base + start + i), b.value_of(start + i), b.constant(self.k - 1, "i64")
+            b.branch(self.belongs(key), lambda key=key, place=place, last=last: self.insert(key, place, last))
+
+    def belongs(self, key: Value) -> Value:
+        """Whether a key is larger than the smallest one listed."""
+        return self.b.op("gt", key, self.b.load(self.keys, Index(self.k - 1)))
+
+    def insert(self, key: Value, place: Value, free: Value) -> None:
+        """Put a key behind those listed that are as large, moving the smaller ones down into the free place."""
+        b = self.b
+        zero, one = b.constant(0, "i64"), b.constant(1, "i64")
+
+        def before_is_smaller(j):
+            before = b.load(self.keys, b.index_of(b.op("max", b.op("sub", j, one), zero)))
+            return b.op("and", b.op("gt", j, zero), b.op("lt", before, key))
+
+        def shift(j):
+            to = b.index_of(j)
+            for buffer in (self.keys, self.places):
+                b.store(buffer, to, b.load(buffer, to - 1))
+            return [b.op("sub", j, one)]
+
+        to = b.index_of(b.loop_while([free], before_is_smaller, shift)[0])
+        b.store(self.keys, to, key)
+        b.store(self.places, to, place)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""The register tile: the sums of products that matrix products and convolutions are made of.
+
+    for each lane (a vector loop over `width` columns)
+      sums[r, v] = 0
+      for k:  sums[r, v] += left[row r, k] * right[k, vector v, lane]       left is the same in all lanes
+
+Each `right` vector that is loaded serves all rows, each `left` number all vectors, and the sums stay in registers. The
+sizes that fit are those of `most_rows`; what does not divide evenly is cut in parts of two sizes, so that no tile is
+mostly empty. Where `right` is not in order it is first copied into panels that are.
+
+Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008).
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
+
+MAX_LANES = 16
+MOST_ROWS = 14
+UNROLLED = 64  # products: a loop of no more is written out
+Put = Callable[[Index, list[list[Value]]], None]
+
+
+class Machine(NamedTuple):
+    """What a tile must fit: bytes of a vector register, and how many of them there are."""
+
+    vector_bytes: int
+    registers: int
+
+    def lanes(self, kind: str) -> int:
+        """The elements of a kind in one vector."""
+        return min(MAX_LANES, max(self.vector_bytes // ITEM_BYTES[kind], 1))
+
+
+class Walk(NamedTuple):
+    """How a tile reads an operand: from position `at` of a buffer, at `offsets` for its rows (or vectors).
+
+    step: from one lane to the next (0: the same in all). along: for a step of each contracted axis.
+    """
+
+    buffer: Buffer
+    at: Index
+    offsets: Sequence[int]
+    along: Sequence[int]
+    step: int = 0
+
+
+class Cut(NamedTuple):
+    """`count` parts of `size`, from `start` on."""
+
+    start: int
+    count: int
+    size: int
+
+
+def cuts(n: int, most: int) -> list[Cut]:
+    """n cut into the fewest parts of at most `most`, of nearly equal sizes: at most two different ones."""
+    parts = -(-n // most)
+    size, longer = divmod(n, parts)
+    found = [Cut(0, longer, size + 1), Cut(longer * (size + 1), parts - longer, size)]
+    return [c for c in found if c.count and c.size]
+
+
+def even_cuts(n: int, most: int) -> list[Cut]:
+    """The same, in parts of one size where n has a divisor of about that size."""
+    if n <= most + most // 4:
+        return [Cut(0, 1, n)]
+    for parts in range(-(-n // (most + most // 4)), 2 * n // most + 1):
+        if n % parts == 0:
+            return [Cut(0, parts, n // parts)]
+    return cuts(n, most)
+
+
+def over(b: Builder, cut: Cut, body: Callable[[Index], None]) -> None:
+    """Run the body for each part of a cut, with its first number."""
+    with b.loop(cut.count) as i:
+        body(i * cut.size + cut.start)
+
+
+def most_rows(vectors: int, registers: int) -> int:
+    """How many rows a tile of so many vectors may have: its sums, the vectors and one number fit the registers."""
+    return max(1, min((registers - 2 - vectors) // vectors, MOST_ROWS))
+
+
+def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
+    """total + a y, rounded once if the numbers are floats."""
+    if total.kind in ("f32", "f64"):
+        return b.op("fma", a, y, total)
+    return b.op("add", total, b.op("mul", a, y))
+
+
+def tile(
+    b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put,
+    taps: Sequence[tuple[int, int]] = ((0, 0),),
+) -> None:
+    """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
+
+    taps: further pairs of offsets in left and right to add up over, written out.
+    """
+    with b.loop(width, vector=True) as lane:
+        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps))
+
+
+def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put) -> None:
+    """The same, added up over the lanes too, along which both operands are walked; `put` gets numbers."""
+    vectors = len(right.offsets)
+    count = len(left.offsets) * vectors
+
+    def lanes(lane: Index, *totals: Value) -> list[Value]:
+        sums = _sums(b, extents, left._replace(at=left.at + lane * left.step),
+                     right._replace(at=right.at + lane * right.step), ((0, 0),))
+        return [b.op("add", t, s) for t, s in zip(totals, itertools.chain(*sums), strict=True)]
+
+    zero = b.constant(0, left.buffer.kind)
+    totals = b.reduce(width, [zero] * count, lanes, combine=["add"] * count, vector=True)
+    put(ZERO, [list(totals[k : k + vectors]) for k in range(0, count, vectors)])
+
+
+def _sums(b: Builder, extents, left: Walk, right: Walk, taps) -> list[list[Value]]:
+    """sums[row][vector] in one lane."""
+    vectors = len(right.offsets)
+
+    def step(at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
+        columns = [b.load(right.buffer, at_right + o) for o in right.offsets]
+        found: list[Value] = []
+        for row, o in enumerate(left.offsets):  # each number next to its products, so that it needs no register long
+            number = b.load(left.buffer, at_left + o)
+            found += [multiply_add(b, number, c, sums[row * vectors + k]) for k, c in enumerate(columns)]
+        return found
+
+    def nest(level: int, at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
+        if level == len(extents):
+            for tap_left, tap_right in taps:
+                sums = step(at_left + tap_left, at_right + tap_right, sums)
+            return list(sums)
+        n, dl, dr = extents[level], left.along[level], right.along[level]
+        if n * len(sums) * len(taps) <= UNROLLED and level == len(extents) - 1:
+            for k in range(n):
+                sums = nest(level + 1, at_left + k * dl, at_right + k * dr, sums)
+            return list(sums)
+        return b.reduce(n, sums, lambda k, *s: nest(level + 1, at_left + k * dl, at_right + k * dr, s))
+
+    zero = b.constant(0, left.buffer.kind)
+    sums = nest(0, left.at, right.at, [zero] * (len(left.offsets) * vectors))
+    return [list(sums[k : k + vectors]) for k in range(0, len(sums), vectors)]
+
+
+def store_tile(b: Builder, out: Buffer, rows: Sequence[Index], columns: Sequence[int], step: int, add: bool) -> Put:
+    """A `put` that writes (or adds) to `out` at rows[r] + columns[v] + lane * step."""
+
+    def put(lane: Index, sums: list[list[Value]]) -> None:
+        for row, values in zip(rows, sums, strict=True):
+            for column, value in zip(columns, values, strict=True):
+                at = row + (lane * step + column)
+                b.store(out, at, b.op("add", b.load(out, at), value) if add else value)
+
+    return put
+
+
+# --- columns in panels ------------------------------------------------------------------------------------------------
+
+
+class Panels(NamedTuple):
+    """`count` panels of `vectors` x `width` columns from column `start` on, and the rows of the tiles over them."""
+
+    start: int
+    count: int
+    vectors: int
+    width: int
+    rows: list[Cut]
+
+    @property
+    def size(self) -> int:
+        return self.vectors * self.width
+
+
+def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Panels]:
+    """Columns as panels of whole vectors and one of the rest, with the tile that costs least."""
+    lanes = machine.lanes(kind)
+    whole, rest = divmod(columns, lanes)
+    choices = [_panels(rows, whole, lanes, v, machine) for v in (1, 2, 3, 4, 6, 8) if v <= max(whole, 1)]
+    best = min(choices, key=lambda panels: sum(_cost(p) for p in panels))
+    if rest:
+        best = [*best, Panels(whole * lanes, 1, 1, rest, cuts(rows, most_rows(1, machine.registers)))]
+    return best
+
+
+def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -> list[Panels]:
+    found = cuts(whole, vectors) if whole else []
+    return [Panels(c.start * lanes, c.count, c.size, lanes, cuts(rows, most_rows(c.size, machine.registers)))
+            for c in found]
+
+
+def _cost(p: Panels) -> float:
+    """Cycles for one step of k, if two products and two loads begin in each and a product takes four."""
+    cycles = [c.count * (max(c.size * p.vectors, c.size + p.vectors, 8) / 2 + 0.1 * p.vectors + 1) for c in p.rows]
+    return p.count * sum(cycles)
+
+
+def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
+    """Copy right[k, column] into `packed`: panel after panel, in each k after k, its columns side by side."""
+    depth = 1
+    for n in extents:
+        depth *= n
+    for p in panels:
+        with b.loop(p.count) as i:
+            source, target = right.at + (i * p.size + p.start) * right.step, (i * p.size + p.start) * depth
+            _pack_panel(b, packed, right, extents, p.size, source, target)
+
+
+def _pack_panel(b, packed, right, extents, size, source, target):
+    if not extents:
+        with b.loop(size, vector=True) as j:
+            b.store(packed, target + j, b.load(right.buffer, source + j * right.step))
+        return
+    inner = 1
+    for n in extents[1:]:
+        inner *= n
+    with b.loop(extents[0]) as k:
+        rest = right._replace(along=right.along[1:])
+        _pack_panel(b, packed, rest, extents[1:], size, source + k * right.along[0], target + k * (inner * size))
+
+
+def packed_walk(packed: Buffer, panel: Panels, first: Index, extents: Sequence[int]) -> Walk:
+    """How a tile reads the panel of `packed` whose first column is `first`."""
+    depth, along = 1, []
+    for n in reversed(extents):
+        along.insert(0, depth * panel.size)
+        depth *= n
+    return Walk(packed, first * depth, [v * panel.width for v in range(panel.vectors)], along, 1)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Compiling for the CPU. Importing this imports all lowerings, and LLVM: the pipeline does it when first needed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from functorch_lite.compiler import dumps as dumps
+from functorch_lite.compiler.cost import Cost, cost_of
+from functorch_lite.compiler.lowering import broadcast as broadcast
+from functorch_lite.compiler.lowering import casts as casts
+from functorch_lite.compiler.lowering import comparison as comparison
+from functorch_lite.compiler.lowering import complex_parts as complex_parts
+from functorch_lite.compiler.lowering import contraction as contraction
+from functorch_lite.compiler.lowering import cumulative as cumulative
+from functorch_lite.compiler.lowering import elementwise as elementwise
+from functorch_lite.compiler.lowering import fft as fft
+from functorch_lite.compiler.lowering import indexing as indexing
+from functorch_lite.compiler.lowering import linalg as linalg
+from functorch_lite.compiler.lowering import loops as loops
+from functorch_lite.compiler.lowering import matrix as matrix
+from functorch_lite.compiler.lowering import matrix_functions as matrix_functions
+from functorch_lite.compiler.lowering import movement as movement
+from functorch_lite.compiler.lowering import random_bits as random_bits
+from functorch_lite.compiler.lowering import reduction as reduction
+from functorch_lite.compiler.lowering import rounding as rounding
+from functorch_lite.compiler.lowering import sorting as sorting
+from functorch_lite.compiler.lowering import special as special
+from functorch_lite.compiler.lowering import spectral as spectral
+from functorch_lite.compiler.lowering import transcendental as transcendental
+from functorch_lite.compiler.lowering import windows as windows
+from functorch_lite.compiler.lowering.program import can_lower as can_lower
+from functorch_lite.compiler.lowering.program import lower_program
+from functorch_lite.compiler.memory.forecast import MemoryForecast, live_at_peak
+from functorch_lite.compiler.memory.plan import plan_memory
+from functorch_lite.compiler.runtime.executable import Executable
+from functorch_lite.core.program import Program
+
+
+def compile_native(program: Program, optimized: Program) -> Executable:
+    """The optimized form of a program as native code."""
+    return Executable(program, optimized, lower_program(optimized))
+
+
+def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:
+    """What a call of the program will need: arguments, outputs, what it captured, and one arena."""
+    lowered = lower_program(optimized)
+    plan = plan_memory(lowered.function, lowered.in_place)
+    sizes = [_nbytes(a) for a in program.in_avals]
+    kept = sum(sizes[: len(captured)]) + sum(c.nbytes for c in lowered.constants)
+    arguments, outputs = sum(sizes[len(captured) :]), sum(map(_nbytes, program.out_avals))
+    peak = arguments + kept + outputs + plan.size
+    return MemoryForecast(peak, arguments, kept, outputs, plan.size, live_at_peak(plan, lowered.made))
+
+
+def cost(optimized: Program) -> Cost:
+    """Operations and bytes of one call."""
+    return cost_of(lower_program(optimized))
+
+
+def _nbytes(aval: Any) -> int:
+    return aval.size * aval.dtype.itemsize

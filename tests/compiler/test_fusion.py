@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""What fuses with what: golden schedules and kernels of programs that matter, and their numbers of kernels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import functorch_lite as fl
+from functorch_lite import nn, optim
+from functorch_lite.compiler import native, pipeline
+from functorch_lite.compiler.loop_ir.printer import function_text
+from functorch_lite.compiler.lowering.program import lower_program
+from functorch_lite.compiler.schedule.fusion import Schedule
+from functorch_lite.compiler.schedule.printer import schedule_text
+from tests.compiler.test_programs_three_ways import check
+
+GOLDEN = Path(__file__).parent / "golden" / "fusion"
+F32 = np.float32
+
+
+def numbers(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(F32)
+
+
+X, CT, SCALE, BIAS, LABELS = numbers(7, 17), numbers(17, 7).T.copy(), numbers(17), numbers(1, 17)[0], np.arange(7)
+ONE_HOT = np.eye(17, dtype=F32)[LABELS]
+
+
+def softmax(x):
+    return nn.softmax(x, -1)
+
+
+def layer_norm(x, scale, bias):
+    return (x - np.mean(x, -1, keepdims=True)) / np.sqrt(np.var(x, -1, keepdims=True) + F32(1e-5)) * scale + bias
+
+
+def cross_entropy(x, targets):
+    return -np.mean(np.sum(nn.log_softmax(x, -1) * targets, -1))
+
+
+def picked_cross_entropy(x, labels):
+    return -np.mean(np.take_along_axis(nn.log_softmax(x, -1), labels[:, None], -1))
+
+
+def bias_relu(x, bias):
+    return np.maximum(x + bias, F32(0))
+
+
+def backward(fun):
+    """(arguments, cotangent) -> cotangents of the arguments."""
+    return lambda *args: fl.vjp(fun, *args[:-1])[1](args[-1])
+
+
+def both_sums(x):
+    return np.sum(x, 0), np.sum(x, 1)
+
+
+def centred_columns(x):
+    return x - np.mean(x, 0)
+
+
+def chain_of_updates(x):
+    for k in range(5):
+        x = np.tanh(x * F32(k + 1)) + x
+    return x
+
+
+def transposed_sum(x, y):
+    return np.sin(x).T + np.cos(y)
+
+
+CASES = {
+    "softmax": (softmax, X),
+    "softmax_backward": (backward(softmax), X, CT),
+    "layer_norm": (layer_norm, X, SCALE, BIAS),
+    "layer_norm_backward": (backward(layer_norm), X, SCALE, BIAS, CT),
+    "cross_entropy": (cross_entropy, X, ONE_HOT),
+    "cross_entropy_gradient": (fl.grad(cross_entropy), X, ONE_HOT),
+    "picked_cross_entropy": (picked_cross_entropy, X, LABELS),
+    "picked_cross_entropy_gradient": (fl.grad(picked_cross_entropy), X, LABELS),
+    "bias_relu": (bias_relu, X, BIAS),
+    "bias_relu_backward": (backward(bias_relu), X, BIAS, CT),
+    "column_sums": (lambda x: np.sum(x, 0), X),
+    "both_sums": (both_sums, X),
+    "centred_columns": (centred_columns, X),
+    "chain_of_updates": (chain_of_updates, X),
+    "transposed_sum": (transposed_sum, X, CT.T.copy()),
+    "concatenated": (lambda x, y: np.concatenate([np.sin(x), y * y]), X, CT),
+    "dense_layer": (lambda x, w, b: np.maximum(x @ w + b, F32(0)), X, numbers(17, 5), numbers(5)),
+}
+KERNELS = {"softmax": 1, "softmax_backward": 1, "layer_norm": 1, "layer_norm_backward": 1, "cross_entropy_gradient": 1,
+           "bias_relu": 1, "bias_relu_backward": 1, "column_sums": 1, "both_sums": 1, "centred_columns": 1,
+           "chain_of_updates": 1}  # fmt: skip
+
+
+def optimized(name):
+    fun, *args = CASES[name]
+    return pipeline.optimize(fl.make_program(fun)(*args))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_schedule_is_the_golden_one(name, check_golden):
+    check_golden(GOLDEN / f"{name}.schedule.txt", schedule_text(Schedule(optimized(name))))
+
+
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "both_sums", "column_sums", "bias_relu_backward"])
+def test_kernel_is_the_golden_one(name, check_golden):
+    check_golden(GOLDEN / f"{name}.kernel.txt", function_text(lower_program(optimized(name)).function))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_number_of_kernels(name):
+    lowered = lower_program(optimized(name))
+    assert (len(lowered.kernels), len(lowered.function.body)) == (KERNELS[name], KERNELS[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_fused_programs_compute_the_right_numbers(name):
+    fun, *args = CASES[name]
+    check(fun, args)
+
+
+@pytest.mark.parametrize("leaves", [1, 5, 40])
+def test_an_optimizer_step_of_equal_leaves_shares_one_kernel(leaves):
+    opt = optim.adam(1e-3)
+    params = [numbers(17, 33) for _ in range(leaves)]
+    program = pipeline.optimize(fl.make_program(opt.step)(params, params, opt.init(params)))
+    lowered = lower_program(program)
+    assert len(lowered.kernels) == 2  # the bias corrections, and the update of one leaf
+    assert len(lowered.function.body) == 1 + leaves
+
+
+def test_compiling_twice_gives_the_same_code():
+    program = optimized("layer_norm_backward")
+    assert native.compile_native(program, program).ir == native.compile_native(program, program).ir
