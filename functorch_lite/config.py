@@ -143,7 +143,3 @@ def native_guard() -> tuple[int, int]:
     """The address of a word that native calls compare, and its present value: it differs when settings were updated."""
     return ctypes.addressof(_guard), _version
 
-
-def hold_native_calls(held: bool) -> None:
-    """Send every call through Python, as long as something must be looked at in each (arrays were donated)."""
-    _guard.value = -1 if held else _version

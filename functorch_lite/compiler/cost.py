@@ -46,6 +46,11 @@ def cost_of(lowered: Lowered) -> Cost:
     return _block(lowered.function.body, known)
 
 
+def cost_of_kernel(kernel: Function) -> Cost:
+    """The cost of one call of a kernel."""
+    return _kernel(kernel, {})
+
+
 def _block(statements, known) -> Cost:
     total = NOTHING
     for statement in statements:

@@ -11,6 +11,7 @@ from functorch_lite.compiler.lowering import casts as casts
 from functorch_lite.compiler.lowering import comparison as comparison
 from functorch_lite.compiler.lowering import complex_parts as complex_parts
 from functorch_lite.compiler.lowering import contraction as contraction
+from functorch_lite.compiler.lowering import convolution as convolution
 from functorch_lite.compiler.lowering import cumulative as cumulative
 from functorch_lite.compiler.lowering import elementwise as elementwise
 from functorch_lite.compiler.lowering import fft as fft
@@ -36,9 +37,9 @@ from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.core.program import Program
 
 
-def compile_native(program: Program, optimized: Program) -> Executable:
-    """The optimized form of a program as native code."""
-    return Executable(program, optimized, lower_program(optimized))
+def compile_native(program: Program, optimized: Program, donated: Sequence[int] = ()) -> Executable:
+    """The optimized form of a program as native code. donated: inputs whose memory outputs may take over."""
+    return Executable(program, optimized, lower_program(optimized), donated)
 
 
 def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:

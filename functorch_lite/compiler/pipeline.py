@@ -48,15 +48,17 @@ def optimize(program: Program) -> Program:
     return program
 
 
-def compile(program: Program, device: str = "cpu") -> Executable:
-    """An executable of `program`; made once for a program and device."""
-    return memoized(program, ("executable", device), lambda: _compile(program))
+def compile(program: Program, donated: Sequence[int] = ()) -> Executable:
+    """An executable of `program`; made once. donated: inputs whose memory outputs may take over."""
+    return memoized(program, ("executable", *donated), lambda: _compile(program, donated))
 
 
-def _compile(program: Program) -> Executable:
+def _compile(program: Program, donated: Sequence[int]) -> Executable:
     optimized = optimize(program)
     native = _native()
-    return native.compile_native(program, optimized) if native.can_lower(optimized) else Evaluator(optimized)
+    if not native.can_lower(optimized):
+        return Evaluator(optimized)
+    return native.compile_native(program, optimized, donated)
 
 
 def _native() -> Any:

@@ -8,6 +8,7 @@ Compiled programs are kept in a bounded cache of each jitted function; `cache_in
 import functools
 import inspect
 import re
+import sys
 import warnings
 import weakref
 from collections import OrderedDict
@@ -15,10 +16,12 @@ from collections.abc import Callable, Sequence
 from types import CellType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from functorch_lite import tree
 from functorch_lite.backends.registry import enter_home, home, leave_home
 from functorch_lite.compiler import compile as compile_program
-from functorch_lite.config import config, hold_native_calls
+from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Program, program_text
 from functorch_lite.core.staging import stage
@@ -76,6 +79,7 @@ class CacheInfo(NamedTuple):
 class _Compiled(NamedTuple):
     program: Program
     captured: list[Any]
+    in_tree: Any
     out_tree: Any
     out_weak: list[bool]
     executable: Callable[..., list[Any]] | None
@@ -86,12 +90,14 @@ class Jitted:
     """A function that `jit` made: call it like the function it wraps."""
 
     def __init__(self, fun: Callable[..., Any], static_argnums, static_argnames, donate_argnums, donate_argnames,
-                 max_traces: int | None):
+                 max_traces: int | None, donate: str = "may"):
         functools.update_wrapper(self, fun)
         self._fun = fun
         self._static_argnums, self._static_argnames = _resolve(fun, static_argnums, static_argnames, "static")
         self._donate_argnums, self._donate_argnames = _resolve(fun, donate_argnums, donate_argnames, "donate")
         self._max_traces = max_traces
+        self._donates = bool(self._donate_argnums or self._donate_argnames)
+        self._must_donate = _checked_donate(donate) == "must"
         self.clear_cache()
 
     # --- calling ----------------------------------------------------------------------------------------------------
@@ -100,14 +106,30 @@ class Jitted:
         dynamic, static = self._split(args, kwargs)
         leaves, treedef = tree.flatten(dynamic)
         compiled, values = self._find(leaves, treedef, static, args, kwargs)
-        if self._donate_argnums or self._donate_argnames or _donated:
-            self._donate(leaves, args, kwargs)
+        given_up: list[int] = []
+        donated: list[Any] = []
+        if self._donates or _donated:
+            given_up = self._given_up(leaves, values, treedef, args) if self._donates and is_eager() else []
+            donated = self._check_donated(leaves, args, kwargs)
         if compiled.executable is not None and is_eager():
             with quiet():
-                outs = compiled.executable(*compiled.captured, *values)
+                outs = self._run(compiled, values, given_up)
         else:
             outs = bind(jit_p, *compiled.captured, *values, program=compiled.program)
+        if self._donates:
+            for leaf in donated:
+                _remember(leaf, f"{name_of(self._fun)} at {user_source()}")
         return tree.unflatten(compiled.out_tree, weakened(outs, compiled.out_weak))
+
+    def _run(self, compiled: _Compiled, values, given_up: list[int]) -> list[Any]:
+        n = len(compiled.captured)
+        if self._must_donate:
+            self._check_reuse(compiled, given_up, n)
+        run = getattr(compiled.executable, "donating", None) if given_up or self._must_donate else None
+        if run is None or compiled.executable is None:
+            assert compiled.executable is not None
+            return compiled.executable(*compiled.captured, *values)
+        return run((*compiled.captured, *values), [n + i for i in given_up])
 
     _call = __call__  # where `__call__` is a builtin, what it falls back on
 
@@ -116,7 +138,7 @@ class Jitted:
 
     def __reduce__(self):
         return jit_again, (self._fun, self._static_argnums, self._static_argnames, self._donate_argnums,
-                           self._donate_argnames, self._max_traces)
+                           self._donate_argnames, self._max_traces, "must" if self._must_donate else "may")
 
     # --- looking at it ----------------------------------------------------------------------------------------------
 
@@ -200,7 +222,7 @@ class Jitted:
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
-            if not self._donate_argnums and not self._donate_argnames and is_eager():
+            if not self._donates and is_eager():
                 self._answer_natively(compiled, types, treedef, static)
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
@@ -258,10 +280,11 @@ class Jitted:
         if config.check_purity:
             self._check_purity(staged.program, self._stage(types, treedef, static, args)[1].program)
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
-        executable = compile_program(staged.program) if closed and not staged.program.axis_names else None
+        donated = [len(staged.captured) + i for i in self._donated_leaves(treedef)]
+        executable = compile_program(staged.program, donated) if closed and not staged.program.axis_names else None
         text = ", ".join(_type_text(t) for t in types)
         entry = CacheEntry(f"({text})", reason, str(user_source()))
-        return _Compiled(staged.program, staged.captured, flat_fun.out_tree, out_weak, executable, entry)
+        return _Compiled(staged.program, staged.captured, treedef, flat_fun.out_tree, out_weak, executable, entry)
 
     def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
@@ -307,7 +330,43 @@ class Jitted:
 
     # --- donation ---------------------------------------------------------------------------------------------------
 
-    def _donate(self, leaves, args, kwargs) -> None:
+    def _donated_leaves(self, treedef) -> list[int]:
+        """The numbers of the leaves that belong to donated arguments."""
+        found, number = [], 0
+        positional, named = treedef.children()
+        for i, child in enumerate(positional.children()):
+            found += range(number, number + child.num_leaves) if i in self._donate_argnums else ()
+            number += child.num_leaves
+        for name, child in zip(named.entries(), named.children(), strict=True):
+            found += range(number, number + child.num_leaves) if name in self._donate_argnames else ()
+            number += child.num_leaves
+        return found
+
+    def _given_up(self, leaves, values, treedef, args) -> list[int]:
+        """The numbers of donated leaves that nothing but the caller's own argument holds: no view of them is seen."""
+        found = []
+        for i in self._donated_leaves(treedef):
+            leaf = leaves[i]
+            held = sys.getrefcount(leaf) - 4  # by others than `leaves`, `values`, `leaf` and the call
+            expected = 2 if any(a is leaf for a in args) else 1  # a variable and `args`, or a container
+            if leaf is values[i] and type(leaf) is np.ndarray and held <= expected and _owns(leaf):
+                found.append(i)
+        return found
+
+    def _check_reuse(self, compiled: _Compiled, given_up: list[int], n: int) -> None:
+        """Under donate="must", refuse a call that leaves the memory of a donated array unused."""
+        reused = set(getattr(compiled.executable, "donations", {}).values())
+        for i in self._donated_leaves(compiled.in_tree):
+            if i in given_up and n + i in reused:
+                continue
+            why = "it is held by something else too" if n + i in reused else "no output can take its place"
+            raise DonationError(
+                f"jit: the memory of donated leaf {i} of {name_of(self._fun)} cannot be reused: {why}. "
+                'Do not donate it, or use donate="may".'
+            )
+
+    def _check_donated(self, leaves, args, kwargs) -> list[Any]:
+        """The donated leaves; refuses one that was donated before or is given twice."""
         paths = None
         for i, leaf in enumerate(leaves):
             if id(leaf) in _donated:
@@ -325,12 +384,22 @@ class Jitted:
                     f"jit: the buffer of `{self._paths(args, kwargs)[i]}` is donated and also passed as another "
                     f"argument of {name_of(self._fun)}. Pass a copy, or do not donate it."
                 )
-        for leaf in leaves:
-            if id(leaf) in given:
-                _remember(leaf, f"{name_of(self._fun)} at {user_source()}")
+        return [leaf for leaf in leaves if id(leaf) in given]
+
+
+def _checked_donate(donate: str) -> str:
+    if donate not in ("may", "must"):
+        raise ArgumentError(f"jit: donate is {donate!r}, expected 'may' or 'must'.")
+    return donate
 
 
 _donated: dict[int, str] = {}
+
+
+def _owns(leaf: np.ndarray) -> bool:
+    """Whether nobody else can see the memory of an array: it is its own, or that of an array donated before it."""
+    base = leaf.base
+    return base is None or (id(base) in _donated and sys.getrefcount(base) <= 3)  # `leaf`, `base` and the call
 
 
 def _is_buffer(leaf):
@@ -340,14 +409,9 @@ def _is_buffer(leaf):
 def _remember(leaf, where):
     key = id(leaf)
     _donated[key] = where
-    hold_native_calls(True)
-    weakref.finalize(leaf, _forget, key)
-
-
-def _forget(key):
-    _donated.pop(key, None)
-    if not _donated:
-        hold_native_calls(False)
+    if type(leaf) is np.ndarray:
+        leaf.setflags(align=False)  # native calls turn it away, so every use of it is seen here
+    weakref.finalize(leaf, _donated.pop, key, None)
 
 
 def _type_text(entry):
@@ -434,12 +498,14 @@ def _resolve(fun, numbers, names, what) -> tuple[tuple[int, ...], tuple[str, ...
 def jit(
     fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (), donate_argnums: int | Sequence[int] = (),
-    donate_argnames: str | Sequence[str] = (), max_traces: int | None = None,
+    donate_argnames: str | Sequence[str] = (), donate: str = "may", max_traces: int | None = None,
 ) -> Any:
     """`fun`, staged and compiled on the first call with each signature.
 
     static_argnums, static_argnames: arguments known while tracing (hashable); each value has its own program.
     donate_argnums, donate_argnames: arguments whose memory the call may reuse; using one again is an error.
+    donate: "may" reuses the memory of a donated array where an output of its size and dtype is computed from it element
+        by element, and nothing else holds the array; "must" raises DonationError where it cannot.
     max_traces: raise, with the reason, instead of tracing more often than this.
 
     >>> jit(lambda x: x * 2)(3)
@@ -448,12 +514,12 @@ def jit(
     if fun is None:
         return functools.partial(
             jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
-            donate_argnames=donate_argnames, max_traces=max_traces,
+            donate_argnames=donate_argnames, donate=donate, max_traces=max_traces,
         )
     check_callable("jit", fun)
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces)
+    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate)
 
 
-def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces) -> Jitted:
+def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate) -> Jitted:
     """Rebuild a jitted function from its pickle."""
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces)
+    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate)

@@ -161,7 +161,7 @@ BUGS: dict[str, Bug] = {
     "memory shared too early": Bug(
         _shares_memory_it_still_reads, _twice_read, (_random(8, 8), _random(8, 8)), ("between kernels", "rev")),
     "NaN is less": Bug(
-        _nan_is_less, lambda x: np.where(x < 1, x, 2.0), (np.float32([0.5, np.nan, 3.0]),), ("kernel", "lt")),
+        _nan_is_less, lambda x: np.where(x < 1, x, 2.0), (np.array([0.5, np.nan, 3.0], np.float32),), ("kernel", "lt")),
     "different parameters, one value": Bug(
         _same_whatever_the_parameters, lambda x: np.sum(x, axis=0) - np.sum(x, axis=1), (_random(5, 5),),
         ("pass eliminate_common", "reduce_sum")),

@@ -68,6 +68,11 @@ def kind(value: Any) -> str:
     return {"u": "i", "V": "f"}.get(dtype.kind, dtype.kind)
 
 
+def real_bytes(value: Any) -> int:
+    """The size of a real part."""
+    return np.dtype(value.dtype).itemsize // (2 if kind(value) == "c" else 1)
+
+
 def axis_of(value: Any, k: int) -> int | None:
     return k % value.ndim if value.ndim else None
 
@@ -191,6 +196,8 @@ def _(m, e, b, c):
     source, target = kind(e.value), kind(np.empty(0, dtype))
     if source == "c" and target != "c":
         return None
+    if not e.exact and target in "fc" and real_bytes(np.empty(0, dtype)) >= real_bytes(e.value):
+        return None  # no more digits come with a wider type
     if target in "bi" and source == "f":
         return np.clip(e.value, 0, 100).astype(dtype) if e.exact else None
     return e.value.astype(dtype)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import functorch_lite as fl
-from functorch_lite.compiler.lowering import fft as lowering
+from functorch_lite.compiler.lowering import fft_passes as passes
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.primitives.fft import fft, fft_p
 from tests.compiler.test_lower_linalg import compiled, no_python
@@ -14,6 +14,7 @@ from tests.records import fft as records
 RNG = np.random.default_rng(8)
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 26, 30, 31, 32, 64, 77, 97, 100, 128, 243, 256, 360, 1000, 1024,
            1009, 2048, 4096)
+AXES = ((1, 1), (4, 1), (1, 5), (2, 3, 4), (16, 16), (17, 6), (8, 31), (128, 130))
 __all__ = ["no_python"]
 
 
@@ -36,8 +37,8 @@ def check(kind, dtype, lead, lengths):
     assert found.dtype == eager.dtype and found.shape == eager.shape
     size = np.sqrt(np.mean(np.abs(expected) ** 2)) + 1e-30
     steps = 2 + np.log2(np.prod(lengths))
-    bluestein = 4 if not all(map(lowering.is_smooth, lengths)) else 1
-    assert np.abs(found - expected).max() / size < bluestein * steps * np.finfo(dtype).eps
+    units = 2 if all(map(passes.is_smooth, lengths)) else 4  # of the largest error, of ours and the reference's
+    assert np.abs(found - expected).max() / size < units * steps * np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("record", records.RECORDS, ids=lambda r: r.name)
@@ -52,13 +53,13 @@ def test_records_run_natively(record, no_python):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_every_length(n, dtype, kind, no_python):
     check(kind, dtype, (), (n,))
-    check(kind, dtype, (3,), (n,))
     if n <= 256:
+        check(kind, dtype, (3,), (n,))
         check(kind, dtype, (2, 32), (n,))
 
 
 @pytest.mark.parametrize("kind", ("fft", "ifft", "rfft", "irfft"))
-@pytest.mark.parametrize("lengths", ((1, 1), (4, 1), (1, 5), (2, 3, 4), (16, 16), (17, 6), (8, 31), (128, 130)), ids=str)
+@pytest.mark.parametrize("lengths", AXES, ids=str)
 def test_several_axes(lengths, kind, no_python):
     for dtype in ("float32", "float64"):
         for lead in ((), (2,)):

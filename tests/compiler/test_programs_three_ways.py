@@ -6,12 +6,10 @@ the temporaries where the memory plan puts them in one arena. Exact values agree
 """
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import functorch_lite as fl
-from functorch_lite import lax
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.core import dtypes
@@ -41,6 +39,8 @@ def assert_agree(found, expected, exact):
 def check(fun, args, exact=None, interpreted=True):
     """Compile `fun` for these arguments and compare; exact: which outputs must be equal, filled in by tracing it."""
     program = fl.make_program(fun)(*args)
+    if len(program.inputs) > len(args):
+        args = [*fl.closure_convert(fun, *args)[1], *args]
     optimized = pipeline.optimize(program)
     with np.errstate(all="ignore"):
         expected = Evaluator(program)(*args)

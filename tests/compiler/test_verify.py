@@ -13,7 +13,7 @@ import functorch_lite as fl
 from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.compiler.pipeline import optimize
 from functorch_lite.compiler.trust import verify
-from functorch_lite.compiler.trust.bounds import growth_of, worst_difference
+from functorch_lite.compiler.trust.bounds import Difference, growth_of, worst_difference
 from functorch_lite.compiler.trust.locate import Fault, make_part
 from functorch_lite.compiler.trust.reproduce import Case, Unwritable, dtype, write_reproducer
 from functorch_lite.core.evaluate import evaluator
@@ -22,6 +22,7 @@ from functorch_lite.transforms.inspection import make_program
 from tests.compiler.miscompilations import BUGS
 
 ROOT = Path(__file__).parents[2]
+NOTHING = Difference(0, (), 0, 0, 0.0)
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -134,8 +135,10 @@ RIGHT = {
     "a loop": (lambda x: fl.lax.scan(lambda c, r: (np.sin(c + r), c * r), x[0], x), _random(20, 6)),
     "a while loop": (lambda x: fl.lax.while_loop(lambda c: np.sum(c) < 100, lambda c: c * 1.3 + 1, x), _random(6)),
     "linear algebra": (lambda x: np.linalg.inv(x), _random(12, 12)),
-    "NaN and infinity": (lambda x: np.log(x) + 1 / x, np.float32([-1, 0, 1, np.inf, np.nan])),
+    "NaN and infinity": (lambda x: np.log(x) + 1 / x, np.array([-1, 0, 1, np.inf, np.nan], np.float32)),
     "integers": (lambda x: np.cumsum(x * x), np.arange(50)),
+    "chaos": (lambda x, w: fl.lax.scan(lambda h, r: (np.tanh(h @ w + r),) * 2, x[0], x)[1],
+              _random(300, 32), _random(32, 32)),
     "a sorted one": (lambda x: np.sort(x)[::2] - np.mean(x), _random(101)),
 }
 
@@ -249,7 +252,7 @@ def test_a_reproducer_holds_every_kind_of_value(tmp_path):
 
     args = [_random(4, 7), _random(2, 3).astype(ml_dtypes.bfloat16)]
     program = inline_calls(make_program(function)(*args))
-    fault = Fault("nothing", "native", program, args, worst_difference(program, args, [0] * 3, [0] * 3) or "none")
+    fault = Fault("nothing", "native", program, args, NOTHING)
     script = write_reproducer(fault, tmp_path)
     found = _run(str(script))
     assert found.returncode == 0, found.stderr
@@ -260,7 +263,7 @@ def test_an_equation_with_a_function_has_no_reproducer(tmp_path):
     out = fl.ShapeDtype((3,), np.float32)
     program = make_program(lambda x: fl.pure_callback(np.sin, out, x))(x)
     with pytest.raises(Unwritable, match="a parameter of type"):
-        write_reproducer(Fault("nothing", "native", program, [x], "none"), tmp_path)
+        write_reproducer(Fault("nothing", "native", program, [x], NOTHING), tmp_path)
 
 
 def test_a_part_takes_what_it_does_not_compute():

@@ -26,13 +26,18 @@ ITEM_BYTES = {
     "bool": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4, "i64": 8,
     "u64": 8, "f64": 8,
 }
+NO_MEMORY = 2
+"""The status of a program that found no memory for a growing buffer."""
 ASSOCIATIVE = ("add", "mul", "max", "min", "and", "or", "xor")
 
-Role = Literal["in", "out", "inout", "local", "scratch"]
+Role = Literal["in", "out", "inout", "local", "scratch", "growing"]
 
 
 class Buffer:
-    """A flat array of `size` elements of one kind. Its role says whether a function reads or writes it."""
+    """A flat array of `size` elements of one kind. Its role says whether a function reads or writes it.
+
+    A growing buffer has as many elements as `Grow` made room for; at first none.
+    """
 
     __slots__ = ("name", "kind", "size", "role")
 
@@ -242,6 +247,24 @@ class LibraryCall:
 
 
 @dataclass(eq=False, slots=True)
+class Grow:
+    """Make room for this many rows (an i64 value) in growing buffers, each with the elements of its row.
+
+    What they hold stays. Leaves the program with status NO_MEMORY if there is none.
+    """
+
+    buffers: list[tuple[Buffer, int]]
+    rows: Value
+
+
+@dataclass(eq=False, slots=True)
+class Release:
+    """Give the memory of growing buffers back: they have no elements any more."""
+
+    buffers: list[Buffer]
+
+
+@dataclass(eq=False, slots=True)
 class Exit:
     """Leave the program with this status (an i32 other than 0)."""
 
@@ -261,11 +284,12 @@ class Function:
     body: list[Any] = field(default_factory=list)
     integers: list[Value] = field(default_factory=list)
     locals: list[Buffer] = field(default_factory=list)
+    growing: list[Buffer] = field(default_factory=list)
     scratch: list[Buffer] = field(default_factory=list)
     can_fail: bool = False
 
 
-Statement = Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Exit
+Statement = Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Grow | Release | Exit
 
 
 def blocks(statement: Any) -> Sequence[list[Any]]:

@@ -60,6 +60,7 @@ class _Printer:
         params = [f"{b!r} {b.role}" for b in f.params] + [f"{self.define(v)}:i64" for v in f.integers]
         self.lines.append(f"kernel {f.name}({', '.join(params)}){' can fail' if f.can_fail else ''}")
         self.lines += [f"  local {b!r}" for b in f.locals]
+        self.lines += [f"  growing {b.name}:{b.kind}" for b in f.growing]
         self.block(f.body, 1)
         return "\n".join(self.lines) + "\n"
 
@@ -138,6 +139,10 @@ class _Printer:
         if isinstance(s, nodes.HostCall):
             places = [self.place(*p) for p in s.places]
             return f"host {s.number}({', '.join(places[: s.reads])}) -> ({', '.join(places[s.reads :])})"
+        if isinstance(s, nodes.Grow):
+            return f"grow {', '.join(f'{b.name} by rows of {n}' for b, n in s.buffers)} to {self.name(s.rows)} rows"
+        if isinstance(s, nodes.Release):
+            return f"release {', '.join(b.name for b in s.buffers)}"
         if isinstance(s, nodes.LibraryCall):
             text = f"library {s.symbol}({', '.join(map(self.argument, s.args))})"
             return text if s.result is None else f"{self.define(s.result)} = {text}"

@@ -6,7 +6,7 @@ there, and this statement itself reads it only where it writes, or changes part 
 an inner loop's carry). What must read the input is scheduled before. Else the output is copied there at the end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from functorch_lite.compiler.lowering.places import Place
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.maps import AxisMap
 from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var
 from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.primitives.indexing import dynamic_update_slice_p, scatter_p, scatter_reduce_p
@@ -43,20 +44,26 @@ IN_PLACE: dict[Any, Callable[..., None]] = {
 
 @dataclass(slots=True)
 class Overlap:
-    """late: outputs to be copied to their targets at the end. wanted: where values on the way are to be computed."""
+    """early, late: outputs to be copied to their targets at the beginning (inputs that go out), and at the end.
 
+    wanted: where values on the way to the other outputs are to be computed.
+    """
+
+    early: set[int]
     late: list[int] = field(default_factory=list)
     wanted: dict[Var, Place] = field(default_factory=dict)
 
 
 def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> Overlap:
     """What to do about the targets that are places of inputs."""
-    found = Overlap()
     places = [p if type(p) is Place else getattr(p, "place", None) for p in inputs]
     used: dict[Any, list[int]] = {}
     for i, place in enumerate(places):
         if place is not None:
             used.setdefault(place.buffer, []).append(i)
+    schedule, own = low.schedule(program), set(program.inputs)
+    apart = [k for k, t in enumerate(targets) if type(t) is Place and t.buffer not in used]
+    found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in own})
     for k, target in enumerate(targets):
         if type(target) is not Place or target.buffer not in used:
             continue
@@ -64,7 +71,7 @@ def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any
         place = places[at[0]]
         chain = None
         if len(at) == 1 and place is not None and place.key == target.key and place.aval.size == target.aval.size:
-            chain = in_place_chain(low, program, program.inputs[at[0]], program.outputs[k])
+            chain = in_place_chain(low, program, program.inputs[at[0]], program.outputs[k], found.early)
         if chain is None or any(v in found.wanted for v in chain):
             found.late.append(k)
         else:
@@ -72,15 +79,17 @@ def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any
     return found
 
 
-def in_place_chain(low: "ProgramLowering", program: Program, source: Var, atom: Any) -> list[Var] | None:
+def in_place_chain(
+    low: "ProgramLowering", program: Program, source: Var, atom: Any, early: Collection[int] = ()
+) -> list[Var] | None:
     """The values, last first, that are computed in an input's place so that an output is; None if it cannot be."""
     schedule = low.schedule(program)
-    if type(atom) is Literal:
+    value = _memory(schedule, atom)
+    if value is None:
         return None
-    value = same_memory(schedule, atom)
     if value is source:
         return []
-    readers = _readers(schedule)
+    readers = _readers(schedule, early)
     chain: list[Var] = []
     while value in schedule.home:
         chain.append(value)
@@ -94,6 +103,10 @@ def in_place_chain(low: "ProgramLowering", program: Program, source: Var, atom: 
             return chain if _can_begin(schedule, maker, value, source, readers, False) else None
         value = before
     return None
+
+
+def _memory(schedule: Schedule, atom: Any) -> Any:
+    return None if type(atom) is Literal or type(atom.aval) is not Aval else same_memory(schedule, atom)
 
 
 def same_memory(schedule: Schedule, atom: Any) -> Any:
@@ -125,7 +138,7 @@ def roots(schedule: Schedule, atom: Any) -> Iterator[Any]:
             yield root
 
 
-def _readers(schedule: Schedule) -> dict[Any, list[Group | None]]:
+def _readers(schedule: Schedule, early: Collection[int]) -> dict[Any, list[Group | None]]:
     """The nodes that read each variable; None stands for the end of the program."""
     found: dict[Any, list[Group | None]] = {}
     for group in schedule.groups:
@@ -134,10 +147,8 @@ def _readers(schedule: Schedule) -> dict[Any, list[Group | None]]:
                 for root in roots(schedule, atom):
                     if found.setdefault(root, [])[-1:] != [group]:
                         found[root].append(group)
-    inputs = set(schedule.program.inputs)
-    for atom in schedule.program.outputs:
-        early = type(atom) is not Literal and same_memory(schedule, atom) in inputs
-        for root in () if early else roots(schedule, atom):
+    for k, atom in enumerate(schedule.program.outputs):
+        for root in () if k in early or type(atom.aval) is not Aval else roots(schedule, atom):
             found.setdefault(root, []).append(None)
     return found
 

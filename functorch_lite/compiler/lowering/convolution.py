@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Index
-from functorch_lite.compiler.lowering.contraction import Axis, Product, call_kernel, merged, over_axes
+from functorch_lite.compiler.lowering.contraction import Product, call_kernel
 from functorch_lite.compiler.lowering.convolution_image import Image, Phase, Window, kernel_walks, phases_of
+from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import step_rules, strides_of
 from functorch_lite.compiler.lowering.tiles import (

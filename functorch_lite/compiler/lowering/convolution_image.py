@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index
-from functorch_lite.compiler.lowering.contraction import Axis, over_axes
+from functorch_lite.compiler.lowering.product_tiles import Axis, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
 
 

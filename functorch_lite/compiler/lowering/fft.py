@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Lowering of Fourier transforms: self-sorting mixed-radix passes over planes of real and imaginary parts.
+"""Lowering of Fourier transforms: one kernel for each axis, which reads blocks of lines, transforms and writes them.
 
-An axis of length n is transformed in passes, one for each factor r of n. With n = r m left to do and stride s,
+Lines are what lies along the axis; those beside each other in memory, or several short ones, are transformed at once.
+A real line of even length is one of half the length with complex numbers: x_2j + i x_(2j+1) has the transform
 
-    y[q + s (r p + k)] = w^(p k) sum over l of x[q + s (p + m l)] exp(-2 pi i k l / r),   w = exp(-2 pi i / n)
+    z_k = e_k + i o_k,   x_k = e_k + exp(-2 pi i k / n) o_k,
 
-for p < m, q < s and k < r; then n becomes m and s becomes r s, and the result is in order at the end. What is beside
-the axis in memory is the first s, so it goes along in the lanes. Lengths with a large prime factor become convolutions
-of a longer, smooth length (Bluestein). Twiddle factors are computed in double precision.
-
-Source: C. Van Loan, "Computational frameworks for the fast Fourier transform", 1992, sections 1.7 and 4.2.
+e and o those of the even and the odd elements, which are real: e_k is (z_k + conj z_-k) / 2.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, KernelCall, Value
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, KernelCall
 from functorch_lite.compiler.lowering import lapack
+from functorch_lite.compiler.lowering.fft_passes import Passes, Planes, padded_length, product, roots, tables, total
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.rules import Pair, kind_of, words
 from functorch_lite.core import dtypes
@@ -29,10 +25,6 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal
 from functorch_lite.primitives.fft import fft_p
 
-LARGEST_PRIME = 13
-"""Axes with a larger prime factor are transformed by Bluestein's convolution."""
-LANES = 8
-"""Strides from this on are walked in vectors; below, the positions of the transform are."""
 IN_CACHE = 1 << 14
 """Elements that are transformed side by side."""
 SHORT = 128
@@ -46,6 +38,16 @@ class Line(NamedTuple):
     outer: int
     n: int
     inner: int
+
+    @property
+    def packed(self) -> bool:
+        """Whether two real elements go in one complex number."""
+        return self.kind in ("rfft", "irfft") and self.n % 2 == 0
+
+    @property
+    def length(self) -> int:
+        """The length of the complex transform."""
+        return self.n // 2 if self.packed else self.n
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -64,80 +66,6 @@ class Block(NamedTuple):
     x: tuple[int, int]
     out: tuple[int, int]
     starts: tuple[tuple[int, int, int], ...]
-
-
-class Planes(NamedTuple):
-    """Complex numbers as two buffers."""
-
-    real: Buffer
-    imag: Buffer
-
-    def load(self, b: Builder, at: Index) -> Pair:
-        """The number at a position."""
-        return Pair(b.load(self.real, at), b.load(self.imag, at))
-
-    def store(self, b: Builder, at: Index, x: Pair) -> None:
-        """Write the number at a position."""
-        b.store(self.real, at, x.real)
-        b.store(self.imag, at, x.imag)
-
-    @property
-    def swapped(self) -> "Planes":
-        """The parts exchanged: the transform of these, exchanged again, is the inverse transform times n."""
-        return Planes(self.imag, self.real)
-
-
-# --- lengths and tables -----------------------------------------------------------------------------------------------
-
-
-def radices(n: int) -> list[int]:
-    """The factors of n in the order of their passes: fours first, then primes."""
-    found = []
-    for r in (4, 2, 3, 5, 7, 11, 13):
-        while n % r == 0:
-            found.append(r)
-            n //= r
-    return found if n == 1 else [*found, n]
-
-
-def is_smooth(n: int) -> bool:
-    """Whether every prime factor of n has a pass of its own."""
-    return max(radices(n), default=1) <= LARGEST_PRIME
-
-
-def padded_length(n: int) -> int:
-    """The length of the transforms: n, or that of Bluestein's convolution, the next power of two that holds it."""
-    return n if is_smooth(n) else 1 << (2 * n - 2).bit_length()
-
-
-def roots(k: np.ndarray, n: int) -> np.ndarray:
-    """exp(-2 pi i k / n), from angles of at most a quarter of a right one either way."""
-    k = k % n
-    quarter = (8 * k + n) // (2 * n)
-    angle = (4 * k - quarter * n) * (math.pi / (2 * n))
-    return (np.cos(angle) - 1j * np.sin(angle)) * np.array([1, -1j, -1, 1j])[quarter % 4]
-
-
-@functools.lru_cache(64)
-def tables(n: int) -> np.ndarray:
-    """The factors w^(p k) of the passes, for each pass for each k from 1 on for each p.
-
-    Of a length that is not smooth, those of the padded length; before them the chirp exp(-pi i j^2 / n), j < n, and the
-    transform of its circular inverse, divided by the padded length.
-    """
-    size = padded_length(n)
-    parts, left = [np.zeros(0, complex)], size
-    if size != n:
-        chirp = roots(np.arange(n) ** 2, 2 * n)
-        filter_ = np.zeros(size, complex)
-        filter_[:n] = chirp.conj()
-        filter_[-1 : -n : -1] = chirp[1:].conj()
-        parts += [chirp, np.fft.fft(filter_) / size]
-    for r in radices(size):
-        m = left // r
-        parts.append(roots(np.outer(np.arange(1, r), np.arange(m)), left).reshape(-1))
-        left = m
-    return np.concatenate(parts)
 
 
 # --- the equation -----------------------------------------------------------------------------------------------------
@@ -167,8 +95,10 @@ def _(low: ProgramLowering, equation: Equation) -> None:
 def _call(low: ProgramLowering, equation: Equation, line: Line, x: Place, out: Place) -> None:
     kind = kind_of(out.aval.dtype)
     assert kind is not None
-    table = tables(line.n)
-    parts = [np.ascontiguousarray(part, lapack.real_dtype(out.aval.dtype)) for part in (table.real, table.imag)]
+    table = tables(line.length)
+    if line.packed:
+        table = np.concatenate([roots(np.arange(line.length), line.n), table])
+    parts = [np.ascontiguousarray(part, lapack.real_dtype(out.aval.dtype)) for part in (np.real(table), np.imag(table))]
     places = [low.place(Literal(part, Aval(part.shape, part.dtype))) for part in parts] if table.size else []
     key = line, x.aval.dtype, out.aval.dtype, "fft"
     kernel = low.kernels.get(key)
@@ -187,7 +117,7 @@ def _call(low: ProgramLowering, equation: Equation, line: Line, x: Place, out: P
 def block_of(line: Line) -> Block:
     """The lines that are transformed together: those beside each other in memory, or several short ones."""
     before, after = line.sizes
-    size = padded_length(line.n)
+    size = padded_length(line.length)
     if line.inner == 1:
         lines = _divisor(line.outer, min(IN_CACHE // size, 64)) if size <= SHORT else 1
         steps = lines * before, lines * after
@@ -208,12 +138,11 @@ class Transform:
     """Writes one kernel: blocks of lines are read into planes, transformed there, and written out."""
 
     def __init__(self, b: Builder, line: Line, x: Buffer, out: Buffer, table: Planes | None):
-        self.b, self.line, self.x, self.out, self.table = b, line, x, out, table
+        self.b, self.line, self.x, self.out = b, line, x, out
         self.block = block_of(line)
-        self.size = padded_length(line.n)
-        count = self.size * self.block.lines
-        self.planes = [Planes(*(b.workspace(f"{part}{k}", out.kind, count) for part in ("real", "imag")))
-                       for k in range(2)]
+        self.lines = self.block.lines
+        base = line.length if line.packed else 0
+        self.passes = Passes(b, line.length, self.lines, out.kind, table, base)
         self.inverse = line.kind in ("ifft", "irfft")
 
     def write(self) -> None:
@@ -229,170 +158,126 @@ class Transform:
 
         nest(0, ZERO, ZERO)
 
-    def _each(self, count: int, body: Callable[[Index, Index], None]) -> None:
-        """`body(j, q)` for positions along the axis and lines, the longer loop in vectors."""
-        lines = self.block.lines
-        if lines >= LANES or count == 1:
-            with self.b.loop(count) as j, self.b.loop(lines, vector=True) as q:
-                body(j, q)
-        else:
-            with self.b.loop(lines) as q, self.b.loop(count, vector=True) as j:
-                body(j, q)
-
     def _one(self, x: Index, out: Index) -> None:
-        first, second = self.planes
-        side = first.swapped if self.inverse else first
-        self._read(x, side)
-        if self.size == self.line.n:
-            found = self._passes(first, second, 0)
-        else:
-            found = self._convolved(first, second)
+        first = self.passes.planes[0]
+        self._read(x, first.swapped if self.inverse else first)
+        found = self.passes.transform()
         self._write_out(found.swapped if self.inverse else found, out)
 
-    # --- in and out ---------------------------------------------------------------------------------------------------
+    def _number(self, at: Index) -> Pair:
+        """The complex number at a position of x."""
+        return Pair(self.b.load(self.x, at * 2), self.b.load(self.x, at * 2 + 1))
+
+    # --- in -----------------------------------------------------------------------------------------------------------
 
     def _read(self, x: Index, planes: Planes) -> None:
-        b, lines, (axis, lane) = self.b, self.block.lines, self.block.x
-        n, kind = self.line.n, self.line.kind
-        zero = b.constant(0, self.out.kind)
-
-        def number(j: Index, q: Index) -> Pair:
-            at = x + j * axis + q * lane
-            if kind == "rfft":
-                return Pair(b.load(self.x, at), zero)
-            return Pair(b.load(self.x, at * 2), b.load(self.x, at * 2 + 1))
-
-        if kind != "irfft":
-            self._each(n, lambda j, q: planes.store(b, j * lines + q, number(j, q)))
+        b, lines, (axis, lane) = self.b, self.lines, self.block.x
+        if self.line.kind == "irfft":
+            (self._read_packed if self.line.packed else self._read_half)(x, planes)
             return
-        for j in (0, n // 2) if n % 2 == 0 else (0,):
-            self._each(1, lambda _, q, j=j: planes.store(b, q + j * lines, Pair(number(Index(j), q).real, zero)))
+
+        def one(j: Index, q: Index) -> None:
+            at = x + j * axis + q * lane
+            if self.line.packed:
+                at = x + j * (2 * axis) + q * lane
+                number = Pair(b.load(self.x, at), b.load(self.x, at + axis))
+            elif self.line.kind == "rfft":
+                number = Pair(b.load(self.x, at), b.constant(0, self.out.kind))
+            else:
+                number = self._number(at)
+            planes.store(b, j * lines + q, number)
+
+        self.passes.each(self.line.length, one)
+
+    def _read_half(self, x: Index, planes: Planes) -> None:
+        """The spectrum of a real line of odd length: the second half mirrors the first."""
+        b, n, lines, (axis, lane) = self.b, self.line.n, self.lines, self.block.x
+        zero = b.constant(0, self.out.kind)
+        self.passes.each(1, lambda _, q: planes.store(b, q, Pair(self._number(x + q * lane).real, zero)))
 
         def both(j: Index, q: Index) -> None:
-            z = number(j + 1, q)
+            z = self._number(x + (j + 1) * axis + q * lane)
             planes.store(b, (j + 1) * lines + q, z)
             planes.store(b, (n - 1 - j) * lines + q, Pair(z.real, b.op("neg", z.imag)))
 
         if n > 2:
-            self._each((n - 1) // 2, both)
+            self.passes.each(n // 2, both)
+
+    def _read_packed(self, x: Index, planes: Planes) -> None:
+        """2 z_k = (x_k + conj x_(h-k)) + i (x_k - conj x_(h-k)) exp(2 pi i k / n), with h = n / 2."""
+        b, h, lines, (axis, lane) = self.b, self.line.length, self.lines, self.block.x
+
+        def first(_: Index, q: Index) -> None:
+            low, high = (self._number(x + j * axis + q * lane).real for j in (0, h))
+            planes.store(b, q, Pair(b.op("add", low, high), b.op("sub", low, high)))
+
+        def one(j: Index, q: Index) -> None:
+            k = j + 1
+            z = self._number(x + k * axis + q * lane)
+            mirrored = self._conjugate(self._number(x + (h - k) * axis + q * lane))
+            odd = product(b, total(b, z, mirrored, "sub"), self._conjugate(self.passes.factor(k)))
+            even = total(b, z, mirrored)
+            planes.store(b, k * lines + q, Pair(b.op("sub", even.real, odd.imag), b.op("add", even.imag, odd.real)))
+
+        self.passes.each(1, first)
+        if h > 1:
+            self.passes.each(h - 1, one)
+
+    def _conjugate(self, z: Pair) -> Pair:
+        return Pair(z.real, self.b.op("neg", z.imag))
+
+    # --- out ----------------------------------------------------------------------------------------------------------
 
     def _write_out(self, planes: Planes, out: Index) -> None:
-        b, lines, (axis, lane) = self.b, self.block.lines, self.block.out
-        scale = b.constant(1 / self.line.n, self.out.kind) if self.inverse and self.line.n > 1 else None
+        b, lines, (axis, lane) = self.b, self.lines, self.block.out
+        if self.line.kind == "rfft" and self.line.packed:
+            self._write_packed(planes, out)
+            return
 
         def one(j: Index, q: Index) -> None:
             at = out + j * axis + q * lane
-            parts = planes.load(b, j * lines + q)
-            if scale is not None:
-                parts = Pair(*(b.op("mul", v, scale) for v in parts))
-            if self.line.kind == "irfft":
-                b.store(self.out, at, parts.real)
+            number = self._scaled(planes.load(b, j * lines + q))
+            if self.line.kind != "irfft":
+                self._store(at, number)
+            elif self.line.packed:
+                at = out + j * (2 * axis) + q * lane
+                b.store(self.out, at, number.real)
+                b.store(self.out, at + axis, number.imag)
             else:
-                b.store(self.out, at * 2, parts.real)
-                b.store(self.out, at * 2 + 1, parts.imag)
+                b.store(self.out, at, number.real)
 
-        self._each(self.line.sizes[1], one)
+        count = self.line.length if self.line.kind == "irfft" else self.line.sizes[1]
+        self.passes.each(count, one)
 
-    # --- transforms ---------------------------------------------------------------------------------------------------
+    def _write_packed(self, planes: Planes, out: Index) -> None:
+        """x_k from z_k and z_(h-k), h = n / 2: see the top of this file."""
+        b, h, lines, (axis, lane) = self.b, self.line.length, self.lines, self.block.out
+        half, zero = b.constant(0.5, self.out.kind), b.constant(0, self.out.kind)
 
-    def _passes(self, source: Planes, target: Planes, table: int) -> Planes:
-        """Transform `source` with the factors from place `table` on; returns which of the two has the result."""
-        left, stride = self.size, self.block.lines
-        for r in radices(self.size):
-            m = left // r
-            self._pass(r, m, stride, table, source, target)
-            source, target = target, source
-            table += (r - 1) * m
-            left, stride = m, stride * r
-        return source
+        def ends(_: Index, q: Index) -> None:
+            z = planes.load(b, q)
+            self._store(out + q * lane, Pair(b.op("add", z.real, z.imag), zero))
+            self._store(out + h * axis + q * lane, Pair(b.op("sub", z.real, z.imag), zero))
 
-    def _pass(self, r: int, m: int, s: int, table: int, source: Planes, target: Planes) -> None:
-        b = self.b
+        def one(j: Index, q: Index) -> None:
+            k = j + 1
+            z, mirrored = planes.load(b, k * lines + q), self._conjugate(planes.load(b, (h - k) * lines + q))
+            even, odd = total(b, z, mirrored), total(b, z, mirrored, "sub")
+            odd = product(b, Pair(odd.imag, b.op("neg", odd.real)), self.passes.factor(k))
+            number = total(b, even, odd)
+            self._store(out + k * axis + q * lane, Pair(b.op("mul", number.real, half), b.op("mul", number.imag, half)))
 
-        def one(p: Index, q: Index) -> None:
-            given = [source.load(b, q + p * s + k * (s * m)) for k in range(r)]
-            for k, value in enumerate(butterfly(b, given)):
-                if k and m > 1:
-                    value = _product(b, value, self._factor(p + (table + (k - 1) * m)))
-                target.store(b, q + p * (s * r) + k * s, value)
+        self.passes.each(1, ends)
+        if h > 1:
+            self.passes.each(h - 1, one)
 
-        if s >= LANES or m == 1:
-            with b.loop(m) as p, b.loop(s, vector=True) as q:
-                one(p, q)
-        else:
-            with b.loop(s) as q, b.loop(m, vector=True) as p:
-                one(p, q)
+    def _scaled(self, z: Pair) -> Pair:
+        """An inverse transform is divided by n."""
+        if not self.inverse or self.line.n == 1:
+            return z
+        scale = self.b.constant(1 / self.line.n, self.out.kind)
+        return Pair(self.b.op("mul", z.real, scale), self.b.op("mul", z.imag, scale))
 
-    def _factor(self, at: Index) -> Pair:
-        assert self.table is not None
-        return self.table.load(self.b, at)
-
-    def _convolved(self, first: Planes, second: Planes) -> Planes:
-        """Bluestein: the chirp times the convolution of (x times the chirp) with the inverse chirp."""
-        b, n, lines, table = self.b, self.line.n, self.block.lines, self.line.n + self.size
-
-        def times(planes: Planes, target: Planes, count: int, start: int) -> None:
-            def one(j: Index, q: Index) -> None:
-                at = j * lines + q
-                target.store(b, at, _product(b, planes.load(b, at), self._factor(j + start)))
-
-            self._each(count, one)
-
-        times(first, first, n, 0)
-        for buffer in first:
-            b.fill(buffer, (self.size - n) * lines, Index(n * lines))
-        found = self._passes(first, second, table)
-        times(found, found, self.size, n)
-        other = second if found is first else first
-        found = self._passes(found.swapped, other.swapped, table).swapped
-        times(found, found, n, 0)
-        return found
-
-
-def _product(b: Builder, x: Pair, y: Pair) -> Pair:
-    return Pair(b.op("sub", b.op("mul", x.real, y.real), b.op("mul", x.imag, y.imag)),
-                b.op("add", b.op("mul", x.real, y.imag), b.op("mul", x.imag, y.real)))
-
-
-def _sum(b: Builder, x: Pair, y: Pair, op: str = "add") -> Pair:
-    return Pair(b.op(op, x.real, y.real), b.op(op, x.imag, y.imag))
-
-
-def _turned(b: Builder, x: Pair, y: Pair) -> tuple[Pair, Pair]:
-    """x - i y and x + i y."""
-    return (Pair(b.op("add", x.real, y.imag), b.op("sub", x.imag, y.real)),
-            Pair(b.op("sub", x.real, y.imag), b.op("add", x.imag, y.real)))
-
-
-def butterfly(b: Builder, x: Sequence[Pair]) -> list[Pair]:
-    """The transform of a few numbers: 2, 4 or an odd number of them."""
-    if len(x) == 2:
-        return [_sum(b, x[0], x[1]), _sum(b, x[0], x[1], "sub")]
-    if len(x) == 4:
-        even, odd = butterfly(b, (x[0], x[2])), butterfly(b, (x[1], x[3]))
-        first, third = _turned(b, even[1], odd[1])
-        return [_sum(b, even[0], odd[0]), first, _sum(b, even[0], odd[0], "sub"), third]
-    r = len(x)
-    sums = [_sum(b, x[k], x[r - k]) for k in range(1, r // 2 + 1)]
-    differences = [_sum(b, x[k], x[r - k], "sub") for k in range(1, r // 2 + 1)]
-    total = functools.reduce(functools.partial(_sum, b), sums, x[0])
-    pairs = []
-    for k in range(1, r // 2 + 1):
-        factors = roots(k * np.arange(1, r // 2 + 1), r)
-        even = _combined(b, factors.real, sums, x[0])
-        odd = _combined(b, -factors.imag, differences)
-        pairs.append(_turned(b, even, odd))
-    return [total, *(p[0] for p in pairs), *(p[1] for p in reversed(pairs))]
-
-
-def _combined(b: Builder, factors: np.ndarray, numbers: Sequence[Pair], start: Pair | None = None) -> Pair:
-    """The sum of real factors times numbers."""
-
-    def part(values: Sequence[Value], total: Value | None) -> Any:
-        for c, v in zip(factors, values, strict=True):
-            term = b.op("mul", v, b.constant(float(c), v.kind))
-            total = term if total is None else b.op("add", total, term)
-        return total
-
-    return Pair(part([z.real for z in numbers], start and start.real),
-                part([z.imag for z in numbers], start and start.imag))
+    def _store(self, at: Index, z: Pair) -> None:
+        self.b.store(self.out, at * 2, z.real)
+        self.b.store(self.out, at * 2 + 1, z.imag)

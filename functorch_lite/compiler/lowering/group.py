@@ -63,7 +63,7 @@ class GroupLowering:
 
     def build(self) -> Function:
         """The kernel: parameters are the arrays it reads, then `stored`."""
-        self._find_inputs()
+        self.find_inputs()
         for var in self.stored:
             self.outputs[var] = self.b.output(f"out{len(self.outputs)}", _kind(var), words(var.aval))
         self._find_levels()
@@ -73,7 +73,8 @@ class GroupLowering:
         self._over(rows, lambda: self._row(inner))
         return self.b.finish()
 
-    def _find_inputs(self) -> None:
+    def find_inputs(self) -> None:
+        """Find the arrays that the kernel reads, and which of them only at its own position."""
         for equation in self.group.equations:
             for atom in equation.inputs:
                 base, found = self.schedule.base(atom) if not is_number(atom) else (None, None)
@@ -288,12 +289,20 @@ class GroupLowering:
         """Compute a value at the present position and write it to memory."""
         element = self.value(var)
         if var in self.outputs:
-            store_element(self.b, self.outputs[var], self._own_position(var), element)
+            self.put(var, element)
         else:
             if var not in self.kept:
                 self.kept[var] = self.b.local(f"row{len(self.kept)}", _kind(var),
                                               self._row_size() * (2 if is_complex(var.aval.dtype) else 1))
             store_element(self.b, self.kept[var], self._row_position(), element)
+
+    def put(self, var: Var, element: Element) -> None:
+        """Write an element of an output at the present position."""
+        store_element(self.b, self.outputs[var], self._own_position(var), element)
+
+    def load(self, atom: Any, at: Index) -> Element:
+        """The element at a position of an array in memory."""
+        return load_element(self.b, self.inputs[atom], at, atom.aval.dtype)
 
     def _own_position(self, var: Var) -> Index:
         return linear(self._index(var.aval.shape, self.group.axes[var]), var.aval.shape)
@@ -375,26 +384,15 @@ class GroupLowering:
     def read(self, atom: Any, index: Sequence[Index]) -> Element:
         """The element of a value at an index of it."""
         if is_number(atom):
-            return self._literal(atom, index)
+            return literal_element(self.b, atom)
         if atom in self.makers:
             return self.value(atom)
         equation = self.schedule.movement.get(atom)
         if equation is None:
-            aval = atom.aval
-            return load_element(self.b, self.inputs[atom], linear(index, aval.shape), aval.dtype)
+            return self.load(atom, linear(index, atom.aval.shape))
         point = Point(self.b, [a.aval for a in equation.inputs], atom.aval)
         reads = [lambda at, a=a: self.read(a, at if a.aval.shape else ()) for a in equation.inputs]
         return movement_rules[equation.prim](point, reads, index, **equation.params)
-
-    def _literal(self, literal: Literal, index) -> Element:
-        value = literal.value
-        kind = kind_of(literal.aval.dtype)
-        assert kind is not None
-        item = value.reshape(())[()] if literal.aval.shape else value
-        if is_complex(literal.aval.dtype):
-            item = complex(item)
-            return Pair(self.b.constant(item.real, kind), self.b.constant(item.imag, kind))
-        return self.b.constant(item, kind)
 
     def _compute(self, wanted: Sequence[Var], readers: Sequence[Equation]) -> None:
         """Compute what is wanted, and what readers read, in the order of the equations: no recursion runs deep."""
@@ -433,6 +431,18 @@ class GroupLowering:
         """Whether an earlier pass over this row has written the value."""
         return self.levels[var] < self.stage and (var in self.outputs or var in self.kept) and bool(
             self.group.reduced) and len(self.group.axes[var]) == len(self.group.domain or ())
+
+
+def literal_element(b: Builder, literal: Literal) -> Element:
+    """A constant of one element."""
+    value = literal.value
+    kind = kind_of(literal.aval.dtype)
+    assert kind is not None
+    item = value.reshape(())[()] if literal.aval.shape else value
+    if is_complex(literal.aval.dtype):
+        item = complex(item)
+        return Pair(b.constant(item.real, kind), b.constant(item.imag, kind))
+    return b.constant(item, kind)
 
 
 def _kind(atom) -> str:

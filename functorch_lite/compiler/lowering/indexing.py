@@ -53,12 +53,13 @@ def words_each(dtype: Any) -> int:
 def refuse_outside(b: Builder, indices: Sequence[Operand], sizes: Sequence[int]) -> None:
     """Leave with `OUT_OF_RANGE` if an index is not in [-n, n) of its axis."""
 
-    def look(i, found):
+    def look(i, so_far):
+        found = b.constant(False, "bool")
         for index, n in zip(indices, sizes, strict=True):
             v = b.op("convert", index.load(b, i), kind="i64")
             shifted = b.op("convert", b.op("add", v, b.constant(n, "i64")), kind="u64")
             found = b.op("or", found, b.op("ge", shifted, b.constant(2 * n, "u64")))
-        return [found]
+        return [b.op("or", so_far, found)]
 
     count = indices[0].aval.size
     bad = b.reduce(count, [b.constant(False, "bool")], look, combine=["or"], vector=True)[0]

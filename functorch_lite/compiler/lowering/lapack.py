@@ -96,14 +96,18 @@ def each(low: ProgramLowering, equation: Equation, count: int, body: Callable[[I
 
     none = b.constant(0, "i32")
     bad = b.reduce(count, [none], step)[0]
-    if bad is none:
-        return
+    if bad is not none:
+        in_python_if(low, equation, bad)
+
+
+def in_python_if(low: ProgramLowering, equation: Equation, bad: Value) -> None:
+    """Run an equation in Python if a number (i32) is not 0."""
     in_python = low.host_call(equation)
 
     def run() -> None:
-        b.add(in_python)
+        low.b.add(in_python)
 
-    b.branch(b.op("ne", bad, none), run)
+    low.b.branch(low.b.op("ne", bad, low.b.constant(0, "i32")), run)
 
 
 def outputs(low: ProgramLowering, equation: Equation) -> list[Place]:
@@ -159,16 +163,21 @@ def real_dtype(dtype: Any) -> np.dtype:
 Rule = Callable[[ProgramLowering, Equation], None]
 
 
-def lowering(prim: Primitive, in_double: bool = False) -> Callable[[Rule], Rule]:
+def lowering(
+    prim: Primitive, in_double: bool = False, small: Callable[[ProgramLowering, Equation], bool] | None = None
+) -> Callable[[Rule], Rule]:
     """Declare how a primitive of matrices lowers, where none is empty.
 
     in_double: single precision is computed in double precision and rounded at the end, as NumPy does.
+    small: lowers equations of small matrices, and returns whether they were.
     """
 
     def register(rule: Rule) -> Rule:
         def whole(low: ProgramLowering, equation: Equation) -> Any:
-            if any(a.aval.size == 0 for a in (*equation.inputs, *equation.outputs)):
+            if any(0 in a.aval.shape for a in (*equation.inputs, *equation.outputs)):
                 return NotImplemented
+            if small is not None and small(low, equation):
+                return None
             if in_double and equation.inputs[0].aval.dtype.char in "fF":
                 run_composed(low, equation, _in_double, {"prim": prim, "params": tuple(equation.params.items())})
             else:

@@ -11,7 +11,7 @@ import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering import lapack
+from functorch_lite.compiler.lowering import lapack, small_matrices
 from functorch_lite.compiler.lowering.lapack import INT32, at, call, copied, each, kernel, temps, transposed
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.rules import Operand, Pair, is_complex, kernel_rules
@@ -48,7 +48,7 @@ def triangle(lower: bool) -> Any:
 # --- cholesky: a = L L^H; to LAPACK, conj(a) = U^H U with U = L^T -----------------------------------------------------
 
 
-@lapack.lowering(p.cholesky_p, in_double=True)
+@lapack.lowering(p.cholesky_p, in_double=True, small=small_matrices.cholesky)
 def _(low: ProgramLowering, equation: Equation) -> None:
     a = low.place(equation.inputs[0])
     out = lapack.outputs(low, equation)[0]
@@ -67,7 +67,7 @@ def _(low: ProgramLowering, equation: Equation) -> None:
 # --- triangular_solve: op(a) X = b is, transposed, X^T op(a)^T = b^T --------------------------------------------------
 
 
-@lapack.lowering(p.triangular_solve_p)
+@lapack.lowering(p.triangular_solve_p, small=small_matrices.triangular_solve)
 def _(low: ProgramLowering, equation: Equation) -> None:
     params = equation.params
     a, b = (low.place(x) for x in equation.inputs)
@@ -89,7 +89,7 @@ def _(low: ProgramLowering, equation: Equation) -> None:
 # --- solve ------------------------------------------------------------------------------------------------------------
 
 
-@lapack.lowering(p.solve_p, in_double=True)
+@lapack.lowering(p.solve_p, in_double=True, small=small_matrices.solve)
 def _(low: ProgramLowering, equation: Equation) -> None:
     a, b = (low.place(x) for x in equation.inputs)
     out = lapack.outputs(low, equation)[0]

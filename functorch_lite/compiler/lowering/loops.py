@@ -1,103 +1,169 @@
 # SPDX-License-Identifier: MIT
 """Loops and branches: `scan`, `while` and `cond` are loops and branches of the one native function.
 
-A carried value has a place of its own, which an iteration reads and, at its end, overwrites. What an iteration gives
-goes straight into its row of the stacked output.
+A carried number is a value of the code. A carried array has a place of its own, where its next value is computed if
+nothing reads the present one any more (see `carries`). What an iteration gives goes straight into its row of the
+stacked output.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from functorch_lite.compiler.loop_ir.nodes import Index
-from functorch_lite.compiler.lowering.program import Place, ProgramLowering
+from functorch_lite.compiler.loop_ir.nodes import Index, Value
+from functorch_lite.compiler.lowering.places import HELD, Held, Place, of_parts, parts
+from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import step_rules, words
-from functorch_lite.core.aval import Aval
-from functorch_lite.core.program import Equation, Program
+from functorch_lite.compiler.lowering.stacks import Growing, release_read, rows_of
+from functorch_lite.core.aval import Aval, StackAval
+from functorch_lite.core.program import Equation, Program, Var
 from functorch_lite.primitives.higher_order import jit_p
-from functorch_lite.primitives.loops import cond_p, scan_p, while_p
+from functorch_lite.primitives.loops import batched_cond_p, cond_p, scan_p, while_p
 
 
 def _plain(*programs: Program) -> bool:
-    """Whether the programs take and give arrays only: run-time stacks are kept in Python."""
+    """Whether the programs take and give arrays only."""
     return all(type(a) is Aval for p in programs for a in (*p.in_avals, *p.out_avals))
 
 
-@step_rules.register(jit_p)
-def _(low: ProgramLowering, equation: Equation):
-    program = equation.params["program"]
-    targets = [low.out_place(v) for v in equation.outputs]
-    low.call(program, [low.place(a) for a in equation.inputs], targets)
+# --- carries ----------------------------------------------------------------------------------------------------------
 
 
-@step_rules.register(scan_p)
-def _(low: ProgramLowering, equation: Equation):
-    params = equation.params
-    body, n_consts, n_carry, length = params["body"], params["n_consts"], params["n_carry"], params["length"]
-    if length is None or not _plain(body):
-        return NotImplemented
-    places = [low.place(a) for a in equation.inputs]
-    consts, initial, xs = places[:n_consts], places[n_consts : n_consts + n_carry], places[n_consts + n_carry :]
-    carry = [low.out_place(v) for v in equation.outputs[:n_carry]]
-    ys = [low.out_place(v) for v in equation.outputs[n_carry:]]
-    start_carry(low, initial, carry)
-    if not length:
-        return None
-    with low.b.loop(length) as i:
-        row = (length - 1) - i if params["reverse"] else i
-        inputs = [*consts, *carry, *(_row(x, row, v) for x, v in zip(xs, body.in_avals[n_consts + n_carry :],
-                                                                    strict=True))]
-        rows = [_row(y, row, v) for y, v in zip(ys, body.out_avals[n_carry:], strict=True)]
-        following = low.body(body, inputs, [*[None] * n_carry, *rows])[:n_carry]
-        move_carry(low, following, carry)
-    return None
+class Carry:
+    """The carry of a loop: numbers as values that the loop hands on, arrays in places of their own."""
+
+    def __init__(self, low: ProgramLowering, initial: Sequence[Any], variables: Sequence[Var]):
+        self.low = low
+        self.avals = [v.aval for v in variables]
+        self.variables = variables
+        self.places = [None if v.aval.size == 1 else low.out_place(v) for v in variables]
+        self.counts = [0 if p else len(parts(x.element)) for p, x in zip(self.places, initial, strict=True)]
+        self.first = [v for p, x in zip(self.places, initial, strict=True) if not p for v in parts(x.element)]
+        for source, target in zip(initial, self.places, strict=True):
+            if target is not None and source.key != target.key:
+                low.b.copy(target.buffer, source.buffer, words(target.aval), at=target.start, start=source.start)
+
+    @property
+    def targets(self) -> list[Any]:
+        """Where the body's results are wanted."""
+        return [HELD if p is None else p for p in self.places]
+
+    def inputs(self, values: Sequence[Value]) -> list[Any]:
+        """The carry as inputs of the body, from the values that the loop hands on."""
+        left = list(values)
+        found: list[Any] = []
+        for place, aval, n in zip(self.places, self.avals, self.counts, strict=True):
+            found.append(place or Held(of_parts(left[:n]), aval))
+            del left[:n]
+        return found
+
+    def following(self, results: Sequence[Any]) -> list[Value]:
+        """The values to hand on, from what the body returned."""
+        return [v for r, p in zip(results, self.places, strict=True) if p is None for v in parts(r.element)]
+
+    def finish(self, values: Sequence[Value]) -> None:
+        """Define the loop's results."""
+        for var, result in zip(self.variables, self.inputs(values), strict=True):
+            self.low.define(var, result)
 
 
 def _row(place: Place, row: Index, aval: Any) -> Place:
     return Place(place.buffer, place.start + row * words(aval), aval)
 
 
-def start_carry(low: ProgramLowering, initial: list[Place], carry: list[Place]) -> None:
-    """Copy the first values into the places of the carry."""
-    for source, target in zip(initial, carry, strict=True):
-        low.b.copy(target.buffer, source.buffer, words(target.aval), at=target.start, start=source.start)
+# --- calls and scans --------------------------------------------------------------------------------------------------
 
 
-def move_carry(low: ProgramLowering, following: list[Place], carry: list[Place]) -> None:
-    """Copy the next values into the places of the carry; one that is another's old place is saved first."""
-    places = {(c.buffer, c.start.key) for c in carry}
-    saved = []
-    for k, (source, target) in enumerate(zip(following, carry, strict=True)):
-        here = (source.buffer, source.start.key)
-        if here in places and here != (target.buffer, target.start.key):
-            fresh = low.temp(source.aval)
-            low.b.copy(fresh.buffer, source.buffer, words(source.aval), start=source.start)
-            source = fresh
-        saved.append((k, source, target))
-    for _, source, target in saved:
-        if (source.buffer, source.start.key) != (target.buffer, target.start.key):
-            low.b.copy(target.buffer, source.buffer, words(target.aval), at=target.start, start=source.start)
+@step_rules.register(jit_p)
+def _(low: ProgramLowering, equation: Equation):
+    targets = [low.target_of(v) for v in equation.outputs]
+    found = low.call(equation.params["program"], [low.given(a) for a in equation.inputs], targets)
+    for var, result in zip(equation.outputs, found, strict=True):
+        low.define(var, result)
+
+
+@step_rules.register(scan_p)
+def _(low: ProgramLowering, equation: Equation):
+    params = equation.params
+    body, n_consts, n_carry, length = params["body"], params["n_consts"], params["n_carry"], params["length"]
+    if not _plain(body):
+        return NotImplemented
+    if length is None:
+        return _scan_stacks(low, equation)
+    given = [low.given(a) for a in equation.inputs[: n_consts + n_carry]]
+    xs = [low.place(a) for a in equation.inputs[n_consts + n_carry :]]
+    carry = Carry(low, given[n_consts:], equation.outputs[:n_carry])
+    ys = [low.out_place(v) for v in equation.outputs[n_carry:]]
+    x_avals, y_avals = body.in_avals[n_consts + n_carry :], body.out_avals[n_carry:]
+
+    def step(i: Index, *values: Value):
+        row = (length - 1) - i if params["reverse"] else i
+        inputs = [_row(x, row, v) for x, v in zip(xs, x_avals, strict=True)]
+        rows = [_row(y, row, v) for y, v in zip(ys, y_avals, strict=True)]
+        found = low.body(body, [*given[:n_consts], *carry.inputs(values), *inputs], [*carry.targets, *rows])
+        return carry.following(found[:n_carry])
+
+    carry.finish(low.b.reduce(length, carry.first, step) if length else carry.first)
+    return None
+
+
+def _scan_stacks(low: ProgramLowering, equation: Equation) -> None:
+    """A scan over the stacks that a while loop left."""
+    params, b = equation.params, low.b
+    body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
+    given = [low.given(a) for a in equation.inputs]
+    stacks = given[n_consts + n_carry :]
+    carry = Carry(low, given[n_consts : n_consts + n_carry], equation.outputs[:n_carry])
+    ys = Growing(low, equation.outputs[n_carry:])
+    count = stacks[0].count if stacks else b.constant(0, "i64")
+    ys.reserve(b, count)
+
+    def step(i: Index, *values: Value):
+        row = b.index_of(count) - 1 - i if params["reverse"] else i
+        inputs = [*given[:n_consts], *carry.inputs(values), *rows_of(stacks, row)]
+        return carry.following(low.body(body, inputs, [*carry.targets, *ys.places(row)])[:n_carry])
+
+    carry.finish(b.reduce(count, carry.first, step))
+    for var, stack in zip(equation.outputs[n_carry:], ys.stacked(count), strict=True):
+        low.define(var, stack)
+    release_read(low, equation, stacks)
+
+
+# --- while ------------------------------------------------------------------------------------------------------------
 
 
 @step_rules.register(while_p)
 def _(low: ProgramLowering, equation: Equation):
-    params = equation.params
+    params, b = equation.params, low.b
     cond, body, n_cond, n_body = params["cond"], params["body"], params["n_cond_consts"], params["n_body_consts"]
     if not _plain(cond, body):
         return NotImplemented
-    places = [low.place(a) for a in equation.inputs]
-    cond_consts, body_consts = places[:n_cond], places[n_cond : n_cond + n_body]
-    carry = [low.out_place(v) for v in equation.outputs]
-    start_carry(low, places[n_cond + n_body :], carry)
+    n_carry = params["n_carry"]
+    given = [low.given(a) for a in equation.inputs]
+    cond_consts, body_consts = given[:n_cond], given[n_cond : n_cond + n_body]
+    carry = Carry(low, given[n_cond + n_body :], equation.outputs[:n_carry])
+    stacks = Growing(low, equation.outputs[n_carry:])
+    counters = [b.constant(0, "i64")] * 2 if stacks.buffers else []
+    n = len(counters)
 
-    def test():
-        found = low.body(cond, [*cond_consts, *carry], [None])[0]
-        return low.b.load(found.buffer, found.start)
+    def test(*values: Value):
+        return low.body(cond, [*cond_consts, *carry.inputs(values[n:])], [HELD])[0].element
 
-    def step():
-        move_carry(low, low.body(body, [*body_consts, *carry], [None] * len(carry)), carry)
-        return ()
+    def step(*values: Value):
+        inputs = [*body_consts, *carry.inputs(values[n:])]
+        if not n:
+            return carry.following(low.body(body, inputs, carry.targets))
+        count, capacity = values[0], stacks.with_room(b, values[0], values[1])
+        found = low.body(body, inputs, [*carry.targets, *stacks.places(Index.of(count))])
+        return [b.op("add", count, b.constant(1, "i64")), capacity, *carry.following(found[:n_carry])]
 
-    low.b.loop_while((), test, step)
+    last = b.loop_while([*counters, *carry.first], test, step)
+    carry.finish(last[n:])
+    for var, stack in zip(equation.outputs[n_carry:], stacks.stacked(last[0]) if n else [], strict=True):
+        low.define(var, stack)
     return None
+
+
+# --- branches ---------------------------------------------------------------------------------------------------------
 
 
 @step_rules.register(cond_p)
@@ -105,18 +171,49 @@ def _(low: ProgramLowering, equation: Equation):
     branches = equation.params["branches"]
     if not _plain(*branches):
         return NotImplemented
-    index, *operands = [low.place(a) for a in equation.inputs]
-    targets = [low.out_place(v) for v in equation.outputs]
-    chosen = low.b.load(index.buffer, index.start)
+    given = [low.given(a) for a in equation.inputs]
+    targets = [HELD if v.aval.size == 1 else low.out_place(v) for v in equation.outputs]
+    values = _choose(low, parts(given[0].element)[0], branches, given[1:], targets)
+    for var, target in zip(equation.outputs, targets, strict=True):
+        if target is HELD:
+            n = 2 if var.aval.dtype.kind == "c" else 1
+            low.define(var, Held(of_parts(values[:n]), var.aval))
+            del values[:n]
+    return None
 
-    def choose(k: int):
+
+def _choose(low: ProgramLowering, index: Value, branches: Sequence[Program], inputs, targets) -> list[Value]:
+    """Run the branch that an index (limited to those there are) names; returns the results that are values."""
+    b = low.b
+    index = b.op("convert", index, kind="i32") if index.kind == "bool" else index
+
+    def run(k: int) -> list[Value]:
+        found = low.body(branches[k], inputs, targets)
+        return [v for r in found if type(r) is Held for v in parts(r.element)]
+
+    def choose(k: int) -> list[Value]:
         if k == len(branches) - 1:
-            low.body(branches[k], operands, targets)
-            return
-        here = low.b.op("le", chosen, low.b.constant(k, chosen.kind))
-        low.b.branch(here, lambda: low.body(branches[k], operands, targets) and None, lambda: choose(k + 1))
+            return run(k)
+        return b.branch(b.op("le", index, b.constant(k, index.kind)), lambda: run(k), lambda: choose(k + 1))
 
-    if chosen.kind == "bool":
-        chosen = low.b.op("convert", chosen, kind="i32")
-    choose(0)
+    return choose(0)
+
+
+@step_rules.register(batched_cond_p)
+def _(low: ProgramLowering, equation: Equation):
+    """Row by row: the row's branch, on its elements of the operands that have rows."""
+    branches, batched = equation.params["branches"], equation.params["batched"]
+    if not _plain(*branches) or any(isinstance(a.aval, StackAval) for a in equation.outputs):
+        return NotImplemented
+    index, *operands = equation.inputs
+    rows = low.place(index)
+    given = [low.place(a) if f else low.given(a) for a, f in zip(operands, batched, strict=True)]
+    outs = [low.out_place(v) for v in equation.outputs]
+    if not index.aval.size:
+        return None
+    with low.b.loop(index.aval.size) as i:
+        inputs = [_row(g, i, v.aval) if f else g
+                  for g, f, v in zip(given, batched, branches[0].inputs, strict=True)]
+        targets = [_row(o, i, a) for o, a in zip(outs, branches[0].out_avals, strict=True)]
+        _choose(low, low.load(rows, i), branches, inputs, targets)
     return None

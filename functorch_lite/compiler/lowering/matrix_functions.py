@@ -10,7 +10,7 @@ import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering import complex_maths, lapack
+from functorch_lite.compiler.lowering import complex_maths, lapack, small_matrices
 from functorch_lite.compiler.lowering.lapack import INT32, at, call, copied, each, kernel, staged, temps
 from functorch_lite.compiler.lowering.lapack import transposed as transposed_matrix
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
@@ -50,12 +50,12 @@ def _chosen(pred: Any, on_true: float, like: Any, otherwise: Any = None) -> Any:
 # --- determinants -----------------------------------------------------------------------------------------------------
 
 
-@lapack.lowering(p.slogdet_p, in_double=True)
+@lapack.lowering(p.slogdet_p, in_double=True, small=small_matrices.det)
 def _(low: ProgramLowering, equation: Equation) -> None:
     _determinants(low, equation, *lapack.outputs(low, equation))
 
 
-@lapack.lowering(p.det_p, in_double=True)
+@lapack.lowering(p.det_p, in_double=True, small=small_matrices.det)
 def _(low: ProgramLowering, equation: Equation) -> None:
     _determinants(low, equation, lapack.outputs(low, equation)[0], None)
 

@@ -14,32 +14,25 @@ import numpy as np
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCall, Index, KernelCall
 from functorch_lite.compiler.loop_ir.printer import function_key
-from functorch_lite.compiler.lowering.group import GroupLowering
+from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, same_memory
+from functorch_lite.compiler.lowering.group import GroupLowering, literal_element
+from functorch_lite.compiler.lowering.inline import InlineGroup, can_inline, read_one
+from functorch_lite.compiler.lowering.places import HELD, Held, Place, of_parts, parts
 from functorch_lite.compiler.lowering.rules import (
+    Element,
     Operand,
+    is_complex,
     kernel_rules,
     kind_of,
     step_rules,
     strides_of,
     words,
 )
+from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
-from functorch_lite.compiler.schedule.maps import AxisMap
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var
 from functorch_lite.primitives.casts import stop_gradient_p
-
-
-class Place(NamedTuple):
-    """An array in memory: C-ordered, from element `start` of a buffer on."""
-
-    buffer: Buffer
-    start: Index
-    aval: Any
-
-    @property
-    def operand(self) -> tuple[Buffer, Index]:
-        return self.buffer, self.start
 
 
 class Strided(NamedTuple):
@@ -123,13 +116,26 @@ class ProgramLowering:
 
     # --- a program --------------------------------------------------------------------------------------------------
 
-    def body(self, program: Program, inputs: Sequence[Place], targets: Sequence[Place | None]) -> list[Place]:
-        """Lower the program here. Its outputs go to the targets where given; returns where they are."""
+    def schedule(self, program: Program) -> Schedule:
+        """The schedule of a program, made once."""
         found = self._schedules.get(id(program))
         if found is None:
             found = self._schedules[id(program)] = Schedule(program)
-        self._scopes.append(_Scope(found, dict(zip(program.inputs, inputs, strict=True))))
-        self._aim(program, targets)
+        return found
+
+    def body(self, program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+        """Lower the program here. Its outputs go to the targets where given; returns where they are.
+
+        inputs: each a Place, a Held or a Stacked. targets: each a Place, HELD or None. A target may be the place of an
+        input: the output is computed there where nothing reads the input any more, else it is copied there at the end.
+        """
+        overlap = find_overlaps(self, program, inputs, targets)
+        found = self.schedule(program)
+        self._scopes.append(_scope_of(found, program, inputs))
+        early = {k: self._deliver(program.outputs[k], targets[k]) for k in overlap.early}
+        late = [None if k in overlap.late else t for k, t in enumerate(targets)]
+        self._aim(program, [None if k in early else t for k, t in enumerate(late)])
+        self.scope.wanted.update(overlap.wanted)
         self.scope.needed = needed(found)
         for group in found.groups:
             self._line = group.equations[-1].source
@@ -137,44 +143,102 @@ class ProgramLowering:
                 self._step(group.equations[0])
             else:
                 self._group(group)
-        outs = [self._deliver(a, t) for a, t in zip(program.outputs, targets, strict=True)]
+        outs = [early.get(k) or self._deliver(a, t) for k, (a, t) in enumerate(zip(program.outputs, late, strict=True))]
+        self._deliver_late(overlap, outs, targets)
         self._scopes.pop()
         return outs
+
+    def _deliver_late(self, overlap: Overlap, outs: list[Any], targets) -> None:
+        """Copy outputs to places of inputs that were read to the end; what lies in another such place is saved first."""
+        over = {targets[k].buffer for k in overlap.late}
+        for k in overlap.late:
+            if outs[k].buffer in over and outs[k].key != targets[k].key:
+                outs[k] = self._copied(outs[k], self.temp(outs[k].aval))
+        for k in overlap.late:
+            outs[k] = self._copied(outs[k], targets[k])
 
     def _aim(self, program: Program, targets) -> None:
         """Have outputs computed where they are wanted."""
         schedule = self.scope.schedule
         for atom, target in zip(program.outputs, targets, strict=True):
-            if target is None or type(atom) is Literal:
+            if type(target) is not Place or type(atom) is Literal:
                 continue
             root = self._same_memory(atom)
             if root in schedule.home and root not in self.scope.wanted:
                 self.scope.wanted[root] = Place(target.buffer, target.start, root.aval)
 
     def _same_memory(self, atom: Any) -> Any:
-        """The variable whose memory, in the same order, an atom is."""
-        schedule = self.scope.schedule
-        while True:
-            if atom in schedule.alias:
-                atom = schedule.alias[atom]
-                continue
-            if atom not in schedule.maps:
-                return atom
-            base, found = schedule.maps[atom]
-            if base.aval.size != atom.aval.size or not _in_order(base.aval.shape, found):
-                return atom
-            atom = base
+        return same_memory(self.scope.schedule, atom)
 
-    def _deliver(self, atom: Any, target: Place | None) -> Place:
+    def _deliver(self, atom: Any, target: Any) -> Any:
+        if type(atom.aval) is not Aval:
+            return self.scope.stacks[atom]
+        if target is HELD:
+            return Held(self.element(atom), atom.aval)
+        if target is not None and atom.aval.size == 1 and self._is_value(atom):
+            self.store(target, self.element(atom))
+            return target
         place = self.place(atom)
-        if target is None or (place.buffer is target.buffer and place.start.key == target.start.key):
-            return place
-        self.b.copy(target.buffer, place.buffer, words(atom.aval), at=target.start, start=place.start)
+        return place if target is None else self._copied(place, target)
+
+    def _copied(self, place: Place, target: Place) -> Place:
+        if place.key != target.key:
+            self.b.copy(target.buffer, place.buffer, words(place.aval), at=target.start, start=place.start)
         return target
 
-    def call(self, program: Program, inputs: Sequence[Place], targets: Sequence[Place | None]) -> list[Place]:
+    def call(self, program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
         """Lower a called program: an equal one that was called before shares its schedule and kernels."""
         return self.body(self._called.setdefault(program, program), inputs, targets)
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def given(self, atom: Any) -> Any:
+        """An array as the input of a program inside: one element as a value."""
+        if type(atom.aval) is not Aval:
+            return self.scope.stacks[atom]
+        if atom.aval.size != 1:
+            return self.place(atom)
+        return Held(self.element(atom), atom.aval, None if type(atom) is Literal else self.scope.places.get(atom))
+
+    def target_of(self, var: Var) -> Any:
+        """The target of the output of a program inside that is this variable."""
+        return HELD if var.aval.size == 1 and self.b.depth else self.out_place(var)
+
+    def define(self, var: Var, result: Any) -> None:
+        """Note what a program inside returned for a variable."""
+        if type(result) is Held:
+            self.scope.held[var] = result.element
+        elif type(result) is not Place:
+            self.scope.stacks[var] = result
+
+    def _is_value(self, atom: Any) -> bool:
+        """Whether an array of one element needs no memory: it is a value already, or a number."""
+        return type(atom) is Literal or self._same_memory(atom) in self.scope.held
+
+    def element(self, atom: Any) -> Element:
+        """An array of one element as a value."""
+        if type(atom) is Literal:
+            return literal_element(self.b, atom)
+        root = self._same_memory(atom)
+        found = self.scope.held.get(root)
+        if found is None:
+            if root in self.scope.schedule.movement and root not in self.scope.places and self.b.depth:
+                found = read_one(self, root)
+            else:
+                found = self.load(self.place(root))
+            self.scope.held[root] = found
+        return found
+
+    def load(self, place: Place, at: Index = ZERO) -> Element:
+        """The element at a position of an array."""
+        n = 2 if is_complex(place.aval.dtype) else 1
+        return of_parts([self.b.load(place.buffer, place.start + at * n + k) for k in range(n)])
+
+    def store(self, place: Place, element: Element, at: Index = ZERO) -> None:
+        """Write the element at a position of an array."""
+        values = parts(element)
+        for k, value in enumerate(values):
+            self.b.store(place.buffer, place.start + at * len(values) + k, value)
 
     # --- places -----------------------------------------------------------------------------------------------------
 
@@ -185,6 +249,12 @@ class ProgramLowering:
         buffer = self.b.local(f"t{len(self.b.function.locals)}", kind, words(aval))
         self.made[buffer] = (aval, self._line)
         return Place(buffer, ZERO, aval)
+
+    def growing(self, aval: Any) -> Buffer:
+        """Memory for any number of arrays, none at first."""
+        buffer = Buffer(f"stack{len(self.b.function.growing)}", _kind_of(aval), 0, "growing")
+        self.b.function.growing.append(buffer)
+        return buffer
 
     def place(self, atom: Any) -> Place:
         """Where an array is; what is only an index map so far is written out."""
@@ -201,6 +271,10 @@ class ProgramLowering:
         if root is not atom:
             place = self.place(root)
             return Place(place.buffer, place.start, atom.aval)
+        if atom in self.scope.held:
+            place = self.scope.wanted.get(atom) or self.temp(atom.aval)
+            self.store(place, self.scope.held[atom])
+            return place
         assert atom in schedule.movement, "an array is read before it is computed"
         out = Var(atom.aval)
         copied = Equation(stop_gradient_p, (atom,), (out,), {}, schedule.movement[atom].source)
@@ -244,7 +318,9 @@ class ProgramLowering:
 
     def _group(self, group: Group) -> None:
         stored = [e.outputs[0] for e in group.equations if e.outputs[0] in self.scope.needed]
-        if stored:
+        if stored and self.b.depth and can_inline(group):
+            InlineGroup(self, group, stored).write()
+        elif stored:
             self._run(group, stored, [self.out_place(v) for v in stored])
 
     def _run(self, group: Group, stored: list[Var], targets: list[Place]) -> None:
@@ -271,7 +347,7 @@ class ProgramLowering:
     def _step(self, equation: Equation) -> None:
         small = any(a.aval.size == 0 for a in (*equation.inputs, *equation.outputs) if type(a.aval) is Aval)
         held = all(type(a.aval) is Aval and kind_of(a.aval.dtype) for a in (*equation.inputs, *equation.outputs))
-        if equation.prim in step_rules and held:
+        if equation.prim in step_rules and (held or self._takes_stacks(equation)):
             if step_rules[equation.prim](self, equation) is not NotImplemented:
                 return
         if equation.prim in kernel_rules and held and not small:
@@ -279,7 +355,16 @@ class ProgramLowering:
         else:
             self.host_step(equation)
 
+    def _takes_stacks(self, equation: Equation) -> bool:
+        """Whether an equation is a loop over arrays and run-time stacks that are kept in native memory."""
+        avals = [a.aval for a in (*equation.inputs, *equation.outputs)]
+        plain = all(type(a) is not Aval or kind_of(a.dtype) for a in avals)
+        return plain and any(type(a) is not Aval for a in avals) and stacks_are_native(self.scope.schedule.program)
+
     def _kernel_step(self, equation: Equation) -> None:
+        if equation.prim in IN_PLACE and self._is_in_place(equation):
+            self._update_in_place(equation)
+            return
         b = Builder(f"k{len(self._built)}_{equation.prim.name}")
         known = self._built.get(equation)
         if known is None:
@@ -294,6 +379,24 @@ class ProgramLowering:
         scratch = [self.scratch(buffer) for buffer in getattr(kernel, "scratch", ())]
         failure = self.host_call(equation) if kernel.can_fail else None
         self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)] + scratch, failure))
+
+    def _is_in_place(self, equation: Equation) -> bool:
+        target = self.scope.wanted.get(equation.outputs[0])
+        return target is not None and target.key == self.place(equation.inputs[0]).key
+
+    def _update_in_place(self, equation: Equation) -> None:
+        """A kernel that changes part of an array where it is."""
+        target, others = self.out_place(equation.outputs[0]), equation.inputs[1:]
+        sources = [self.place(a) for a in others]
+        known = self._built.get((equation, "in place"))
+        if known is None:
+            b = Builder(f"k{len(self._built)}_{equation.prim.name}_in_place")
+            ins = [Operand(b.input(f"x{k}", _kind(a), words(a.aval)), a.aval) for k, a in enumerate(others)]
+            whole = Operand(b.inout("out", _kind(equation.outputs[0]), words(target.aval)), target.aval)
+            IN_PLACE[equation.prim](b, whole, ins, **equation.params)
+            known = self._built[equation, "in place"] = (self.kernel(b.finish(), [equation]), [], [], [])
+        failure = self.host_call(equation) if known[0].can_fail else None
+        self.b.add(KernelCall(known[0], [p.operand for p in (*sources, target)], failure))
 
     def scratch(self, buffer: Buffer) -> tuple[Buffer, Index]:
         """Memory for a parameter of a kernel that is working space."""
@@ -325,7 +428,23 @@ class _Scope:
     schedule: Schedule
     places: dict[Any, Place]
     wanted: dict[Any, Place] = field(default_factory=dict)
+    held: dict[Any, Element] = field(default_factory=dict)
+    stacks: dict[Any, Any] = field(default_factory=dict)
     needed: set[Var] = field(default_factory=set)
+
+
+def _scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> _Scope:
+    scope = _Scope(schedule, {})
+    for var, given in zip(program.inputs, inputs, strict=True):
+        if type(given) is Place:
+            scope.places[var] = given
+        elif type(given) is Held:
+            scope.held[var] = given.element
+            if given.place is not None:
+                scope.places[var] = given.place
+        else:
+            scope.stacks[var] = given
+    return scope
 
 
 def needed(schedule: Schedule) -> set[Var]:
@@ -353,11 +472,6 @@ def _is_held(atom) -> bool:
     return type(atom.aval) is Aval and kind_of(atom.aval.dtype) is not None
 
 
-def _in_order(shape, found: AxisMap) -> bool:
-    axes = [a for a, n in zip(found.axes, shape, strict=True) if n != 1]
-    return found.whole and axes == sorted(axes)
-
-
 def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list[tuple[int, int]]:
     """(input, output) pairs of a kernel of one pass where the output may take the input's memory."""
     if group.reduced or group.ends:
@@ -371,7 +485,11 @@ def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list
 
 
 def _kind(atom) -> str:
-    kind = kind_of(atom.aval.dtype)
+    return _kind_of(atom.aval)
+
+
+def _kind_of(aval) -> str:
+    kind = kind_of(aval.dtype)
     assert kind is not None
     return kind
 

@@ -38,6 +38,27 @@ def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Pla
     return plan
 
 
+def plan_donations(
+    function: Function, in_place: dict[Buffer, list[Buffer]], inputs: list[Buffer], outputs: list[Buffer],
+    donated: Iterable[int],
+) -> dict[int, int]:
+    """For each output that may live in the memory of a donated input: the numbers of the two.
+
+    The kernel that writes the output must be the last to read the input, each element just before it is written.
+    """
+    counts: dict[Buffer, int] = {}
+    _count(function.body, counts)
+    lives = {b: (first, last) for b, (first, last, _) in _Walk(counts).block(function.body).items()}
+    free = {inputs[i]: i for i in donated}
+    found: dict[int, int] = {}
+    for k, out in enumerate(outputs):
+        for old in in_place.get(out, ()):
+            if old in free and out in lives and lives[old][1] == lives[out][0] and old.nbytes == out.nbytes:
+                found[k] = free.pop(old)
+                break
+    return found
+
+
 def touched(statement: Any) -> Iterable[Buffer]:
     """The buffers that one statement (not the blocks inside it) reads or writes."""
     if isinstance(statement, Value):

@@ -3,14 +3,16 @@
 
 import ctypes
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
+from functorch_lite.compiler.loop_ir.nodes import NO_MEMORY
 from functorch_lite.compiler.lowering.program import HostStep, Lowered
-from functorch_lite.compiler.memory.plan import Plan, plan_memory
+from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
 from functorch_lite.compiler.runtime import engine, libraries
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Literal, Program
@@ -32,17 +34,17 @@ class Executable:
 
     fill: int | None = None
 
-    def __init__(self, program: Program, optimized: Program, lowered: Lowered):
+    def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = ()):
         self.program = program
         self.optimized = optimized
         self.lowered = lowered
         self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
-        self.ir = module_of(lowered, self.plan)
+        self.ir = self._module()
         self._loaded = engine.load(self.ir, libraries.symbols(self.ir))
         self.entry = self._loaded.address("run")
         self._run = _RUN(self.entry)
         self._host = _HOST(self._in_python) if lowered.steps else None
-        self._context = np.zeros(1 + len(lowered.constants), np.uintp)
+        self._context = np.zeros(2 + len(lowered.constants), np.uintp)  # the last is for subclasses
         if self._host is not None:
             self._context[0] = ctypes.cast(self._host, ctypes.c_void_p).value or 0
         for k, constant in enumerate(lowered.constants):
@@ -50,9 +52,14 @@ class Executable:
         self.context = self._context.ctypes.data
         self._in = [(a.shape, a.dtype) for a in program.in_avals]
         self._out = [(a.shape, a.dtype) for a in program.out_avals]
+        self.donations = plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, donated)
         self._arenas: list[np.ndarray] = []
         self._calls = threading.local()
         self._elsewhere: Evaluator | None = None
+
+    def _module(self) -> str:
+        """The LLVM module, whose `run` a call runs."""
+        return module_of(self.lowered, self.plan)
 
     @property
     def arena_bytes(self) -> int:
@@ -73,12 +80,19 @@ class Executable:
     # --- calling ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any) -> list[Any]:
+        return self.donating(args, ())
+
+    def donating(self, args: Sequence[Any], given_up: Sequence[int]) -> list[Any]:
+        """Call with inputs that the caller has given up (their numbers): outputs may take over their memory."""
         if len(args) != len(self._in):
             raise TypeError(f"a program of {len(self._in)} inputs was called with {len(args)}.")
         if any(type(a) is not np.ndarray and not isinstance(a, np.generic | np.ndarray) for a in args):
             return self._evaluate(args)
         arrays = [_plain_array(a, dtype) for a, (_, dtype) in zip(args, self._in, strict=True)]
         outs = [np.empty(shape, dtype) for shape, dtype in self._out]
+        for k, i in self.donations.items():
+            if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
+                outs[k] = np.ndarray(*self._out[k], arrays[i])
         arena = self._take_arena()
         if self.fill is not None:
             for memory in (*outs, arena):
@@ -99,6 +113,8 @@ class Executable:
 
     def fail(self, status: int) -> None:
         """Raise what a step in Python raised during the call that came back with this status."""
+        if status == NO_MEMORY:
+            raise MemoryError("there is no memory for what the iterations of a loop leave for its reverse pass.")
         error, self._calls.error = self._calls.error, None
         raise error
 
@@ -154,6 +170,12 @@ class Executable:
             view = _view(pointers[next(given)], of.aval).copy()
             return view if view.ndim else view[()]
         return atom.value if type(atom) is Literal else names[atom]
+
+
+def _is_apart(args: Sequence[Any], number: int) -> bool:
+    """Whether no other array of a call shares memory with this one."""
+    mine = args[number]
+    return not any(k != number and a.ndim and np.may_share_memory(a, mine) for k, a in enumerate(args))
 
 
 def _plain_array(value: Any, dtype: Any) -> np.ndarray:

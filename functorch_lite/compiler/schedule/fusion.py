@@ -379,7 +379,7 @@ class Schedule:
     def _ordered(self) -> list[Group]:
         """The nodes, each after what it needs, otherwise as the program has them."""
         nodes = list(dict.fromkeys(self._nodes))
-        needs = {n: self._needs(n) for n in nodes}
+        needs = {n: self.needs(n) for n in nodes}
         waiting: dict[Group, list[Group]] = {n: [] for n in nodes}
         for node, needed in needs.items():
             for other in needed:
@@ -398,7 +398,7 @@ class Schedule:
         assert len(order) == len(nodes), "the schedule has a cycle"
         return order
 
-    def _needs(self, node: Group) -> set[Group]:
+    def needs(self, node: Group) -> set[Group]:
         """The nodes that a node reads from, or whose effect comes before its own."""
         found = {g for e in node.equations for atom in e.inputs for g in self.producers(atom)}
         if node.number in self._before:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finding what is wrong in a program that was compiled wrongly: the pass, kernel or step, and few equations that show it.
+"""Finding what is wrong in a miscompiled program: the pass, kernel or step, and few equations that show it.
 
 The evaluator's values are the truth. First every pass is checked: the program before it and after it, evaluated. Then
 every group of the schedule is compiled as a program of its own and run on the evaluator's values; of a loop or branch,
@@ -174,7 +174,13 @@ def _of_group(group: Group, alone: Part, sources) -> Fault | None:
 
 
 def _name_of(equation: Equation, sources) -> str:
-    return next((name for name, equations in sources.items() if any(e is equation for e in equations)), "")
+    """The kernel that computes an equation, or a copy of it that lowering made."""
+    key = _key(equation)
+    return next((name for name, equations in sources.items() if any(_key(e) == key for e in equations)), "")
+
+
+def _key(equation: Equation) -> Any:
+    return equation.prim, equation.source, [v.aval for v in equation.outputs]
 
 
 def _group_part(schedule: Schedule, group: Group, read: set[Var], values: Values) -> Part | None:
@@ -182,7 +188,8 @@ def _group_part(schedule: Schedule, group: Group, read: set[Var], values: Values
     chosen = {id(e): e for e in group.equations}
     waiting = [a for e in group.equations for a in e.inputs]
     while waiting:
-        equation = schedule.movement.get(waiting.pop())
+        atom = waiting.pop()
+        equation = schedule.movement.get(atom) if type(atom) is Var else None
         if equation is not None and id(equation) not in chosen:
             chosen[id(equation)] = equation
             waiting += equation.inputs

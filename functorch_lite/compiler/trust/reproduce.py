@@ -133,7 +133,8 @@ def write_reproducer(fault: Fault, folder: Path) -> Path:
     text = re.sub(r"\n{3,}", "\n\n", "\n".join([*head, *writer.lines, *end]))
     arrays = {**writer.arrays, **{f"a{k}": np.asarray(a) for k, a in enumerate(fault.args)}}
     packed = BytesIO()
-    np.savez(packed, **dict(_storable(name, a) for name, a in arrays.items()))
+    stored: dict[str, Any] = dict(_storable(name, a) for name, a in arrays.items())
+    np.savez(packed, **stored)
     path = folder / f"miscompiled_{hashlib.sha256(text.encode()).hexdigest()[:12]}.py"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_suffix(".npz"), packed.getvalue())
@@ -198,19 +199,15 @@ class _Writer:
         return f"({', '.join(names[v] for v in variables)},)"
 
     def _atom(self, atom: Atom, names: dict[Var, str], case: str) -> str:
-        if type(atom) is not Literal:
+        if isinstance(atom, Var):
             return names[atom]
         value = np.asarray(atom.value, atom.aval.dtype)
         if value.ndim or value.dtype.kind not in "biuf":
             name = f"c{len(self.arrays)}"
             self.arrays[name] = value
-            return f"case.constant({name!r}, {type_text(atom.aval)!r})" if case == "case" else self._inner(value, atom)
+            file = "case" if case == "case" else "Case(__file__)"  # whose arrays an inner program reads, too
+            return f"{file}.constant({name!r}, {type_text(atom.aval)!r})"
         return f"{case}.constant({_number(value)}, {type_text(atom.aval)!r})"
-
-    def _inner(self, value: np.ndarray, atom: Literal) -> str:
-        """A constant of an inner program: the file's own program, begun before it, has the arrays."""
-        name = f"c{len(self.arrays) - 1}"
-        return f"Case(__file__).constant({name!r}, {type_text(atom.aval)!r})"
 
     def _expression(self, value: Any) -> str:
         if isinstance(value, Program):

@@ -276,8 +276,10 @@ class FunctionWriter:
         self.values[loop.variable] = e.constant(0, "i64")
         for c in loop.carried:
             self.values[c.value] = self.lane_start(c, lanes)
-        if loop.extent != lanes:
-            on = (f"i1 {'true' if k < loop.extent else 'false'}" for k in range(lanes))
+        extent = loop.extent
+        assert isinstance(extent, int)
+        if extent != lanes:
+            on = (f"i1 {'true' if k < extent else 'false'}" for k in range(lanes))
             self.mask = Value(f"<{', '.join(on)}>", "i1", lanes)
         self.block(loop.body)
         self.leave_vectors(loop, [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried])

@@ -7,9 +7,11 @@
 runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of constant arrays.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from functorch_lite.compiler.codegen.llvm.emitter import TYPES, Emitter, Value
+from functorch_lite.compiler.codegen.llvm import growing
+from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.loop_ir import nodes
@@ -26,8 +28,9 @@ class Module(NamedTuple):
 def write_module(
     function: Function, kernels: list[Function], inputs: list[Buffer], outputs: list[Buffer],
     constants: list[Buffer], plan: Plan, *, has_fma: bool = True, lanes_bytes: int = 64,
+    writer: "Callable[..., ProgramWriter] | None" = None,
 ) -> str:
-    """The module of a program."""
+    """The module of a program. writer: what writes `run`, a ProgramWriter if None."""
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
@@ -37,9 +40,10 @@ def write_module(
         declarations |= emitter.declarations
         tables |= emitter.tables
     emitter = Emitter(has_fma, lanes_bytes)
-    texts.append(ProgramWriter(emitter, inputs, outputs, constants, plan).write(function))
+    texts.append((writer or ProgramWriter)(emitter, inputs, outputs, constants, plan).write(function))
     declarations |= emitter.declarations
     tables |= emitter.tables
+    texts += [growing.TEXT] if function.growing else []
     attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}\n'
     return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
 
@@ -55,22 +59,30 @@ class ProgramWriter(FunctionWriter):
         self._plan = plan
         self._most_places = 0
         self._entry: list[str] = []
+        self._growing: dict[Buffer, int] = {}
 
     def write(self, function: Function) -> str:
         """The text of `run`."""
         e = self.e
+        self._growing = {b: k for k, b in enumerate(function.growing)}
+        if self._growing:
+            e.declarations |= growing.DECLARATIONS
+            slots = f"[{2 * len(self._growing)} x i64]"
+            self._entry += [f"  %growing = alloca {slots}, align 16", f"  store {slots} zeroinitializer, ptr %growing"]
         e.lines.append("entry:")
         e.line("br label %begin")
         e.start("begin")
         self.block(function.body)
-        e.line("ret i32 0")
+        self.leave("0")
         places = [f"  %places = alloca [{self._most_places} x ptr], align 16"] if self._most_places else []
         e.lines[1:1] = [*places, *self._entry]
         body = "\n".join(e.lines)
         return f"define i32 @run(ptr %inputs, ptr %outputs, ptr %arena, ptr %context) #0 {{\n{body}\n}}\n"
 
     def pointer(self, buffer: Buffer) -> str:
-        """The pointer to a buffer, computed once at the entry."""
+        """The pointer to a buffer, computed once at the entry unless the buffer grows."""
+        if buffer in self._growing:
+            return self.e.new(f"load ptr, ptr {self.slot(buffer)}", "i64").text
         found = self.pointers.get(buffer)
         if found is None:
             found = self.pointers[buffer] = self.e.fresh()
@@ -91,6 +103,11 @@ class ProgramWriter(FunctionWriter):
             self.host_call(statement)
         elif kind is nodes.LibraryCall:
             self.library_call(statement)
+        elif kind is nodes.Grow:
+            self.grow(statement)
+        elif kind is nodes.Release:
+            for buffer in statement.buffers:
+                self.e.line(f"call void @release(ptr {self.slot(buffer)}, i64 1)")
         else:
             super().other(statement)
 
@@ -112,7 +129,7 @@ class ProgramWriter(FunctionWriter):
         e.start(failed)
         if s.failure is not None:
             self.in_python(s.failure)
-        e.line(f"ret i32 {status.text}")
+        self.leave(status.text)
         e.start(fine)
 
     def in_python(self, s: nodes.HostCall) -> Value:
@@ -139,8 +156,30 @@ class ProgramWriter(FunctionWriter):
         bad = e.compare("ne", status, e.constant(0, "i32"))
         e.line(f"br i1 {bad.text}, label %{failed}, label %{fine}")
         e.start(failed)
-        e.line(f"ret i32 {status.text}")
+        self.leave(status.text)
         e.start(fine)
+
+    def leave(self, status: str) -> None:
+        """Return, once the memory of growing buffers is given back."""
+        if self._growing:
+            self.e.line(f"call void @release(ptr %growing, i64 {len(self._growing)})")
+        self.e.line(f"ret i32 {status}")
+
+    def exit(self, s: nodes.Exit) -> None:
+        self.leave(self.get(s.status).text)
+        self.e.start(self.e.label("unreachable"))
+
+    def slot(self, buffer: Buffer) -> str:
+        """Where the pointer and the size of a growing buffer are."""
+        return self.e.new(f"getelementptr i64, ptr %growing, i64 {2 * self._growing[buffer]}", "i64").text
+
+    def grow(self, s: nodes.Grow) -> None:
+        """Room for the rows in every buffer."""
+        e, rows = self.e, self.get(s.rows)
+        for buffer, words in s.buffers:
+            size = words * BYTES["i8" if buffer.kind == "bool" else REGISTER[buffer.kind]]
+            needed = e.binary("mul", rows, e.constant(size, "i64"))
+            self.leave_if_failed(e.new(f"call i32 @grow(ptr {self.slot(buffer)}, i64 {needed.text})", "i32"))
 
     def library_call(self, s: nodes.LibraryCall) -> None:
         """A call of a C function. A plain number goes by pointer, as Fortran has it; a value as itself."""
