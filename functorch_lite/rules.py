@@ -5,6 +5,7 @@ A cell is the place of the rule (file and line), the declaration that derives it
 with the stated reason below the table. A cell with neither is a hole; a test refuses it.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from functorch_lite.compiler.lowering.rules import LOWERINGS
+from functorch_lite.compiler.passes.inline import inline_rules
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.rules import TABLES, RuleTable
+from functorch_lite.primitives.barrier import barrier_p
 from functorch_lite.transforms.batching import collective_rules, program_batch_rules
 from functorch_lite.transforms.jvp import closure_rules
+from functorch_lite.transforms.pullbacks import pullback_p
 
 PACKAGE = Path(__file__).parent
 DECLARATIONS = "declare.py"
@@ -27,6 +32,26 @@ def load_all() -> None:
         package = importlib.import_module(f"functorch_lite.{name}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"functorch_lite.{name}.{module.name}")
+
+
+@functools.cache
+def tables() -> tuple[RuleTable, ...]:
+    """The tables of the matrix: the five of the mathematics, and `native`, how compiled code on the CPU has it.
+
+    A call that a pass puts in line counts as having a native rule; an absence there says why it runs in Python.
+    """
+    load_all()
+    importlib.import_module("functorch_lite.compiler.native")
+    native = RuleTable("native", "how compiled code on the CPU computes it")
+    for table in (inline_rules, *LOWERINGS):
+        for prim, rule in table.items():
+            if prim not in native:
+                native[prim] = rule
+    native[barrier_p] = ()
+    native.absent(pullback_p, "it is a step of eager reverse mode, which compiled programs do not have")
+    for table in LOWERINGS:
+        native.absences |= {p: why for p, why in table.absences.items() if p not in native}
+    return (*TABLES, native)
 
 
 def families() -> dict[str, list[Primitive]]:
@@ -51,7 +76,7 @@ def holes() -> list[str]:
     """Every cell that is neither a rule nor a stated absence, as `primitive: table`; and primitives of no family."""
     known = {p for prims in families().values() for p in prims}
     filed = {p for table in TABLES for p in (*table, *table.absences)}
-    missing = [f"{p.name}: {t.name}" for p in sorted(known, key=lambda p: p.name) for t in TABLES if not _has(t, p)]
+    missing = [f"{p.name}: {t.name}" for p in sorted(known, key=lambda p: p.name) for t in tables() if not _has(t, p)]
     return missing + [f"{p.name}: is in no module" for p in sorted(filed - known, key=lambda p: p.name)]
 
 
@@ -72,7 +97,7 @@ def _cell(table: RuleTable, prim: Primitive) -> str:
         return "–"
     rule = table[prim]
     if rule == ():
-        return "zero"
+        return "zero" if table in TABLES else "nothing to do"
     code = _code(rule)
     if code is None:
         return "yes"
@@ -92,21 +117,22 @@ def matrix() -> Iterator[str]:
     yield ""
     yield "A cell links the rule, or names the declaration in `primitives/declare.py` that derives it; `zero` is a zero"
     yield "derivative; a dash is a stated absence, with its reason below the table. Beside these tables a transform may"
-    yield "have its own: closures and loops are differentiated and batched with their programs."
+    yield "have its own: closures and loops are differentiated and batched with their programs. `native` is how compiled"
+    yield "code has it; where that is absent, compiled programs run the equation in Python, by its eval rule."
     yield ""
     yield f"{sum(map(len, groups.values()))} primitives in {len(groups)} files."
     for family, prims in groups.items():
         yield ""
         yield f"## {family}"
         yield ""
-        yield "| primitive | kind | " + " | ".join(t.name for t in TABLES) + " |"
-        yield "|" + "---|" * (len(TABLES) + 2)
+        yield "| primitive | kind | " + " | ".join(t.name for t in tables()) + " |"
+        yield "|" + "---|" * (len(tables()) + 2)
         for prim in prims:
-            cells = " | ".join(_cell(t, prim) for t in TABLES)
+            cells = " | ".join(_cell(t, prim) for t in tables())
             yield f"| `{prim.name}` | {prim.kind.value} | {cells} |"
-        reasons = {(t.name, t.absences[p]): [] for p in prims for t in TABLES if p in t.absences}
+        reasons = {(t.name, t.absences[p]): [] for p in prims for t in tables() if p in t.absences}
         for p in prims:
-            for t in TABLES:
+            for t in tables():
                 if p in t.absences:
                     reasons[t.name, t.absences[p]].append(f"`{p.name}`")
         if reasons:

@@ -64,7 +64,9 @@ def _statement(s: Any, known) -> Cost:
     if isinstance(s, nodes.KernelCall):
         return _kernel(s.kernel, known)
     if isinstance(s, nodes.HostCall):
-        return Cost(0, 0, 0, 0, 1)
+        return NOTHING if s.rare else Cost(0, 0, 0, 0, 1)
+    if isinstance(s, nodes.LibraryCall):
+        return Cost(s.flops, 0, 0, 1, 0)
     if isinstance(s, nodes.Copy):
         return Cost(0, 0, 2 * s.count * ITEM_BYTES[s.target.kind], 0, 0)
     inside = NOTHING

@@ -15,6 +15,7 @@ from functorch_lite.compiler.lowering import convolution as convolution
 from functorch_lite.compiler.lowering import cumulative as cumulative
 from functorch_lite.compiler.lowering import elementwise as elementwise
 from functorch_lite.compiler.lowering import fft as fft
+from functorch_lite.compiler.lowering import host as host
 from functorch_lite.compiler.lowering import indexing as indexing
 from functorch_lite.compiler.lowering import linalg as linalg
 from functorch_lite.compiler.lowering import loops as loops

@@ -48,22 +48,32 @@ def optimize(program: Program) -> Program:
     return program
 
 
-def compile(program: Program, donated: Sequence[int] = ()) -> Executable:
-    """An executable of `program`; made once. donated: inputs whose memory outputs may take over."""
-    return memoized(program, ("executable", *donated), lambda: _compile(program, donated))
+def compile(program: Program, donated: Sequence[int] = (), mode: str = "plain") -> Executable:
+    """An executable of `program`; made once. donated: inputs whose memory outputs may take over.
+
+    mode: "plain"; "verify" runs the evaluator beside it and compares; "profile" has clocks in it.
+    """
+    return memoized(program, ("executable", mode, *donated), lambda: _compile(program, donated, mode))
 
 
-def _compile(program: Program, donated: Sequence[int]) -> Executable:
+def _compile(program: Program, donated: Sequence[int], mode: str) -> Executable:
     optimized = optimize(program)
     native = _native()
     if not native.can_lower(optimized):
         return Evaluator(optimized)
-    return native.compile_native(program, optimized, donated)
+    if mode == "verify":
+        return _loaded("trust.verify").VerifiedExecutable(program, optimized, donated=donated)
+    executable = native.compile_native(program, optimized, donated)
+    return _loaded("runtime.profile").profiled_executable(executable) if mode == "profile" else executable
 
 
 def _native() -> Any:
     """The native compiler, loaded when first used: it imports LLVM."""
-    return importlib.import_module("functorch_lite.compiler.native")
+    return _loaded("native")
+
+
+def _loaded(name: str) -> Any:
+    return importlib.import_module(f"functorch_lite.compiler.{name}")
 
 
 # --- looking at it, without running -----------------------------------------------------------------------------------

@@ -90,13 +90,14 @@ class Jitted:
     """A function that `jit` made: call it like the function it wraps."""
 
     def __init__(self, fun: Callable[..., Any], static_argnums, static_argnames, donate_argnums, donate_argnames,
-                 max_traces: int | None, donate: str = "may"):
+                 max_traces: int | None, donate: str = "may", mode: str = "plain"):
         functools.update_wrapper(self, fun)
         self._fun = fun
         self._static_argnums, self._static_argnames = _resolve(fun, static_argnums, static_argnames, "static")
         self._donate_argnums, self._donate_argnames = _resolve(fun, donate_argnums, donate_argnames, "donate")
         self._max_traces = max_traces
         self._donates = bool(self._donate_argnums or self._donate_argnames)
+        self._mode = mode
         self._must_donate = _checked_donate(donate) == "must"
         self.clear_cache()
 
@@ -138,7 +139,7 @@ class Jitted:
 
     def __reduce__(self):
         return jit_again, (self._fun, self._static_argnums, self._static_argnames, self._donate_argnums,
-                           self._donate_argnames, self._max_traces, "must" if self._must_donate else "may")
+                           self._donate_argnames, self._max_traces, "must" if self._must_donate else "may", self._mode)
 
     # --- looking at it ----------------------------------------------------------------------------------------------
 
@@ -183,6 +184,19 @@ class Jitted:
         """
         return self.lower(*args, **kwargs).memory_analysis()
 
+    def profile(self) -> Any:
+        """Of the signature called last: seconds, operations and bytes by kernel and by line, the mean of its calls.
+
+        Raises ArgumentError unless the function was made with profile=True and called.
+        """
+        found = next(reversed(self._cache.values())).executable if self._cache else None
+        if self._mode != "profile" or not hasattr(found, "profile"):
+            raise ArgumentError(
+                f"profile: there is nothing counted for {name_of(self._fun)}. "
+                "Make it with jit(f, profile=True) and call it on NumPy arrays first."
+            )
+        return found.profile()  # type: ignore[union-attr]
+
     # --- signatures -------------------------------------------------------------------------------------------------
 
     def _split(self, args, kwargs):
@@ -222,7 +236,7 @@ class Jitted:
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
-            if not self._donates and is_eager():
+            if not self._donates and self._mode == "plain" and is_eager():
                 self._answer_natively(compiled, types, treedef, static)
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
@@ -281,7 +295,8 @@ class Jitted:
             self._check_purity(staged.program, self._stage(types, treedef, static, args)[1].program)
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
         donated = [len(staged.captured) + i for i in self._donated_leaves(treedef)]
-        executable = compile_program(staged.program, donated) if closed and not staged.program.axis_names else None
+        closed = closed and not staged.program.axis_names
+        executable = compile_program(staged.program, donated, self._mode) if closed else None
         text = ", ".join(_type_text(t) for t in types)
         entry = CacheEntry(f"({text})", reason, str(user_source()))
         return _Compiled(staged.program, staged.captured, treedef, flat_fun.out_tree, out_weak, executable, entry)
@@ -499,6 +514,7 @@ def jit(
     fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (), donate_argnums: int | Sequence[int] = (),
     donate_argnames: str | Sequence[str] = (), donate: str = "may", max_traces: int | None = None,
+    verify: bool = False, profile: bool = False,
 ) -> Any:
     """`fun`, staged and compiled on the first call with each signature.
 
@@ -507,6 +523,8 @@ def jit(
     donate: "may" reuses the memory of a donated array where an output of its size and dtype is computed from it element
         by element, and nothing else holds the array; "must" raises DonationError where it cannot.
     max_traces: raise, with the reason, instead of tracing more often than this.
+    verify: run every call by NumPy too, and raise MiscompilationError, with a script that shows it, if the two differ.
+    profile: count time, operations and bytes by kernel and source line; `f.profile()` tells them.
 
     >>> jit(lambda x: x * 2)(3)
     6
@@ -514,12 +532,15 @@ def jit(
     if fun is None:
         return functools.partial(
             jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
-            donate_argnames=donate_argnames, donate=donate, max_traces=max_traces,
+            donate_argnames=donate_argnames, donate=donate, max_traces=max_traces, verify=verify, profile=profile,
         )
     check_callable("jit", fun)
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate)
+    if verify and profile:
+        raise ArgumentError("jit: verify and profile cannot be asked for together. Profile first, then verify.")
+    mode = "verify" if verify else "profile" if profile else "plain"
+    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode)
 
 
-def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate) -> Jitted:
+def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode) -> Jitted:
     """Rebuild a jitted function from its pickle."""
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate)
+    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode)

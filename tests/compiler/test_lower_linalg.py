@@ -8,6 +8,7 @@ import pytest
 
 import functorch_lite as fl
 from functorch_lite.compiler import native
+from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.interpret import interpret
 from functorch_lite.compiler.runtime import libraries
@@ -25,11 +26,11 @@ RNG = np.random.default_rng(5)
 
 
 def host_calls(statements):
-    """The steps in Python that run however the program goes: those of failures are in branches."""
+    """The steps in Python, but for those that only a failure leads to."""
     for x in statements:
-        if isinstance(x, nodes.HostCall):
+        if isinstance(x, nodes.HostCall) and not x.rare:
             yield x
-        for block in () if isinstance(x, nodes.If) else nodes.blocks(x):
+        for block in nodes.blocks(x):
             yield from host_calls(block)
 
 
@@ -51,6 +52,7 @@ def compiled(fun, *args):
     """The function as native code, which has no step in Python."""
     executable = native_of(fun, *args)
     assert not list(host_calls(executable.lowered.function.body))
+    assert cost_of(executable.lowered).python_steps == 0
     return executable
 
 

@@ -52,7 +52,7 @@ def model():
 
 def test_times_of_kernels_and_lines_lie_within_the_whole(model):
     kernels, lines = (sum(r.seconds for r in rows) for rows in (model.kernels, model.lines))
-    assert 0 < kernels <= model.seconds
+    assert 0 < kernels <= model.seconds * 1.0001
     assert lines == pytest.approx(kernels)
 
 

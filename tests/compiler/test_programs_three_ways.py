@@ -6,10 +6,13 @@ the temporaries where the memory plan puts them in one arena. Exact values agree
 """
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import functorch_lite as fl
+from functorch_lite import lax
+from functorch_lite import numpy as fnp
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.core import dtypes
@@ -61,19 +64,170 @@ def check(fun, args, exact=None, interpreted=True):
 
 _small = st.integers(0, 11)
 _dtypes = st.one_of(st.integers(0, 3), st.integers(0, 13))
-recipes = st.builds(
-    Recipe,
-    st.lists(st.tuples(st.integers(0, 17), _dtypes), min_size=1, max_size=4),
-    st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 5), _small, _small), min_size=1, max_size=14),
-    st.lists(st.integers(0, 7), min_size=1, max_size=4),
-    st.integers(0, 1000),
-)
-BOUNDED = settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+_shapes = st.integers(0, 17)
 
 
-@BOUNDED
-@given(recipes)
+def recipes(names, most_steps, large):
+    steps = st.tuples(st.sampled_from(names), st.integers(0, 5), _small, _small)
+    return st.builds(
+        Recipe, st.lists(st.tuples(_shapes, _dtypes), min_size=1, max_size=4),
+        st.lists(steps, min_size=1, max_size=most_steps), st.lists(st.integers(0, 7), min_size=1, max_size=4),
+        st.integers(0, 1000), st.just(large),
+    )
+
+
+FUSED = [
+    "sin", "negative", "add", "where", "compare", "cast", "sum", "extremum", "any", "prod", "transpose", "reverse", "slice",
+    "merge_axes", "split_axis", "softmax", "layer_norm", "broadcast", "square", "divide", "larger",
+]  # fmt: skip
+
+
+def bounded(examples):
+    return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@bounded(300)
+@given(recipes(sorted(STEPS), 30, False))
 @example(Recipe([(6, 5), (4, 4), (9, 1)], [("take", 1, 17, 3)], [1, 0]))
 def test_random_programs(recipe):
     fun, exact = function_of(recipe)
     check(fun, inputs_of(recipe), exact)
+
+
+@bounded(60)
+@given(recipes(FUSED, 16, True))
+def test_random_programs_on_large_arrays(recipe):
+    """Above the size where sums down the columns of an array add whole rows into memory."""
+    fun, exact = function_of(recipe)
+    check(fun, inputs_of(recipe), exact, interpreted=False)
+
+
+# --- programs with a point --------------------------------------------------------------------------------------------
+
+X = np.random.default_rng(0).standard_normal((7, 17))
+SIZES = (0, 1, 2, 3, 7, 16, 17, 33, 100)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_every_size(n):
+    x = np.random.default_rng(n).standard_normal((3, n))
+
+    def fun(x):
+        y = np.exp(x) + x[:, ::-1]
+        return y, np.sum(y, 0), np.sum(y, 1), np.cumsum(x, 1), np.sort(x, 1), x @ x.T, x.T @ x, x > 0, np.any(x > 1, 1)
+
+    check(fun, [x])
+    check(fun, [x.astype(np.float32)])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("shape", [(300, 257), (257, 300), (70000, 1), (1, 70000), (4, 130, 133), (70000, 3)])
+def test_sums_of_large_arrays_over_every_axis(shape, dtype):
+    """Columns, rows and both at once, on their own and with the array written too."""
+    x = np.random.default_rng(1).integers(-9, 9, shape).astype(dtype)
+
+    def fun(x):
+        y = x + x
+        sums = [np.sum(y, d) for d in range(y.ndim)] + [np.max(x, 0), np.min(y, -1), np.sum(x)]
+        return y, sums, x - np.sum(y, 0), x - np.sum(x, -1, keepdims=True), np.sum(y, 0, keepdims=True)
+
+    found = check(fun, [x], [np.dtype(dtype).kind in "iu"] * (x.ndim + 7), interpreted=False)
+    assert np.dtype(dtype).kind == "f" or found.arena_bytes < 10 * x.nbytes
+
+
+OUTPUTS = {
+    "an input": lambda x: x,
+    "an input twice": lambda x: (x, x),
+    "a literal": lambda x: np.float32(2.5),
+    "literals and inputs": lambda x: (3, x, True, 3),
+    "one value twice": lambda x: (lambda y: (y, y, x))(np.sin(x)),
+    "a value and another shape of it": lambda x: (lambda y: (y, y.reshape(-1), y[None]))(np.sin(x)),
+    "a value and its transpose": lambda x: (lambda y: (y, y.T, y.T.T, y[::-1]))(np.sin(x)),
+    "shapes of an input": lambda x: (x.reshape(-1), x[None], x.T, x[1:]),
+    "a value that others are made of": lambda x: (lambda y: (y, y * 2, np.sum(y, 0)))(np.sin(x)),
+    "an array of one constant": lambda x: (np.zeros((2, 3)), fnp.broadcast_to(fnp.asarray(2.0), (3,)) + x[0, 0]),
+    "a large constant": lambda x: (fnp.asarray(np.arange(100.0)), x @ fnp.asarray(np.ones((17, 9)))),
+    "nothing": lambda x: (),
+    "an empty array": lambda x: (x[:0], np.sum(x[:0], 0), np.sin(x[:0])),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_that_are(name):
+    check(OUTPUTS[name], [X])
+
+
+def swapped_scan(x):
+    return lax.scan(lambda s, v: ((s[1], s[0] + v, s[0]), (s[2], s)), (x[0], x[1], x[2]), x)
+
+
+def nested_scan(x):
+    def inner(s, v):
+        return s * 0.5 + v, np.sin(s)
+
+    def outer(s, row):
+        carry, ys = lax.scan(inner, s, row)
+        return carry + np.sum(ys), (ys, carry)
+
+    return lax.scan(outer, np.float64(0), x, reverse=True)
+
+
+def scan_with_branches(x):
+    def body(s, v):
+        new = lax.cond(np.sum(v) > 0, lambda s, v: s + v, lambda s, v: s[::-1] * 0.9, s, v)
+        return new, (s, new, np.float64(3))
+
+    return lax.scan(body, x[0], x)
+
+
+def scan_of_nothing(x):
+    return lax.scan(lambda s, v: (s + v, s), x[0], x[:0])
+
+
+def passing_while(x):
+    """Carried values that move on to other places, and one that stays."""
+    return lax.while_loop(lambda s: s[0] < 5, lambda s: (s[0] + 1, s[2], s[3], s[1], s[4]), (0, x, x + 1, x * 2, x - 1))
+
+
+def while_in_scan(x):
+    def body(s, v):
+        found = lax.while_loop(lambda t: np.sum(t) < 10, lambda t: t + 1 + np.abs(v), s * 0)
+        return found * 0.1, found
+
+    return lax.scan(body, x[0], x)
+
+
+def switch_of_inputs(x):
+    k = (np.sum(x) > 0).astype(np.int32)
+    return lax.switch(k, [lambda a, b: (a, b), lambda a, b: (b, a), lambda a, b: (a + b, a)], x, x * 2)
+
+
+LOOPS = (swapped_scan, nested_scan, scan_with_branches, scan_of_nothing, passing_while, while_in_scan, switch_of_inputs)
+
+
+@pytest.mark.parametrize("fun", LOOPS, ids=lambda f: f.__name__)
+def test_loops_and_branches(fun):
+    check(fun, [X])
+    check(fl.vmap(fun), [np.stack([X, X * 0.5])])
+
+
+@pytest.mark.parametrize("fun", [swapped_scan, nested_scan, scan_with_branches, switch_of_inputs], ids=lambda f: f.__name__)
+def test_gradients_of_loops_and_branches(fun):
+    def total(x):
+        return sum(np.sum(np.sin(leaf)) for leaf in fl.tree.leaves(fun(x)))
+
+    check(fl.grad(total), [X])
+    check(lambda x: fl.jvp(fl.grad(total), (x,), (x,)), [X])
+
+
+def test_a_long_program():
+    """More equations than the scheduler looks back over, which meet again at the end."""
+
+    def fun(x):
+        early = [np.sin(x * k) for k in range(20)]
+        y = x
+        for k in range(300):
+            y = np.tanh(y @ y.T @ y) + early[k % 20] if k % 7 == 0 else y * 0.9 + early[k % 20][::-1]
+        return y, sum(early), np.sum(y, 0)
+
+    check(fun, [X[:, :7] * 0.1], interpreted=False)

@@ -80,13 +80,14 @@ def test_a_function_that_a_bug_breaks_is_right_without_it(name):
     assert [f.dtype for f in found] == [np.asarray(e).dtype for e in expected]
 
 
-def test_a_kernel_inside_a_loop_is_named(tmp_path):
+@pytest.mark.parametrize(("size", "what"), [(4, r"inline code \(sub\)"), (4096, r"kernel k\d+ \(sub\)")])
+def test_code_inside_a_loop_is_named(size, what, tmp_path):
     def steps(x):
         return fl.lax.scan(lambda c, row: (np.tanh(c - row), c), x[0], x)
 
     bug = BUGS["swapped operands"]
-    x = _random(5, 4)
-    with bug.breaks(), pytest.raises(MiscompilationError, match=r"kernel k\d+ \(sub\)") as error:
+    x = _random(5, size)
+    with bug.breaks(), pytest.raises(MiscompilationError, match=what) as error:
         _verified(steps, (x,), tmp_path)(x)
     assert "np.tanh(c - row)" in str(error.value)
 
@@ -107,6 +108,20 @@ def test_an_exception_of_the_binary_alone_is_a_miscompilation(tmp_path):
     checked = verify.VerifiedExecutable(program, optimize(program), fails, tmp_path)
     with pytest.raises(MiscompilationError, match=r"raises ZeroDivisionError \(no\), the evaluator returns"):
         checked(x)
+
+
+def test_a_program_that_writes_to_its_arguments_is_miscompiled(tmp_path):
+    def overwrites(x):
+        out = np.sin(x)
+        x[1] = 0
+        return [out]
+
+    x = _random(3)
+    program = make_program(np.sin)(x)
+    checked = verify.VerifiedExecutable(program, optimize(program), overwrites, tmp_path)
+    with pytest.raises(MiscompilationError, match="the compiled program overwrites its argument 0, the evaluator ret"):
+        checked(x)
+    assert x[1] != 0
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
@@ -168,6 +183,14 @@ def test_an_error_of_both_is_the_users():
     table, at = _random(4), np.array([9])
     with pytest.raises(IndexError):
         _verified(lambda t, i: t[i], (table, at))(table, at)
+
+
+def test_donated_arguments_may_be_overwritten_and_are_checked():
+    x = _random(64)
+    program = make_program(lambda x: x * 2 + 1)(x)
+    checked = verify.VerifiedExecutable(program, optimize(program), donated=(0,))
+    (found,) = checked.donating([x], (0,))
+    assert np.array_equal(found, x * 2 + 1)
 
 
 def test_arguments_stay_what_they_were():

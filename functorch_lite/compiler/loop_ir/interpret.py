@@ -44,6 +44,8 @@ def interpret(
         runner.bind(buffer, array)
     for buffer in function.locals:
         runner.arrays[buffer] = _unset(buffer)
+    for buffer in function.growing:
+        runner.arrays[buffer] = np.empty(0, DTYPES[buffer.kind])
     for value, number in zip(function.integers, integers, strict=True):
         runner.values[value] = np.int64(number)
     try:
@@ -123,7 +125,7 @@ class _Runner:
         """The number of an index, once `count` elements there are in the buffer."""
         at = self.index(index)
         low, high = np.min(at), np.max(at) + count
-        if low < 0 or high > buffer.size:
+        if low < 0 or high > self.arrays[buffer].size:
             raise IndexError(f"positions {low} to {high - 1} of {buffer}, in:\n{statement_text(s)}")
         return at
 
@@ -209,6 +211,15 @@ class _Runner:
         """The buffer's elements from this place on."""
         return self.arrays[buffer][int(self.position(buffer, index, 0, s)) :]
 
+    def grow(self, s: nodes.Grow) -> None:
+        for buffer, words in s.buffers:
+            old, size = self.arrays[buffer], int(self.get(s.rows)) * words
+            self.arrays[buffer] = np.concatenate([old, np.zeros(max(size - old.size, 0), old.dtype)])
+
+    def release(self, s: nodes.Release) -> None:
+        for buffer in s.buffers:
+            self.arrays[buffer] = self.arrays[buffer][:0]
+
     def exit(self, s: nodes.Exit) -> None:
         raise _Left(int(self.get(s.status)))
 
@@ -253,6 +264,8 @@ _RULES: dict[type, Callable[[_Runner, Any], None]] = {
     nodes.KernelCall: _Runner.kernel_call,
     nodes.LibraryCall: _Runner.library_call,
     nodes.HostCall: _Runner.host_call,
+    nodes.Grow: _Runner.grow,
+    nodes.Release: _Runner.release,
 }
 
 __all__ = ["OPS", "apply", "interpret"]

@@ -28,6 +28,8 @@ ITEM_BYTES = {
 }
 NO_MEMORY = 2
 """The status of a program that found no memory for a growing buffer."""
+INTERRUPTED = 3
+"""The status of a program that a signal ended."""
 ASSOCIATIVE = ("add", "mul", "max", "min", "and", "or", "xor")
 
 Role = Literal["in", "out", "inout", "local", "scratch", "growing"]
@@ -154,13 +156,17 @@ class Carried:
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """`for variable in range(extent)`: body. The extent is a number (at least 1) or an i64 value (may be 0)."""
+    """`for variable in range(extent)`: body. The extent is a number (at least 1) or an i64 value (may be 0).
+
+    poll: if the loop is to look for signals, roughly how many nanoseconds an iteration takes, else 0.
+    """
 
     variable: Value
     extent: int | Value
     body: list[Any] = field(default_factory=list)
     carried: list[Carried] = field(default_factory=list)
     vector: bool = False
+    poll: float = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -171,6 +177,7 @@ class While:
     condition: Value
     body: list[Any]
     carried: list[Carried]
+    poll: float = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -214,11 +221,15 @@ class Fill:
 
 @dataclass(eq=False, slots=True)
 class HostCall:
-    """Run step `number` of the executable in Python, on arrays at these places; the first `reads` are its inputs."""
+    """Run step `number` of the executable in Python, on arrays at these places; the first `reads` are its inputs.
+
+    rare: only a failure leads here.
+    """
 
     number: int
     places: list[tuple[Buffer, Index]]
     reads: int
+    rare: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -237,13 +248,15 @@ class KernelCall:
 class LibraryCall:
     """Call a C function: each argument is a place (passed as a pointer), an i32 or i64 value, or a number by pointer.
 
-    result: the i32 it returns, if used. interpret: what it does, on NumPy arrays, for the interpreter.
+    result: the i32 it returns, if used. interpret: what it does, on NumPy arrays, for the interpreter. flops: about how
+    many operations it makes.
     """
 
     symbol: str
     args: list[Any]
     result: Value | None = None
     interpret: Any = None
+    flops: int = 0
 
 
 @dataclass(eq=False, slots=True)

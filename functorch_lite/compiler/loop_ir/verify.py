@@ -54,7 +54,7 @@ def _statements(body: Iterable[Any]) -> Iterable[Any]:
 class _Verifier:
     def __init__(self, function: Function):
         self.function = function
-        self.buffers = {*function.params, *function.locals}
+        self.buffers = {*function.params, *function.locals, *function.growing}
         self.known: set[Value] = set(function.integers)  # the values that may be used here
         self.defined: set[Value] = set(function.integers)  # every value defined so far
         self.intervals: dict[Value, tuple[int, int]] = {}  # the ends of the values with known ranges, both included
@@ -62,7 +62,7 @@ class _Verifier:
         self.conditions = 0  # how many branches and loops that may not run are around
 
     def run(self) -> None:
-        names = [b.name for b in (*self.function.params, *self.function.locals)]
+        names = [b.name for b in (*self.function.params, *self.function.locals, *self.function.growing)]
         self.check(len(set(names)) == len(names), self.function.name, "two buffers have one name")
         self.check(all(b.role == "local" for b in self.function.locals), self.function.name, "a local has another role")
         self.check(all(b.role != "local" for b in self.function.params), self.function.name, "a parameter is local")
@@ -136,6 +136,8 @@ class _Verifier:
             self.check(self.function.can_fail, s, "an exit in a function that cannot fail")
         elif kind in (nodes.KernelCall, nodes.LibraryCall, nodes.HostCall):
             self.call(s)
+        elif kind in (nodes.Grow, nodes.Release):
+            self.grow(s)
         else:
             self.refuse(self.function.name, f"{kind.__name__} is no statement")
 
@@ -284,6 +286,14 @@ class _Verifier:
         else:
             self.library_call(s)
 
+    def grow(self, s: nodes.Grow | nodes.Release) -> None:
+        buffers = [b for b, _ in s.buffers] if isinstance(s, nodes.Grow) else s.buffers
+        self.check(all(b in self.function.growing for b in buffers), s, "a buffer that does not grow")
+        if isinstance(s, nodes.Grow):
+            self.use(s.rows, s)
+            self.uniform(s.rows, s, "the size of a buffer")
+            self.check(s.rows.kind == "i64", s, f"rows of kind {s.rows.kind}")
+
     def host_call(self, s: nodes.HostCall) -> None:
         self.check(0 <= s.reads <= len(s.places), s, "a call reads more places than it has")
         for k, (buffer, index) in enumerate(s.places):
@@ -343,7 +353,7 @@ class _Verifier:
         if buffer not in self.buffers:
             self.refuse(s, f"{buffer} is not a buffer of this function")
         ends = self.interval(index)
-        if ends is None:
+        if ends is None or buffer.role == "growing":
             return
         low, high = ends
         if self.conditions:

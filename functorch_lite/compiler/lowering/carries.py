@@ -207,7 +207,10 @@ def _can_begin(schedule: Schedule, maker: Group, value: Var, source: Var, reader
         return False
     if maker in readers.get(source, ()) and not takes_over and not _reads_where_it_writes(schedule, maker, value, source):
         return False
-    return all(_move_before(schedule, r, maker) for r in found)
+    if not all(_move_before(schedule, r, maker) for r in found):
+        return False
+    schedule.read_first.setdefault(maker, set()).update(found)
+    return True
 
 
 def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source: Var) -> bool:

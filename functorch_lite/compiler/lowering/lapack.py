@@ -34,7 +34,8 @@ def call(low: ProgramLowering, dtype: np.dtype, routine: str, *args: Place | int
     """Call a routine for matrices of this dtype: arrays at places, integers, and characters."""
     symbol = libraries.symbol(dtype, routine)
     given = [a.operand if isinstance(a, Place) else ("u8", ord(a)) if isinstance(a, str) else ("i32", a) for a in args]
-    low.b.add(LibraryCall(symbol, given, interpret=functools.partial(libraries.call, symbol)))
+    n_cubed = int(max(a.aval.size for a in args if isinstance(a, Place)) ** 1.5)
+    low.b.add(LibraryCall(symbol, given, interpret=functools.partial(libraries.call, symbol), flops=n_cubed))
 
 
 def workspace(dtype: np.dtype, routine: str, *args: int | str | None) -> tuple[int, ...]:
@@ -103,6 +104,7 @@ def each(low: ProgramLowering, equation: Equation, count: int, body: Callable[[I
 def in_python_if(low: ProgramLowering, equation: Equation, bad: Value) -> None:
     """Run an equation in Python if a number (i32) is not 0."""
     in_python = low.host_call(equation)
+    in_python.rare = True
 
     def run() -> None:
         low.b.add(in_python)
@@ -172,7 +174,7 @@ def lowering(
     small: lowers equations of small matrices, and returns whether they were.
     """
 
-    def register(rule: Rule) -> Rule:
+    def _register(rule: Rule) -> Rule:
         def whole(low: ProgramLowering, equation: Equation) -> Any:
             if any(0 in a.aval.shape for a in (*equation.inputs, *equation.outputs)):
                 return NotImplemented
@@ -187,7 +189,7 @@ def lowering(
         step_rules.add(prim, whole)
         return rule
 
-    return register
+    return _register
 
 
 def _in_double(*args: Any, prim: Primitive, params: tuple[tuple[str, Any], ...]) -> list[Any]:

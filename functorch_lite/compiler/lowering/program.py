@@ -13,6 +13,7 @@ import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCall, Index, KernelCall
+from functorch_lite.compiler.loop_ir.polls import mark_polls
 from functorch_lite.compiler.loop_ir.printer import function_key
 from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, same_memory
 from functorch_lite.compiler.lowering.group import GroupLowering, literal_element
@@ -33,6 +34,9 @@ from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var
 from functorch_lite.primitives.casts import stop_gradient_p
+
+INLINE = "inline"
+"""In `Lowered.sources`, the name of all code that is no kernel of its own."""
 
 
 class Strided(NamedTuple):
@@ -55,8 +59,8 @@ class Lowered:
     """A program as loop IR, and what goes with it.
 
     constants: arrays that `function` reads, one for each parameter after the inputs and outputs.
-    steps: what HostCalls run. in_place: see `memory.plan`. sources: the equations of each kernel. made: the type
-    of what a temporary holds, and the user's line that made it.
+    steps: what HostCalls run. in_place: see `memory.plan`. sources: the equations of each kernel, and of INLINE. made:
+    the type of what a temporary holds, and the user's line that made it.
     """
 
     function: Function
@@ -85,6 +89,7 @@ def lower_program(program: Program) -> Lowered:
     targets = [Place(buffer, ZERO, a.aval) for buffer, a in zip(outputs, program.outputs, strict=True)]
     places = [Place(buffer, ZERO, v.aval) for buffer, v in zip(inputs, program.inputs, strict=True)]
     lowering.body(program, places, targets)
+    mark_polls(lowering.b.function)
     return Lowered(
         b.finish(), inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
         list(lowering.kernels.values()), lowering.sources, lowering.made,
@@ -320,6 +325,7 @@ class ProgramLowering:
         stored = [e.outputs[0] for e in group.equations if e.outputs[0] in self.scope.needed]
         if stored and self.b.depth and can_inline(group):
             InlineGroup(self, group, stored).write()
+            self.sources.setdefault(INLINE, []).extend(group.equations)
         elif stored:
             self._run(group, stored, [self.out_place(v) for v in stored])
 

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.compiler.cost import cost_of
+from functorch_lite.compiler.codegen.llvm.shared import SHARES
 from functorch_lite.compiler.dumps import module_of
-from functorch_lite.compiler.loop_ir.nodes import NO_MEMORY
+from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED, NO_MEMORY
+from functorch_lite.compiler.loop_ir.polls import has_polls
 from functorch_lite.compiler.lowering.program import HostStep, Lowered
 from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
-from functorch_lite.compiler.runtime import engine, libraries
+from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
+from functorch_lite.config import config
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Literal, Program
 from functorch_lite.core.rules import eval_rules
@@ -40,15 +43,16 @@ class Executable:
         self.lowered = lowered
         self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
         self.ir = self._module()
-        self._loaded = engine.load(self.ir, libraries.symbols(self.ir))
+        self._loaded = engine.load(self.ir, {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)})
         self.entry = self._loaded.address("run")
         self._run = _RUN(self.entry)
         self._host = _HOST(self._in_python) if lowered.steps else None
-        self._context = np.zeros(2 + len(lowered.constants), np.uintp)  # the last is for subclasses
+        self._context = np.zeros(3 + len(lowered.constants), np.uintp)  # the last is for subclasses
         if self._host is not None:
             self._context[0] = ctypes.cast(self._host, ctypes.c_void_p).value or 0
         for k, constant in enumerate(lowered.constants):
             self._context[k + 1] = constant.ctypes.data
+        self._context[len(lowered.constants) + 1] = threads.pool_address(config.num_threads) if SHARES in self.ir else 0
         self.context = self._context.ctypes.data
         self._in = [(a.shape, a.dtype) for a in program.in_avals]
         self._out = [(a.shape, a.dtype) for a in program.out_avals]
@@ -73,9 +77,9 @@ class Executable:
 
     @property
     def work(self) -> int:
-        """A rough count of operations and elements moved in one call."""
-        cost = cost_of(self.lowered)
-        return cost.flops + 8 * cost.transcendentals + cost.bytes // 4 + 10**6 * cost.python_steps
+        """A rough count of operations and elements moved in one call; a loop of unknown length counts as many."""
+        cost, loops = cost_of(self.lowered), has_polls(self.lowered.function.body)
+        return cost.flops + 8 * cost.transcendentals + cost.bytes // 4 + 10**6 * (cost.python_steps + loops)
 
     # --- calling ----------------------------------------------------------------------------------------------------
 
@@ -89,14 +93,13 @@ class Executable:
         if any(type(a) is not np.ndarray and not isinstance(a, np.generic | np.ndarray) for a in args):
             return self._evaluate(args)
         arrays = [_plain_array(a, dtype) for a, (_, dtype) in zip(args, self._in, strict=True)]
-        outs = [np.empty(shape, dtype) for shape, dtype in self._out]
-        for k, i in self.donations.items():
-            if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
-                outs[k] = np.ndarray(*self._out[k], arrays[i])
-        arena = self._take_arena()
+        outs, arena = [np.empty(shape, dtype) for shape, dtype in self._out], self._take_arena()
         if self.fill is not None:
             for memory in (*outs, arena):
                 memory.reshape(-1).view(np.uint8)[...] = self.fill
+        for k, i in self.donations.items():
+            if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
+                outs[k] = np.ndarray(*self._out[k], arrays[i])
         n = len(arrays)
         pointers = np.fromiter((a.ctypes.data for a in (*arrays, *outs)), np.uintp, n + len(outs))
         where = pointers.ctypes.data
@@ -113,6 +116,8 @@ class Executable:
 
     def fail(self, status: int) -> None:
         """Raise what a step in Python raised during the call that came back with this status."""
+        if status == INTERRUPTED:
+            interrupts.reraise()
         if status == NO_MEMORY:
             raise MemoryError("there is no memory for what the iterations of a loop leave for its reverse pass.")
         error, self._calls.error = self._calls.error, None

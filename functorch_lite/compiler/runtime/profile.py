@@ -5,7 +5,8 @@
 
 The program is compiled again with a clock around each kernel, step in Python, library call and large copy (about 50 ns
 for each); what the executable itself runs is not changed. The time of a kernel that computes several lines is shared
-among them by the work of their equations, estimated from sizes.
+among them by the work of their equations, estimated from sizes. "inline" is what runs between kernels: loops and
+branches themselves, and small operations inside them, which are no kernels.
 """
 
 import ctypes
@@ -28,7 +29,7 @@ from functorch_lite.compiler.codegen.llvm.profiled import (
 )
 from functorch_lite.compiler.codegen.llvm.program import write_module
 from functorch_lite.compiler.cost import cost_of_kernel
-from functorch_lite.compiler.lowering.program import Lowered
+from functorch_lite.compiler.lowering.program import INLINE, Lowered
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.core.program import Equation, Program, memoized
@@ -79,24 +80,23 @@ class Profile(NamedTuple):
     lines: tuple[Row, ...]
 
     def __str__(self):
-        inside = sum(r.seconds for r in self.kernels)
-        share = inside / self.seconds if self.seconds else 0.0
         return "\n".join([
-            f"{self.name}: {_time(self.seconds)} a call (mean of {self.calls}), {share:.0%} of it in what follows",
+            f"{self.name}: {_time(self.seconds)} a call (mean of {self.calls})",
             *_table("kernel", self.kernels, MOST_KERNELS, self.seconds),
             *_table("line", self.lines, MOST_LINES, self.seconds),
         ])
 
 
 def profile(executable: Executable, *args: Any, seconds: float = SECONDS) -> Profile:
-    """The profile of a program, called with these arguments for about this many seconds, twice at least.
+    """The profile of a program, called with these arguments for about this many seconds, once at least.
 
     >>> import functorch_lite as fl
     >>> from functorch_lite.compiler import compile
     >>> x = np.ones(1000, np.float32)
     >>> program = fl.make_program(lambda x: np.sum(np.sin(x)))(x)
-    >>> [row.calls for row in profile(compile(program), x, seconds=0.001).kernels]
-    [1.0]
+    >>> found = profile(compile(program), x, seconds=0.001)
+    >>> [(row.name, row.calls) for row in found.kernels if row.flops]
+    [('k0 (sin, reduce_sum)', 1.0)]
     """
     profiled = profiled_executable(executable)
     profiled(*args)  # the first call finds cold caches
@@ -124,8 +124,8 @@ class ProfiledExecutable(Executable):
 
     _writer: ProfiledWriter
 
-    def __init__(self, program: Program, optimized: Program, lowered: Lowered):
-        super().__init__(program, optimized, lowered)
+    def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = ()):
+        super().__init__(program, optimized, lowered, donated)
         self.sites: list[Site] = list(self._writer.sites)
         self._counters = np.zeros((len(self.sites), 2), np.int64)
         self._context[-1] = self._counters.ctypes.data
@@ -159,7 +159,13 @@ class ProfiledExecutable(Executable):
                 rows[row.name] = _sum(row.name, rows.get(row.name), row)
                 for line, share in self._shares(site):
                     lines[line] = _sum(line, lines.get(line), _part(row, share))
-        return Profile(self.program.name, calls, float(ticks * tick / calls), _sorted(rows), _sorted(lines))
+        whole = float(ticks * tick / calls)
+        rest = whole - sum(r.seconds for r in rows.values())
+        if rest > 0:
+            row = rows[INLINE] = Row(self._title(INLINE), rest, 1, 0.0, 0.0)
+            for line, share in self._shares(Site(KERNEL, INLINE)):
+                lines[line] = _sum(line, lines.get(line), _part(row, share))
+        return Profile(self.program.name, calls, whole, _sorted(rows), _sorted(lines))
 
     def _row(self, site: Site, seconds: float, calls: float) -> Row:
         if site.kind == KERNEL:
@@ -176,7 +182,7 @@ class ProfiledExecutable(Executable):
     def _title(self, kernel: str) -> str:
         names = dict.fromkeys("copy" if e.prim is stop_gradient_p else e.prim.name
                               for e in self.lowered.sources.get(kernel, ()))
-        return _cut(f"{kernel} ({', '.join(names)})")
+        return _cut(f"{kernel} ({', '.join(names)})" if names else kernel)
 
     def _shares(self, site: Site) -> list[tuple[str, float]]:
         """The user's lines that a site runs, and their parts of its time."""

@@ -82,6 +82,7 @@ class Schedule:
         self._effects: Group | None = None
         self._positions = {e: i for i, e in enumerate(program.equations)}
         self._before: dict[int, Group] = {}  # effects run in order
+        self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
         self.groups = self._ordered()
@@ -399,10 +400,11 @@ class Schedule:
         return order
 
     def needs(self, node: Group) -> set[Group]:
-        """The nodes that a node reads from, or whose effect comes before its own."""
+        """The nodes that a node reads from, whose effect comes before its own, or that read what it writes over."""
         found = {g for e in node.equations for atom in e.inputs for g in self.producers(atom)}
         if node.number in self._before:
             found.add(self._before[node.number])
+        found |= self.read_first.get(node, set())
         found.discard(node)
         return found
 

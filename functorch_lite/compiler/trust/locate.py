@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from functorch_lite.compiler.lowering.program import can_lower, needed
+from functorch_lite.compiler.lowering.program import INLINE, can_lower, needed
 from functorch_lite.compiler.native import compile_native
 from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.compiler.passes.rewriting import program_pass, with_bodies
@@ -64,13 +64,26 @@ Values = Mapping[Any, Any]
 # --- running and comparing ------------------------------------------------------------------------------------------
 
 
-def outcome(run: Callable[..., list[Any]], args: Sequence[Any]) -> list[Any] | Exception:
-    """What a call on copies of the arguments returns, or the exception it raises."""
+class Overwritten(Exception):
+    """A program wrote to one of its arguments."""
+
+
+def outcome(
+    run: Callable[..., list[Any]], args: Sequence[Any], given_up: Sequence[int] = ()
+) -> list[Any] | Exception:
+    """What a call on copies of the arguments returns, or the exception it raises.
+
+    Overwritten if it changes them, but for those that are given up.
+    """
+    own = [copied(a) for a in args]
     try:
         with np.errstate(all="ignore"):
-            return run(*[copied(a) for a in args])
+            found = run(*own)
     except Exception as error:
         return error
+    changed = [k for k, (a, b) in enumerate(zip(own, args, strict=True))
+               if k not in given_up and isinstance(a, np.ndarray) and a.tobytes() != b.tobytes()]
+    return Overwritten(f"argument {changed[0]}") if changed else found
 
 
 def copied(value: Any) -> Any:
@@ -89,6 +102,8 @@ def compare(program: Program, args: Sequence[Any], found: Any, expected: Any) ->
 def _told(result) -> str:
     if not isinstance(result, Exception):
         return "returns"
+    if isinstance(result, Overwritten):
+        return f"overwrites its {result}"
     return f"raises {type(result).__name__} ({str(result).splitlines()[0] if str(result) else ''})"
 
 
@@ -100,9 +115,9 @@ def compiled_by(stage: str, program: Program) -> Callable[..., list[Any]]:
     return Evaluator(transform(program))
 
 
-def compiled_alone(program: Program, optimized: Program | None = None) -> Any:
+def compiled_alone(program: Program, optimized: Program | None = None, donated: Sequence[int] = ()) -> Any:
     """The executable of a program as it is (or of its optimized form), which is given memory full of NaN."""
-    executable = compile_native(program, program if optimized is None else optimized)
+    executable = compile_native(program, program if optimized is None else optimized, donated)
     executable.fill = UNSET
     return executable
 
@@ -169,7 +184,7 @@ def _of_group(group: Group, alone: Part, sources) -> Fault | None:
         return None
     kinds = ", ".join(dict.fromkeys(e.prim.name for e in part.program.equations))
     name = next(filter(None, (_name_of(e, sources) for e in group.equations)), "")
-    what = f"kernel {name} ({kinds})" if name else f"step {kinds}"
+    what = f"inline code ({kinds})" if name == INLINE else f"kernel {name} ({kinds})" if name else f"step {kinds}"
     return Fault(what, NATIVE, part.program, part.args, difference)
 
 

@@ -8,7 +8,7 @@ Outputs agree by the rule in `trust.bounds`. Effects (debug callbacks) happen on
 results run several times. Arrays that are not NumPy's are not checked: they never run in native code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,35 @@ WIDTH = 110
 class VerifiedExecutable:
     """The executable of `optimized`, checked against the evaluation of `program` whenever it is called.
 
-    executable: one that there is already. folder: where reproducers go (the current directory if None).
+    executable: one that there is already. donated: as for `compile`. folder: where reproducers go (the current
+    directory if None).
     """
 
     is_native = False  # each call goes through Python
 
-    def __init__(self, program: Program, optimized: Program, executable: Any = None, folder: str | Path | None = None):
+    def __init__(
+        self, program: Program, optimized: Program, executable: Any = None, folder: str | Path | None = None,
+        donated: Sequence[int] = (),
+    ):
         self.program = program
         self.folder = folder
         if executable is None:
-            executable = compiled_alone(program, optimized) if can_lower(optimized) else Evaluator(optimized)
+            executable = compiled_alone(program, optimized, donated) if can_lower(optimized) else Evaluator(optimized)
         self.executable = executable
         self._truth = without_effects(program) if program.has_effects else program
 
     def __call__(self, *args: Any) -> list[Any]:
+        return self._checked(self.executable, args, ())
+
+    def donating(self, args: Sequence[Any], given_up: Sequence[int]) -> list[Any]:
+        """Call with inputs that the caller has given up; the binary takes over the memory of copies of them."""
+        return self._checked(lambda *own: self.executable.donating(own, given_up), args, given_up)
+
+    def _checked(self, run: Callable[..., list[Any]], args: Sequence[Any], given_up: Sequence[int]) -> list[Any]:
         if len(args) != len(self.program.inputs) or not all(isinstance(a, np.ndarray | np.generic) for a in args):
-            return self.executable(*args)
+            return run(*args)
         given = [copied(a) for a in args]
-        found = outcome(self.executable, args)
+        found = outcome(run, given, given_up)
         expected = outcome(evaluator(self._truth), given)
         difference = compare(self._truth, given, found, expected)
         if difference is not None:

@@ -222,13 +222,14 @@ class FunctionWriter:
         e = self.e
         dynamic = not isinstance(loop.extent, int)
         end = self.get(loop.extent).text if isinstance(loop.extent, nodes.Value) else str(loop.extent)
-        variable, header, after = self.open_loop(loop.variable, dynamic, end)
+        variable, header, after = self.open_loop(loop.variable)
         phis = [self.phi(c, self.get(c.initial)) for c in loop.carried]
         if dynamic:
             self.enter_dynamic(variable, end, after)
         self.block(loop.body)
         following = [self.matched(c.next, self.values[c.value]) for c in loop.carried]
         step = e.new(f"add i64 {variable.text}, 1", "i64")
+        self.back_edge(loop, step)
         latch = e.block
         if dynamic:
             e.line(f"br label %{header}")
@@ -238,6 +239,12 @@ class FunctionWriter:
         e.start(after)
         for c, value in zip(loop.carried, following, strict=True):
             self.values[c.result] = self.values[c.value] if dynamic else value
+
+    def back_edge(self, loop: nodes.Loop | nodes.While, count: Value) -> None:
+        """Where an iteration of a scalar loop ends; count: how many have."""
+
+    def has_left(self, loop: nodes.While, count: Value) -> None:
+        """After a `while`; count: how many iterations there were."""
 
     def enter_dynamic(self, variable: Value, end: str, after: str) -> None:
         """The test at the top of a loop that may run zero times."""
@@ -253,13 +260,10 @@ class FunctionWriter:
         if extent <= lanes:
             self.one_vector(loop, lanes)
             return
-        variable, header, after = self.open_loop(loop.variable, False, "")
+        variable, header, after = self.open_loop(loop.variable)
         self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
         phis = [self.phi(c, self.lane_start(c, lanes)) for c in loop.carried]
-        if extent % lanes:
-            left = e.binary("sub", e.constant(extent, "i64"), variable)
-            count = e.splat(e.convert("trunc", left, "i32") if extent < 1 << 31 else left, lanes)
-            self.mask = e.compare("slt", e.lane_numbers(count.kind, lanes), count)
+        self.mask = self.mask_of_last(variable, extent, lanes)
         self.block(loop.body)
         following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
         step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
@@ -268,6 +272,15 @@ class FunctionWriter:
         self.close_loop(variable, step, latch, phis, following)
         e.start(after)
         self.leave_vectors(loop, following)
+
+    def mask_of_last(self, variable: Value, extent: int, lanes: int) -> Value | None:
+        """The lanes that are iterations of a vector loop, if the last vector is not full."""
+        e = self.e
+        if extent % lanes == 0:
+            return None
+        left = e.binary("sub", e.constant(extent, "i64"), variable)
+        count = e.splat(e.convert("trunc", left, "i32") if extent < 1 << 31 else left, lanes)
+        return e.compare("slt", e.lane_numbers(count.kind, lanes), count)
 
     def one_vector(self, loop: nodes.Loop, lanes: int) -> None:
         """A vector loop whose iterations are all in one vector: no loop, and a mask that is known."""
@@ -291,7 +304,7 @@ class FunctionWriter:
             total = self.across(c, value)
             self.values[c.result] = self.combined(c, self.get(c.initial), total)
 
-    def open_loop(self, variable: nodes.Value, dynamic: bool, end: str) -> tuple[Value, str, str]:
+    def open_loop(self, variable: nodes.Value, start: str = "0") -> tuple[Value, str, str]:
         """Begin the block of a loop; the phi of its variable is completed by `close_loop`."""
         e = self.e
         before, header, after = e.block, e.label("loop"), e.label("after")
@@ -300,7 +313,7 @@ class FunctionWriter:
         value = Value(e.fresh(), "i64")
         self.values[variable] = value
         self.ends.append(len(e.lines))
-        e.lines.append(f"  {value.text} = phi i64 [0, %{before}], ")
+        e.lines.append(f"  {value.text} = phi i64 [{start}, %{before}], ")
         self._before = before
         return value, header, after
 
@@ -393,7 +406,7 @@ class FunctionWriter:
 
     def loop_while(self, s: nodes.While) -> None:
         e = self.e
-        _, header, after = self.open_loop(nodes.Value("variable", "i64"), True, "")
+        _, header, after = self.open_loop(nodes.Value("variable", "i64"))
         phis = [self.phi(c, self.get(c.initial)) for c in s.carried]
         variable = Value(e.lines[self.ends[-1]].split()[0], "i64")
         self.block(s.test)
@@ -403,10 +416,12 @@ class FunctionWriter:
         self.block(s.body)
         following = [self.matched(c.next, self.values[c.value]) for c in s.carried]
         step = e.new(f"add i64 {variable.text}, 1", "i64")
+        self.back_edge(s, step)
         latch = e.block
         e.line(f"br label %{header}")
         self.close_loop(variable, step, latch, phis, following)
         e.start(after)
+        self.has_left(s, variable)
         for c in s.carried:
             self.values[c.result] = self.values[c.value]
 

@@ -31,7 +31,7 @@ class ProfiledWriter(ProgramWriter):
     def __init__(self, *args: Any):
         super().__init__(*args)
         self.sites: dict[Site, int] = {}
-        self._slot = 1 + sum(1 for array, _ in self._sources.values() if array == "%context")
+        self._slot = 2 + sum(1 for array, _ in self._sources.values() if array == "%context")
 
     def write(self, function: Function) -> str:
         """The text of `run` and `cycles`."""

@@ -4,7 +4,7 @@
     i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)
 
 `inputs` and `outputs` are arrays of pointers to data. `context` points to what the process gives: the function that
-runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of constant arrays.
+runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of constant arrays, then the thread pool or null.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,12 @@ from functorch_lite.compiler.codegen.llvm import growing
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
+from functorch_lite.compiler.codegen.llvm.shared import write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function
+from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Plan
+from functorch_lite.compiler.schedule.parallel import shared_loops
 
 
 class Module(NamedTuple):
@@ -34,13 +37,17 @@ def write_module(
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
+    loops = {kernel.name: shared_loops(kernel) for kernel in kernels}
     for kernel in kernels:
         emitter = Emitter(has_fma, lanes_bytes)
-        texts.append(write_kernel(kernel, emitter))
+        shared = loops[kernel.name]
+        texts.append(write_sharing_kernel(kernel, emitter, shared) if shared else write_kernel(kernel, emitter))
         declarations |= emitter.declarations
         tables |= emitter.tables
     emitter = Emitter(has_fma, lanes_bytes)
-    texts.append((writer or ProgramWriter)(emitter, inputs, outputs, constants, plan).write(function))
+    run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
+    run.sharing = frozenset(name for name, shared in loops.items() if shared)
+    texts.append(run.write(function))
     declarations |= emitter.declarations
     tables |= emitter.tables
     texts += [growing.TEXT] if function.growing else []
@@ -49,10 +56,13 @@ def write_module(
 
 
 class ProgramWriter(FunctionWriter):
-    """Writes `run`."""
+    """Writes `run`. sharing: the kernels that take the thread pool."""
+
+    sharing: frozenset[str] = frozenset()
 
     def __init__(self, emitter: Emitter, inputs, outputs, constants, plan: Plan):
         super().__init__(emitter)
+        self._pool_slot = 1 + len(constants)
         self._sources = {b: ("%inputs", k) for k, b in enumerate(inputs)}
         self._sources |= {b: ("%outputs", k) for k, b in enumerate(outputs)}
         self._sources |= {b: ("%context", k + 1) for k, b in enumerate(constants)}
@@ -60,6 +70,9 @@ class ProgramWriter(FunctionWriter):
         self._most_places = 0
         self._entry: list[str] = []
         self._growing: dict[Buffer, int] = {}
+        self._has_pool = False
+        self._polls = 0  # how many loops that look for signals are around
+        self._has_clock = False
 
     def write(self, function: Function) -> str:
         """The text of `run`."""
@@ -74,6 +87,9 @@ class ProgramWriter(FunctionWriter):
         e.start("begin")
         self.block(function.body)
         self.leave("0")
+        if self._has_clock:
+            self._entry += ["  %last_look = alloca i64", "  store i64 0, ptr %last_look"]
+            self._entry += ["  %time_run = alloca i64", "  store i64 0, ptr %time_run"]
         places = [f"  %places = alloca [{self._most_places} x ptr], align 16"] if self._most_places else []
         e.lines[1:1] = [*places, *self._entry]
         body = "\n".join(e.lines)
@@ -118,7 +134,7 @@ class ProgramWriter(FunctionWriter):
 
     def kernel_call(self, s: nodes.KernelCall) -> None:
         e = self.e
-        given = ", ".join(f"ptr {self.place(p)}" for p in s.places)
+        given = ", ".join([*(f"ptr {self.place(p)}" for p in s.places), *self._pool(s.kernel)])
         if not s.kernel.can_fail:
             e.line(f"call void @{s.kernel.name}({given})")
             return
@@ -131,6 +147,16 @@ class ProgramWriter(FunctionWriter):
             self.in_python(s.failure)
         self.leave(status.text)
         e.start(fine)
+
+    def _pool(self, kernel: Function) -> list[str]:
+        """The last argument of a kernel that shares loops."""
+        if kernel.name not in self.sharing:
+            return []
+        if not self._has_pool:
+            self._has_pool = True
+            self._entry.append(f"  %pool.at = getelementptr ptr, ptr %context, i64 {self._pool_slot}")
+            self._entry.append("  %pool = load ptr, ptr %pool.at")
+        return ["ptr %pool"]
 
     def in_python(self, s: nodes.HostCall) -> Value:
         """Call the function that runs a step in Python; returns its status."""
@@ -145,7 +171,63 @@ class ProgramWriter(FunctionWriter):
         e.line(f"{function} = load ptr, ptr %context")
         return e.new(f"call i32 {function}(i64 {s.number}, ptr %places)", "i32")
 
+    # --- signals ----------------------------------------------------------------------------------------------------
+
+    def scalar_loop(self, loop: nodes.Loop) -> None:
+        self._polls += loop.poll > 0
+        super().scalar_loop(loop)
+        self._polls -= loop.poll > 0
+
+    def loop_while(self, s: nodes.While) -> None:
+        self._polls += s.poll > 0
+        super().loop_while(s)
+        self._polls -= s.poll > 0
+
+    def back_edge(self, loop: nodes.Loop | nodes.While, count: Value) -> None:
+        """Look for signals every millisecond or so: by the number of iterations, or the time run if loops are inside."""
+        if not loop.poll:
+            return
+        e = self.e
+        if has_polls(loop.body):
+            total = self.add_time(e.constant(max(int(loop.poll), 1), "i64"))
+            due = e.compare("sgt", total, e.constant(int(EVERY), "i64"))
+            self.look_if(due, reset=True)
+        else:
+            every = 1 << max(int(EVERY / loop.poll), 1).bit_length() - 1
+            left = e.binary("and", count, e.constant(every - 1, "i64"))
+            self.look_if(e.compare("eq", left, e.constant(0, "i64")), reset=False)
+
+    def has_left(self, loop: nodes.While, count: Value) -> None:
+        if loop.poll and self._polls > 1 and not has_polls(loop.body):
+            self.add_time(self.e.binary("mul", count, self.e.constant(max(int(loop.poll), 1), "i64")))
+
+    def add_time(self, time: Value) -> Value:
+        """Add to the time that loops have run since the last look; returns the sum."""
+        self._has_clock = True
+        total = self.e.binary("add", self.e.load("%time_run", "i64"), time)
+        self.e.store(total, "%time_run")
+        return total
+
+    def look_if(self, due: Value, reset: bool) -> None:
+        """Look for signals if it is time to."""
+        e, self._has_clock = self.e, True
+        look, past = e.label("look"), e.label("past")
+        e.line(f"br i1 {due.text}, label %{look}, label %{past}")
+        e.start(look)
+        if reset:
+            e.line("store i64 0, ptr %time_run")
+        self.look("%last_look")
+        e.line(f"br label %{past}")
+        e.start(past)
+
+    def look(self, last: str) -> None:
+        """Leave if a signal came whose handler raises."""
+        self.e.declarations[POLL] = f"declare i32 @{POLL}(ptr)"
+        self.leave_if_failed(self.e.new(f"call i32 @{POLL}(ptr {last})", "i32"))
+
     def host_call(self, s: nodes.HostCall) -> None:
+        if self._polls:
+            self.look("null")
         self._most_places = max(self._most_places, 1)
         self.leave_if_failed(self.in_python(s))
 

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""The thread pool as LLVM IR: workers, started when first needed, that share the iterations of a loop with its caller.
+
+    void share(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
+
+calls `function(environment, begin, end)` for ranges that make up 0 ... n, each a multiple of `grain` long but the last,
+and returns when all are done. Whoever is free takes the next range, the caller too, so a worker that the system does
+not run holds up nobody. Where a pool is in use already, or has no workers, the caller does everything itself.
+
+A pool is a block of 64-bit words (`WORDS`), those that threads write apart in cache lines of their own:
+
+    share        address of `share`, for who has only the block
+    state        1: the workers are there        threads   how many share a loop, the caller among them
+    work         number of the job in the upper half, ranges not yet taken in the lower: taken by compare-exchange, and
+                 the number makes an old word differ from a new one
+    pending      ranges not yet done; while there are some the job's words stay
+    function ... ranges   the job
+    lock         1 while a job is running, or the workers are stopped
+    bell         32 bits: changes with each job; workers sleep on it (a futex)
+    sleepers     workers that sleep, or are about to        stop   1: workers leave
+    made         workers started                            ids    their pthreads
+
+`pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
+process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps.
+
+Only for Linux: elsewhere there is no futex.
+"""
+
+MOST_THREADS = 256
+RANGES_PER_THREAD = 4
+SPIN = 1000
+STACK_BYTES = 4 << 20
+
+_LINE = 8
+WORDS = {
+    "share": 0, "state": 1, "threads": 2, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
+    "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
+    "lock": 4 * _LINE, "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
+    "ids": 8 * _LINE,
+}
+SIZE = WORDS["ids"] + MOST_THREADS
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}  # the number of the system call
+_PAUSE = {"x86_64": 'asm sideeffect "pause", ""()', "aarch64": 'asm sideeffect "yield", ""()'}
+_WAIT, _WAKE = 128, 129  # of this process alone
+
+_TEXT = """
+declare i64 @syscall(i64, ...)
+declare i32 @sched_yield()
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_join(i64, ptr)
+declare i32 @pthread_attr_init(ptr)
+declare i32 @pthread_attr_destroy(ptr)
+declare i32 @pthread_attr_setstacksize(ptr, i64)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @sigfillset(ptr)
+
+; do ranges of the present job until none is left
+define internal void @take(ptr %pool) {
+  %work = word work
+  %pending = word pending
+  br label %look
+look:
+  %found = load atomic i64, ptr %work acquire, align 8
+  br label %try
+try:
+  %now = phi i64 [%found, %look], [%seen, %claim]
+  %left = and i64 %now, 4294967295
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %out, label %claim
+claim:
+  %less = sub i64 %now, 1
+  %pair = cmpxchg ptr %work, i64 %now, i64 %less acq_rel acquire
+  %seen = extractvalue {i64, i1} %pair, 0
+  %mine = extractvalue {i64, i1} %pair, 1
+  br i1 %mine, label %run, label %try
+run:
+  %function.at = word function
+  %function = load ptr, ptr %function.at
+  %environment.at = word environment
+  %environment = load ptr, ptr %environment.at
+  %n.at = word n
+  %n = load i64, ptr %n.at
+  %each.at = word each
+  %each = load i64, ptr %each.at
+  %ranges.at = word ranges
+  %ranges = load i64, ptr %ranges.at
+  %number = sub i64 %ranges, %left
+  %begin = mul i64 %number, %each
+  %far = add i64 %begin, %each
+  %end = call i64 @llvm.smin.i64(i64 %far, i64 %n)
+  call void %function(ptr %environment, i64 %begin, i64 %end)
+  %before = atomicrmw sub ptr %pending, i64 1 acq_rel
+  br label %look
+out:
+  ret void
+}
+
+define internal ptr @worker(ptr %pool) {
+enter:
+  %bell = word bell
+  %sleepers = word sleepers
+  %stop = word stop
+  br label %idle
+idle:
+  %last = phi i32 [0, %enter], [%rung, %serve]
+  br label %spin
+spin:
+  %k = phi i64 [0, %idle], [%k.next, %wait]
+  %heard = load atomic i32, ptr %bell acquire, align 4
+  %new = icmp ne i32 %heard, %last
+  br i1 %new, label %wake, label %quiet
+quiet:
+  %patient = icmp slt i64 %k, SPIN
+  br i1 %patient, label %wait, label %sleep
+wait:
+  call void PAUSE
+  %k.next = add i64 %k, 1
+  br label %spin
+sleep:
+  %one.more = atomicrmw add ptr %sleepers, i64 1 seq_cst
+  %slept = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %bell, i64 WAIT, i32 %last, ptr null, ptr null, i64 0)
+  %one.less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  %after = load atomic i32, ptr %bell acquire, align 4
+  %changed = icmp ne i32 %after, %last
+  br i1 %changed, label %wake, label %sleep
+wake:
+  %rung = phi i32 [%heard, %spin], [%after, %sleep]
+  %told = load atomic i64, ptr %stop acquire, align 8
+  %leave = icmp ne i64 %told, 0
+  br i1 %leave, label %out, label %serve
+serve:
+  call void @take(ptr %pool)
+  br label %idle
+out:
+  ret ptr null
+}
+
+; ring the bell: workers look for work
+define internal void @ring(ptr %pool, i64 %most) {
+  %bell = word bell
+  %before = atomicrmw add ptr %bell, i32 1 seq_cst
+  %sleepers.at = word sleepers
+  %sleepers = load atomic i64, ptr %sleepers.at seq_cst, align 8
+  %asleep = icmp sgt i64 %sleepers, 0
+  br i1 %asleep, label %wake, label %out
+wake:
+  %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %bell, i64 WAKE, i64 %most, ptr null, ptr null, i64 0)
+  br label %out
+out:
+  ret void
+}
+
+; start the workers, all signals blocked in them; the pool is locked
+define internal void @start(ptr %pool) {
+  %attributes = alloca [128 x i8], align 16
+  %all = alloca [128 x i8], align 16
+  %old = alloca [128 x i8], align 16
+  %made.at = word made
+  %threads.at = word threads
+  %ids = word ids
+  %threads = load i64, ptr %threads.at
+  %workers = sub i64 %threads, 1
+  %a = call i32 @pthread_attr_init(ptr %attributes)
+  %b = call i32 @pthread_attr_setstacksize(ptr %attributes, i64 STACK)
+  %c = call i32 @sigfillset(ptr %all)
+  %d = call i32 @pthread_sigmask(i32 2, ptr %all, ptr %old)
+  store i64 0, ptr %made.at
+  br label %next
+next:
+  %made = load i64, ptr %made.at
+  %more = icmp slt i64 %made, %workers
+  br i1 %more, label %make, label %done
+make:
+  %id = getelementptr i64, ptr %ids, i64 %made
+  %failed = call i32 @pthread_create(ptr %id, ptr %attributes, ptr @worker, ptr %pool)
+  %ok = icmp eq i32 %failed, 0
+  br i1 %ok, label %count, label %done
+count:
+  %more.made = add i64 %made, 1
+  store i64 %more.made, ptr %made.at
+  br label %next
+done:
+  %e = call i32 @pthread_sigmask(i32 2, ptr %old, ptr null)
+  %f = call i32 @pthread_attr_destroy(ptr %attributes)
+  %state = word state
+  store i64 1, ptr %state
+  ret void
+}
+
+define void @share(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain) {
+  %small = icmp sle i64 %n, %grain
+  br i1 %small, label %alone, label %take.lock
+take.lock:
+  %lock = word lock
+  %pair = cmpxchg ptr %lock, i64 0, i64 1 acq_rel monotonic
+  %got = extractvalue {i64, i1} %pair, 1
+  br i1 %got, label %locked, label %alone
+alone:
+  call void %function(ptr %environment, i64 0, i64 %n)
+  ret void
+locked:
+  %state.at = word state
+  %state = load i64, ptr %state.at
+  %on = icmp ne i64 %state, 0
+  br i1 %on, label %ready, label %begin
+begin:
+  call void @start(ptr %pool)
+  br label %ready
+ready:
+  %made.at = word made
+  %made = load i64, ptr %made.at
+  %threads = add i64 %made, 1
+  %parts = mul i64 %threads, RANGES
+  %n.up = add i64 %n, %parts
+  %n.top = sub i64 %n.up, 1
+  %even = sdiv i64 %n.top, %parts
+  %even.up = add i64 %even, %grain
+  %even.top = sub i64 %even.up, 1
+  %grains = sdiv i64 %even.top, %grain
+  %each = mul i64 %grains, %grain
+  %each.up = add i64 %n, %each
+  %each.top = sub i64 %each.up, 1
+  %ranges = sdiv i64 %each.top, %each
+  %function.at = word function
+  store ptr %function, ptr %function.at
+  %environment.at = word environment
+  store ptr %environment, ptr %environment.at
+  %n.at = word n
+  store i64 %n, ptr %n.at
+  %each.at = word each
+  store i64 %each, ptr %each.at
+  %ranges.at = word ranges
+  store i64 %ranges, ptr %ranges.at
+  %pending = word pending
+  store atomic i64 %ranges, ptr %pending monotonic, align 8
+  %work = word work
+  %word = load atomic i64, ptr %work monotonic, align 8
+  %job = lshr i64 %word, 32
+  %job.next = add i64 %job, 1
+  %upper = shl i64 %job.next, 32
+  %word.next = or i64 %upper, %ranges
+  store atomic i64 %word.next, ptr %work release, align 8
+  %others = sub i64 %ranges, 1
+  %most = call i64 @llvm.smin.i64(i64 %others, i64 %made)
+  call void @ring(ptr %pool, i64 %most)
+  call void @take(ptr %pool)
+  br label %wait
+wait:
+  %k = phi i64 [0, %ready], [%k.next, %again]
+  %left = load atomic i64, ptr %pending acquire, align 8
+  %finished = icmp eq i64 %left, 0
+  br i1 %finished, label %done, label %rest
+rest:
+  call void PAUSE
+  %k.next = add i64 %k, 1
+  %turn = and i64 %k.next, 1023
+  %long = icmp eq i64 %turn, 0
+  br i1 %long, label %give.way, label %again
+give.way:
+  %yielded = call i32 @sched_yield()
+  br label %again
+again:
+  br label %wait
+done:
+  store atomic i64 0, ptr %lock release, align 8
+  ret void
+}
+
+define void @pause(ptr %pool) {
+enter:
+  %lock = word lock
+  br label %try
+try:
+  %pair = cmpxchg ptr %lock, i64 0, i64 1 acq_rel monotonic
+  %got = extractvalue {i64, i1} %pair, 1
+  br i1 %got, label %locked, label %busy
+busy:
+  %yielded = call i32 @sched_yield()
+  br label %try
+locked:
+  %state.at = word state
+  %state = load i64, ptr %state.at
+  %on = icmp ne i64 %state, 0
+  br i1 %on, label %end, label %out
+end:
+  %stop = word stop
+  store atomic i64 1, ptr %stop release, align 8
+  %made.at = word made
+  %made = load i64, ptr %made.at
+  %ids = word ids
+  call void @ring(ptr %pool, i64 2147483647)
+  br label %next
+next:
+  %k = phi i64 [0, %end], [%k.next, %join]
+  %more = icmp slt i64 %k, %made
+  br i1 %more, label %join, label %gone
+join:
+  %id.at = getelementptr i64, ptr %ids, i64 %k
+  %id = load i64, ptr %id.at
+  %joined = call i32 @pthread_join(i64 %id, ptr null)
+  %k.next = add i64 %k, 1
+  br label %next
+gone:
+  store atomic i64 0, ptr %stop release, align 8
+  store i64 0, ptr %made.at
+  store i64 0, ptr %state.at
+  br label %out
+out:
+  ret void
+}
+
+define void @resume(ptr %pool) {
+  %lock = word lock
+  store atomic i64 0, ptr %lock release, align 8
+  ret void
+}
+
+declare i64 @llvm.smin.i64(i64, i64)
+"""
+
+
+def module_text(machine: str) -> str | None:
+    """The module for a processor, as `platform.machine()` names it; None where there can be no pool."""
+    if machine not in _FUTEX:
+        return None
+    numbers = {
+        "FUTEX": _FUTEX[machine], "PAUSE": _PAUSE[machine], "WAIT": _WAIT, "WAKE": _WAKE, "SPIN": SPIN,
+        "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD,
+    }
+    lines = []
+    for line in _TEXT.split("\n"):
+        words = line.split()
+        if len(words) == 4 and words[2] == "word":
+            line = f"  {words[0]} = getelementptr i64, ptr %pool, i64 {WORDS[words[3]]}"
+        for name, number in numbers.items():
+            line = line.replace(name, str(number))
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: MIT
+"""Which loops of a kernel threads may share: those whose iterations do not meet in memory, and that are worth it.
+
+A loop qualifies when it carries no value and leaves nothing between its iterations:
+
+    apart    a buffer written in the loop is written and read at `c * i + rest`, where i is the loop's variable and
+             either all the rests lie in one window no wider than c, or they do modulo M, a divisor of the strides
+             above c, and M has room for the windows of all iterations side by side. A rest may have terms that do not
+             change in the loop, the same in all accesses.
+    own      a local or working space that only this loop touches, and where an iteration reads nothing but what it has
+             written, may be another one for each range of iterations.
+
+A kernel that can fail, and a loop around calls, are left alone. Buffers of one kernel do not overlap, but that an
+output may lie where an input is that is read only at the place about to be written (memory/plan.py).
+
+How iterations are dealt out changes no result: nothing inside an iteration depends on it.
+
+The outermost loop that is long enough is taken; where it has few iterations, the loops inside if they are long enough.
+Times are rough: nanoseconds of an operation on one vector, or of bytes from a shared cache, whichever is more.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from functorch_lite.compiler.loop_ir import nodes
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Index, Loop, Value, blocks
+
+WORTH_NS = 50_000.0  # a sleeping worker takes 10 to 40 us to come
+GRAIN_NS = 10_000.0
+FEW = 16  # iterations, too few to be dealt out evenly
+OWN_BYTES = 256 << 10  # on the stack of a thread
+VECTOR_BYTES = 64
+MOST_LANES = 16
+_OP_NS = 0.4
+_SLOW_NS = 8.0
+_DIVIDE_NS = 3.0
+_BYTE_NS = 0.05
+_UNKNOWN_EXTENT = 8
+
+_FREE = frozenset({"constant", "index", "variable", "carried", "result", "parameter"})
+_DIVIDES = frozenset({"div", "sqrt", "rem"})
+_FAST = frozenset({
+    "add", "sub", "mul", "fma", "neg", "abs", "max", "min", "floor", "ceil", "round", "trunc", "copysign", "select",
+    "and", "or", "xor", "not", "shl", "shr", "sar", "eq", "ne", "lt", "le", "gt", "ge", "is_nan", "is_finite",
+    "convert", "bitcast", "load", "clz",
+})
+
+
+class Shared(NamedTuple):
+    """How a loop is shared: ranges are multiples of `grain` long; `own` are the buffers that each has for itself."""
+
+    grain: int
+    own: tuple[Buffer, ...]
+
+
+def shared_loops(function: Function) -> dict[int, Shared]:
+    """The loops of a kernel, by identity, that threads share."""
+    if function.can_fail or function.integers:
+        return {}
+    return _Finder(function).block(function.body)
+
+
+class _Finder:
+    def __init__(self, function: Function):
+        self._touches = _touches(function.body)
+
+    def block(self, statements: Sequence[Any]) -> dict[int, Shared]:
+        found: dict[int, Shared] = {}
+        for s in statements:
+            if isinstance(s, Loop):
+                found |= self.loop(s)
+            elif isinstance(s, nodes.If):
+                found |= self.block(s.then) | self.block(s.otherwise)
+        return found
+
+    def loop(self, loop: Loop) -> dict[int, Shared]:
+        time = time_of(loop)
+        if time < WORTH_NS or not isinstance(loop.extent, int):
+            return {}
+        inside = {} if loop.vector or loop.extent >= FEW else self.block(loop.body)
+        own = None if inside else own_buffers(loop, self._touches)
+        if own is None:
+            return inside or ({} if loop.vector else self.block(loop.body))
+        grain = max(1, math.ceil(GRAIN_NS / (time / loop.extent)))
+        return {id(loop): Shared(-(-grain // MOST_LANES) * MOST_LANES if loop.vector else grain, own)}
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def time_of(loop: Loop) -> float:
+    """About how many nanoseconds one run of a loop takes."""
+    moved: dict[Buffer, float] = {}
+    busy = _time([loop], 1, 1.0, moved)
+    return max(busy, _BYTE_NS * sum(min(size, b.nbytes) for b, size in moved.items()))
+
+
+def _time(statements: Sequence[Any], lanes: int, times: float, moved: dict[Buffer, float]) -> float:
+    total = 0.0
+    for s in statements:
+        if isinstance(s, Value):
+            total += times * _value_time(s) / lanes
+            if s.op == "load":
+                _move(moved, s.attr[0], times)
+        elif isinstance(s, nodes.Store):
+            total += times * _OP_NS / lanes
+            _move(moved, s.buffer, times)
+        elif isinstance(s, nodes.Copy | nodes.Fill):
+            total += times * s.count * ITEM_BYTES[s.target.kind] * _BYTE_NS / 2
+            _move(moved, s.target, times * s.count)
+        elif isinstance(s, Loop):
+            extent = s.extent if isinstance(s.extent, int) else _UNKNOWN_EXTENT
+            inner = _lanes(s) if s.vector and lanes == 1 else lanes
+            total += _time(s.body, inner, times * extent, moved)
+        else:
+            total += sum(_time(block, lanes, times, moved) for block in blocks(s))
+    return total
+
+
+def _value_time(v: Value) -> float:
+    if v.op in _FREE:
+        return 0.0
+    if v.op in _FAST:
+        return _OP_NS
+    return _DIVIDE_NS if v.op in _DIVIDES else _SLOW_NS
+
+
+def _move(moved: dict[Buffer, float], buffer: Buffer, elements: float) -> None:
+    moved[buffer] = moved.get(buffer, 0.0) + elements * ITEM_BYTES[buffer.kind]
+
+
+def _lanes(loop: Loop) -> int:
+    kinds = [s.kind if isinstance(s, Value) else s.value.kind for s in _every(loop.body)
+             if isinstance(s, nodes.Store) or isinstance(s, Value) and s.op not in ("index", "constant")]
+    widest = max((ITEM_BYTES[k] for k in kinds if k != "bool"), default=8)
+    return max(1, min(MOST_LANES, VECTOR_BYTES // widest))
+
+
+def _every(statements: Iterable[Any]) -> Iterator[Any]:
+    for s in statements:
+        yield s
+        for block in blocks(s):
+            yield from _every(block)
+
+
+def _touches(statements: Iterable[Any]) -> dict[Buffer, int]:
+    """How many statements touch each buffer."""
+    found: dict[Buffer, int] = {}
+    for s in _every(statements):
+        for access in _accesses(s):
+            found[access.buffer] = found.get(access.buffer, 0) + 1
+    return found
+
+
+# --- accesses ---------------------------------------------------------------------------------------------------------
+
+
+class _Access(NamedTuple):
+    """`count` elements of a buffer from `index` on."""
+
+    buffer: Buffer
+    index: Index
+    writes: bool
+    count: int = 1
+
+
+def _accesses(s: Any) -> Sequence[_Access]:
+    if isinstance(s, Value):
+        return [_Access(*s.attr, False)] if s.op == "load" else ()
+    if isinstance(s, nodes.Store):
+        return [_Access(s.buffer, s.index, True)]
+    if isinstance(s, nodes.Copy):
+        return [_Access(s.source, s.start, False, s.count), _Access(s.target, s.at, True, s.count)]
+    if isinstance(s, nodes.Fill):
+        return [_Access(s.target, s.at, True, s.count)]
+    return ()
+
+
+class _Place(NamedTuple):
+    """Where an access may be: constant + sum of n * stride over `steps` (n below the extent), + count.
+
+    fixed: terms that do not change in the loop; unknown: strides of terms that change in no known way.
+    """
+
+    constant: int
+    steps: tuple[tuple[int, int], ...]
+    fixed: frozenset[tuple[Value, int]]
+    unknown: tuple[int, ...]
+    count: int
+
+
+class _Inside:
+    """What is inside a loop: accesses to each buffer, and what its values are."""
+
+    def __init__(self, loop: Loop):
+        self.loop = loop
+        self.accesses: dict[Buffer, list[_Access]] = {}
+        self.extents: dict[Value, int] = {}
+        self.defined: set[Value] = {loop.variable}
+        self.calls = False
+        for s in _every(loop.body):
+            self._meet(s)
+
+    def _meet(self, s: Any) -> None:
+        for access in _accesses(s):
+            self.accesses.setdefault(access.buffer, []).append(access)
+        if isinstance(s, Value):
+            self.defined.add(s)
+        elif isinstance(s, Loop | nodes.While):
+            for c in s.carried:
+                self.defined |= {c.value, c.result}
+            if isinstance(s, Loop):
+                self.defined.add(s.variable)
+                if isinstance(s.extent, int):
+                    self.extents[s.variable] = s.extent
+        elif isinstance(s, nodes.If):
+            self.defined |= {result for result, _, _ in s.results}
+        elif not isinstance(s, nodes.Store | nodes.Copy | nodes.Fill):
+            self.calls = True
+
+    def place(self, access: _Access) -> tuple[int, _Place]:
+        """The stride of the loop's variable in an access, and the rest of it."""
+        index = self._plain(access.index)
+        steps, fixed, unknown = [], [], []
+        for v, c in index.terms:
+            if v is self.loop.variable:
+                continue
+            if v in self.extents:
+                steps.append((c, self.extents[v]))
+            elif v in self.defined:
+                unknown.append(c)
+            else:
+                fixed.append((v, c))
+        rest = _Place(index.constant, tuple(steps), frozenset(fixed), tuple(unknown), access.count)
+        return index.coefficient(self.loop.variable), rest
+
+    def _plain(self, index: Index) -> Index:
+        """An index with the values that are indices themselves written out."""
+        while True:
+            term = next(((v, c) for v, c in index.terms if v.op == "index" and v.kind == "i64" and v in self.defined),
+                        None)
+            if term is None:
+                return index
+            others = Index(index.constant, tuple(t for t in index.terms if t is not term))
+            index = others + term[0].attr * term[1]
+
+
+def own_buffers(loop: Loop, touches: dict[Buffer, int]) -> tuple[Buffer, ...] | None:
+    """The buffers that a shared loop's ranges have for themselves; None where the loop cannot be shared."""
+    inside = _Inside(loop)
+    if loop.carried or inside.calls:
+        return None
+    own = []
+    for buffer, accesses in inside.accesses.items():
+        if not any(a.writes for a in accesses):
+            continue
+        if len(accesses) == touches[buffer] and buffer.role in ("local", "scratch") and _is_own(inside, buffer):
+            own.append(buffer)
+        elif not _are_apart(loop.extent, [inside.place(a) for a in accesses]):
+            return None
+    return tuple(own) if sum(b.nbytes for b in own) <= OWN_BYTES else None
+
+
+# --- apart ------------------------------------------------------------------------------------------------------------
+
+
+def _are_apart(extent: int | Value, places: Sequence[tuple[int, _Place]]) -> bool:
+    """Whether accesses at different values of the loop's variable never meet."""
+    stride, first = places[0]
+    if stride <= 0 or any(s != stride or p.fixed != first.fixed for s, p in places) or not isinstance(extent, int):
+        return False
+    rests = [p for _, p in places]
+    if not any(p.unknown for p in rests):
+        low, high = _window(rests, 0)
+        if high - low < stride:
+            return True
+    return any(_fits(extent, stride, rests, m) for m in _divisors(extent * stride, rests))
+
+
+def _window(rests: Sequence[_Place], modulus: int) -> tuple[int, int]:
+    """The first and the last position of all accesses; modulo a number, if it is not 0."""
+    start = min(p.constant for p in rests)
+    lows, highs = [], []
+    for p in rests:
+        low = p.constant - start
+        low = high = low % modulus if modulus else low
+        high += p.count - 1
+        for c, n in p.steps:
+            if not modulus or c % modulus:
+                low, high = low + min(0, c * (n - 1)), high + max(0, c * (n - 1))
+        lows.append(low)
+        highs.append(high)
+    return min(lows), max(highs)
+
+
+def _divisors(room: int, rests: Sequence[_Place]) -> Iterator[int]:
+    """Numbers that divide the large strides of all accesses and have room for all iterations."""
+    common = math.gcd(*[abs(c) for p in rests for c, _ in p.steps if abs(c) >= room],
+                      *[abs(c) for p in rests for c in p.unknown])
+    start = min(p.constant for p in rests)
+    yield from {m for m in {common, *(math.gcd(common, p.constant - start) for p in rests)} if m >= room}
+
+
+def _fits(extent: int, stride: int, rests: Sequence[_Place], modulus: int) -> bool:
+    if any(c % modulus for p in rests for c in p.unknown):
+        return False
+    low, high = _window(rests, modulus)
+    return high - low < stride and (extent - 1) * stride + high - low < modulus
+
+
+# --- own --------------------------------------------------------------------------------------------------------------
+
+
+def _is_own(inside: _Inside, buffer: Buffer) -> bool:
+    """Whether an iteration reads of a buffer nothing but what it has written itself."""
+    return _Written(inside, buffer).block(inside.loop.body, set())
+
+
+class _Written:
+    """Follows one iteration: what of a buffer has been written for sure, and whether every read is of that.
+
+    What a loop writes counts as a range when the loop is over, and in it at the very index that was written.
+    """
+
+    def __init__(self, inside: _Inside, buffer: Buffer):
+        self.inside = inside
+        self.buffer = buffer
+        self.open: set[Value] = set()  # variables of the loops around
+        self.writes: list[tuple[_Place, set[Value]]] = []
+
+    def block(self, statements: Sequence[Any], exact: set[Any]) -> bool:
+        """Whether the reads of some statements are fine. exact: the very indices that have been written."""
+        return all(self._statement(s, exact) for s in statements)
+
+    def _statement(self, s: Any, exact: set[Any]) -> bool:
+        inner = blocks(s)
+        if inner:
+            runs = isinstance(s, Loop) and isinstance(s.extent, int)
+            return all([self._inner(s, block, exact, runs) for block in inner])
+        for access in _accesses(s):
+            if access.buffer is not self.buffer:
+                continue
+            if access.writes:
+                self._note(access, exact)
+            elif (access.index.key, access.count) not in exact and not self._covers(access):
+                return False
+        return True
+
+    def _inner(self, s: Any, block: Sequence[Any], exact: set[Any], runs: bool) -> bool:
+        """A block in a statement, which runs at least once, or may not."""
+        variables = {s.variable} if isinstance(s, Loop) else set()
+        before = len(self.writes)
+        self.open |= variables
+        fine = self.block(block, set(exact))
+        self.open -= variables
+        if not runs:
+            del self.writes[before:]
+        return fine
+
+    def _note(self, access: _Access, exact: set[Any]) -> None:
+        exact.add((access.index.key, access.count))
+        stride, place = self.inside.place(access)
+        if not stride and not place.fixed and not place.unknown:
+            self.writes.append((place, {v for v, _ in access.index.terms}))
+
+    def _covers(self, access: _Access) -> bool:
+        """Whether all that a read may touch lies in what finished loops have written."""
+        stride, place = self.inside.place(access)
+        if stride or place.fixed or place.unknown:
+            return False
+        low, high = _window([place], 0)
+        low, high = low + place.constant, high + place.constant
+        done = [p for p, variables in self.writes if not variables & self.open]
+        return any(start <= low and high < end for start, end in _ranges(done))
+
+
+def _ranges(writes: Sequence[_Place]) -> list[tuple[int, int]]:
+    """The ranges that writes fill without a gap."""
+    alike: dict[Any, list[tuple[int, int]]] = {}
+    for p in writes:
+        alike.setdefault(tuple(sorted(p.steps)), []).append((p.constant, p.constant + p.count))
+    found = []
+    for steps, starts in alike.items():
+        for start, end in _joined(starts):
+            size = end - start
+            for c, n in steps:
+                size = c * (n - 1) + size if size and 0 <= c <= size else 0
+            found.append((start, start + size))
+    return _joined(found)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges that touch made one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
