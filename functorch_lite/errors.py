@@ -33,6 +33,7 @@ class Source(NamedTuple):
 
 
 _replays: dict[int, str] = {}  # by the identity of a code object: its hash would be computed anew each time
+_passed: dict[int, Any] = {}  # code that is never the user's, by identity; kept, so that its number stays its own
 GENERATED = "<program>"
 """The file name of code generated for a program; its globals hold SOURCES, the user's line for each of its lines."""
 
@@ -55,9 +56,14 @@ def user_source() -> Source | None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
+        if id(code) in _passed:
+            frame = frame.f_back
+            continue
         name = code.co_filename
         if not name.startswith(_PASSED_OVER):
             return Source(name, frame.f_lineno, code.co_name)
+        if id(code) not in _replays and name.startswith(_LIBRARIES):
+            _passed[id(code)] = code
         if id(code) in _replays:
             source = getattr(frame.f_locals.get(_replays[id(code)]), "source", None)
         else:

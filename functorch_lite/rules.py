@@ -117,8 +117,8 @@ def matrix() -> Iterator[str]:
     yield ""
     yield "A cell links the rule, or names the declaration in `primitives/declare.py` that derives it; `zero` is a zero"
     yield "derivative; a dash is a stated absence, with its reason below the table. Beside these tables a transform may"
-    yield "have its own: closures and loops are differentiated and batched with their programs. `native` is how compiled"
-    yield "code has it; where that is absent, compiled programs run the equation in Python, by its eval rule."
+    yield "have its own: closures and loops are differentiated and batched with their programs. `native` is how"
+    yield "compiled code has it; where that is absent, compiled programs run the equation in Python, by its eval rule."
     yield ""
     yield f"{sum(map(len, groups.values()))} primitives in {len(groups)} files."
     for family, prims in groups.items():

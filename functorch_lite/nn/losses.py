@@ -11,12 +11,12 @@ import numpy as np
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
-from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.errors import ShapeError
 from functorch_lite.nn.activations import log_softmax, logsumexp, softplus
+from functorch_lite.nn.reductions import Reduction, difference, reduced
 from functorch_lite.primitives.indexing import gather
 
 Array = Any
-Reduction = Literal["mean", "sum", "none"]
 
 
 def cross_entropy(
@@ -72,7 +72,7 @@ def _soft_cross_entropy(log_p, targets, weight, smoothing, reduction):
     if smoothing:
         targets = targets * (1 - smoothing) + smoothing / log_p.shape[-1]
     weighted = log_p if weight is None else log_p * weight
-    return _reduce(-fnp.sum(targets * weighted, axis=-1), reduction)
+    return reduced(-fnp.sum(targets * weighted, axis=-1), reduction)
 
 
 def _kept(targets, ignore_index, dtype):
@@ -92,9 +92,9 @@ def _at(values, labels):
 
 def _weighted(losses, importance, reduction):
     if importance is None:
-        return _reduce(losses, reduction)
+        return reduced(losses, reduction)
     losses = losses * importance
-    return fnp.sum(losses) / fnp.sum(importance) if reduction == "mean" else _reduce(losses, reduction)
+    return fnp.sum(losses) / fnp.sum(importance) if reduction == "mean" else reduced(losses, reduction)
 
 
 def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
@@ -109,26 +109,26 @@ def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
     losses = losses if importance is None else losses * importance
     losses = (1 - smoothing) * losses + smoothing * (spread if kept is None else spread * kept)
     if importance is None or reduction != "mean":
-        return _reduce(losses, reduction)
+        return reduced(losses, reduction)
     return fnp.sum(losses) / fnp.sum(importance)
 
 
 def mse(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
     """(predictions - targets)^2."""
-    difference = _difference("mse", predictions, targets)
-    return _reduce(difference * difference, reduction)
+    distance = difference("mse", predictions, targets)
+    return reduced(distance * distance, reduction)
 
 
 def l1(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
     """|predictions - targets|."""
-    return _reduce(fnp.abs(_difference("l1", predictions, targets)), reduction)
+    return reduced(fnp.abs(difference("l1", predictions, targets)), reduction)
 
 
 def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: Reduction = "mean") -> Array:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)."""
-    distance = fnp.abs(_difference("huber", predictions, targets))
+    distance = fnp.abs(difference("huber", predictions, targets))
     small = fnp.minimum(distance, delta)
-    return _reduce(0.5 * small * small + delta * (distance - small), reduction)
+    return reduced(0.5 * small * small + delta * (distance - small), reduction)
 
 
 def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reduction: Reduction = "mean") -> Array:
@@ -138,21 +138,34 @@ def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reductio
     return huber(predictions, targets, delta=beta, reduction=reduction) / beta
 
 
-def bce(probabilities: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
-    """Binary cross-entropy of probabilities in [0, 1]; logarithms are cut at -100 as in PyTorch."""
-    _difference("bce", probabilities, targets)
+def bce(probabilities: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
+    """Binary cross-entropy of probabilities in [0, 1]; logarithms are cut at -100 as in PyTorch.
+
+    `weight`, of a shape that broadcasts to that of the targets, multiplies each element; the mean divides by how many.
+    """
+    difference("bce", probabilities, targets)
     log_p = fnp.maximum(fnp.log(probabilities), -100)
     log_q = fnp.maximum(fnp.log1p(-probabilities), -100)
-    return _reduce(-(targets * log_p + (1 - targets) * log_q), reduction)
+    losses = -(targets * log_p + (1 - targets) * log_q)
+    return reduced(losses if weight is None else losses * weight, reduction)
 
 
 def bce_with_logits(
-    logits: Array, targets: Array, *, pos_weight: Array | None = None, reduction: Reduction = "mean"
+    logits: Array,
+    targets: Array,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    reduction: Reduction = "mean",
 ) -> Array:
-    """Binary cross-entropy of sigmoid(logits), without overflow; `pos_weight` multiplies the positive part."""
-    _difference("bce_with_logits", logits, targets)
+    """Binary cross-entropy of sigmoid(logits), without overflow; `pos_weight` multiplies the positive part.
+
+    `weight` multiplies each element, as in `bce`.
+    """
+    difference("bce_with_logits", logits, targets)
     positive = targets if pos_weight is None else targets * pos_weight
-    return _reduce(positive * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
+    losses = positive * softplus(-logits) + (1 - targets) * softplus(logits)
+    return reduced(losses if weight is None else losses * weight, reduction)
 
 
 def kl_div(
@@ -166,30 +179,15 @@ def kl_div(
 
     "batchmean", the default, divides the sum by the size of axis 0 and is the divergence of a batch.
     """
-    _difference("kl_div", log_q, p)
+    difference("kl_div", log_q, p)
     if log_target:
         each = fnp.exp(p) * (p - log_q)
     else:
         each = fnp.where(p > 0, p * (fnp.log(fnp.where(p > 0, p, 1)) - log_q), 0)
-    return fnp.sum(each) / log_q.shape[0] if reduction == "batchmean" else _reduce(each, reduction)
+    return fnp.sum(each) / log_q.shape[0] if reduction == "batchmean" else reduced(each, reduction)
 
 
 def cosine_similarity(x: Array, y: Array, *, axis: int = -1, eps: float = 1e-8) -> Array:
     """x . y / (|x| |y|) along `axis`, each norm at least `eps`."""
     norms = [fnp.maximum(fnp.sqrt(fnp.sum(z * z, axis=axis)), eps) for z in (x, y)]
     return fnp.sum(x * y, axis=axis) / (norms[0] * norms[1])
-
-
-def _difference(name: str, predictions: Array, targets: Array) -> Array:
-    # Broadcasting [n] against [n, 1] is the classical silent mistake here.
-    if predictions.shape != targets.shape:
-        raise ShapeError(f"{name}: predictions {predictions.shape} and targets {targets.shape} differ in shape.")
-    return predictions - targets
-
-
-def _reduce(losses: Array, reduction: str) -> Array:
-    if reduction == "none":
-        return losses
-    if reduction not in ("mean", "sum"):
-        raise ArgumentError(f"`reduction` should be 'mean', 'sum' or 'none', but is {reduction!r}.")
-    return fnp.mean(losses) if reduction == "mean" else fnp.sum(losses)

@@ -87,6 +87,11 @@ def is_absent(gradient: Any) -> bool:
     return gradient is None or getattr(gradient, "dtype", None) == float0
 
 
+def present(grads: Any) -> Any:
+    """The gradients with None wherever one says nothing, so that all leaves are arrays of numbers."""
+    return tree.map(lambda g: None if is_absent(g) else g, grads, is_leaf=is_absent)
+
+
 def map_updates(fun: Callable[..., Any], grads: Any, *rest: Any) -> Any:
     """`fun` over the leaves of `grads` (and of trees like it); None where a gradient is absent."""
     return tree.map(lambda g, *r: None if is_absent(g) else fun(g, *r), grads, *rest, is_leaf=is_absent)
@@ -118,7 +123,35 @@ def bias_correction(decay: float, count: Any) -> Any:
     return 1.0 - decay ** fnp.asarray(count, dtype=fnp.float64)
 
 
-def check_range(name: str, argument: str, value: float, low: float, high: float) -> None:
-    """Raise ArgumentError unless low <= value < high."""
-    if not low <= value < high:
+def rate_at(learning_rate: Any, count: Any) -> Any:
+    """The learning rate after `count` steps: the number itself, or what the schedule says."""
+    return learning_rate(count) if callable(learning_rate) else learning_rate
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a setting is the number 0; an array (an injected hyperparameter) is not, whatever it holds."""
+    return isinstance(value, int | float) and value == 0
+
+
+def need_params(name: str, params: Params | None) -> None:
+    """Raise ArgumentError when the parameters were left out of `update`."""
+    if params is None:
+        raise ArgumentError(NEEDS_PARAMS.format(name=name))
+
+
+def check_range(name: str, argument: str, value: Any, low: float, high: float) -> None:
+    """Raise ArgumentError unless low <= value < high. Arrays (injected hyperparameters) are not looked into."""
+    if isinstance(value, int | float) and not low <= value < high:
         raise ArgumentError(f"{name}: `{argument}` should be in [{low}, {high}), but is {value}.")
+
+
+def check_at_least(name: str, argument: str, value: Any, low: float) -> None:
+    """Raise ArgumentError unless value >= low. Arrays and schedules are not looked into."""
+    if isinstance(value, int | float) and not value >= low:
+        raise ArgumentError(f"{name}: `{argument}` should be at least {low}, but is {value}.")
+
+
+def check_positive(name: str, argument: str, value: Any) -> None:
+    """Raise ArgumentError unless value > 0. Arrays and schedules are not looked into."""
+    if isinstance(value, int | float) and not value > 0:
+        raise ArgumentError(f"{name}: `{argument}` should be above 0, but is {value}.")

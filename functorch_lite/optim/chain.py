@@ -46,7 +46,7 @@ def masked(transformation: GradientTransformation, where: Where) -> GradientTran
 
     where: a pattern for paths, a predicate (path, leaf) -> bool, or a tree of booleans like the parameters.
     """
-    return _by_part({"in": transformation, "out": identity()}, lambda params: _labels(params, where))
+    return by_part({"in": transformation, "out": identity()}, lambda params: _labels(params, where))
 
 
 def groups(
@@ -67,16 +67,18 @@ def groups(
             chosen = [c or (pattern if s else "") for c, s in zip(chosen, selected, strict=True)]
         return chosen
 
-    return _by_part({**transformations, "": default}, labels)
+    return by_part({**transformations, "": default}, labels)
 
 
 def _labels(params: Any, where: Any) -> list[str]:
     return ["in" if selected else "out" for selected in tree.leaves(mask(params, where))]
 
 
-def _by_part(
+def by_part(
     transformations: dict[str, GradientTransformation], labels: Callable[[Any], list[str]]
 ) -> GradientTransformation:
+    """Each transformation on the leaves of its label; `labels(params)` names a label for each leaf, in order."""
+
     def init(params):
         parts = _split(params, params, labels(params), transformations)
         return {label: t.init(parts[label]) for label, t in transformations.items()}

@@ -8,24 +8,55 @@ from typing import Any
 
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
-from functorch_lite.optim.base import GradientTransformation, cast, is_absent, map_updates, stateless
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    cast,
+    check_positive,
+    is_absent,
+    map_updates,
+    stateless,
+)
+
+SMALLEST = 1e-6
+"""PyTorch adds it to norms, which keeps 0 / 0 out."""
 
 
 def clip(bound: float) -> GradientTransformation:
-    """Each element cut to [-bound, bound]."""
+    """Each element cut to [-bound, bound], bound above 0."""
+    check_positive("clip", "bound", bound)
     return stateless(lambda grads, params: map_updates(lambda g: fnp.clip(g, -bound, bound), grads))
 
 
 def clip_by_global_norm(bound: float) -> GradientTransformation:
-    """All gradients times bound / norm where their common norm exceeds `bound`; as they are where it does not."""
+    """All gradients times bound / norm where their common norm exceeds `bound`; as they are where it does not.
+
+    bound: above 0.
+    """
+    check_positive("clip_by_global_norm", "bound", bound)
 
     def update(grads, params):
         norm = global_norm(grads)
-        # The 1e-6 is PyTorch's: it keeps 0 / 0 out.
-        factor = fnp.minimum(bound / (norm + 1e-6), 1.0)
+        factor = fnp.minimum(bound / (norm + SMALLEST), 1.0)
         return map_updates(lambda g: g * cast(factor, g), grads)
 
     return stateless(update)
+
+
+def clip_by_norm(bound: float) -> GradientTransformation:
+    """Each leaf times bound / |leaf| where its own norm exceeds `bound`, above 0.
+
+    >>> import numpy as np
+    >>> opt = clip_by_norm(1.0)
+    >>> opt.update(np.array([3.0, 4.0]), opt.init(np.zeros(2)))[0].round(6)
+    array([0.6, 0.8])
+    """
+    check_positive("clip_by_norm", "bound", bound)
+
+    def cut(g):
+        norm = fnp.sqrt(fnp.sum(fnp.real(g * fnp.conj(g))))
+        return g * fnp.minimum(bound / (norm + SMALLEST), 1.0)
+
+    return stateless(lambda grads, params: map_updates(cut, grads))
 
 
 def global_norm(values: Any) -> Any:

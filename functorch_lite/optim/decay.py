@@ -2,9 +2,8 @@
 """Weight decay."""
 
 from functorch_lite import tree
-from functorch_lite.errors import ArgumentError
 from functorch_lite.nn.select import Where, mask, trainable_mask
-from functorch_lite.optim.base import NEEDS_PARAMS, GradientTransformation, is_absent, stateless
+from functorch_lite.optim.base import GradientTransformation, check_at_least, is_absent, need_params, stateless
 
 
 def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTransformation:
@@ -13,12 +12,12 @@ def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTra
     where: a pattern for paths, a predicate (path, leaf) -> bool, or a tree of booleans like the parameters. By default
     all leaves but the buffers of modules (BatchNorm's running statistics), which must not decay.
 
-    Raises ArgumentError when it is not given the parameters.
+    Raises ArgumentError when it is not given the parameters, and for a `weight_decay` below 0.
     """
+    check_at_least("add_decayed_weights", "weight_decay", weight_decay, 0.0)
 
     def update(grads, params):
-        if params is None:
-            raise ArgumentError(NEEDS_PARAMS.format(name="add_decayed_weights"))
+        need_params("add_decayed_weights", params)
         selected = trainable_mask(params) if where is None else mask(params, where)
         return tree.map(
             lambda g, p, keep: g + weight_decay * p if keep and not is_absent(g) else g,

@@ -6,6 +6,7 @@ from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
     cast,
+    check_at_least,
     map_updates,
     stateless,
     zero_count,
@@ -13,8 +14,8 @@ from functorch_lite.optim.base import (
 
 
 def scale(factor: float) -> GradientTransformation:
-    """factor * g."""
-    return stateless(lambda grads, params: map_updates(lambda g: factor * g, grads))
+    """factor * g, in the dtype of g."""
+    return stateless(lambda grads, params: map_updates(lambda g: cast(factor, g) * g, grads))
 
 
 def scale_by_schedule(schedule: Schedule) -> GradientTransformation:
@@ -28,7 +29,11 @@ def scale_by_schedule(schedule: Schedule) -> GradientTransformation:
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransformation:
-    """-learning_rate * g: the last link of an optimizer's chain, which turns a gradient into a descent step."""
+    """-learning_rate * g: the last link of an optimizer's chain, which turns a gradient into a descent step.
+
+    Raises ArgumentError for a rate below 0.
+    """
+    check_at_least("scale_by_learning_rate", "learning_rate", learning_rate, 0.0)
     if callable(learning_rate):
         return scale_by_schedule(lambda count: -learning_rate(count))
     return scale(-learning_rate)

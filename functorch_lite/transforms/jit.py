@@ -541,6 +541,6 @@ def jit(
     return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode)
 
 
-def jit_again(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode) -> Jitted:
+def jit_again(*settings: Any) -> Jitted:
     """Rebuild a jitted function from its pickle."""
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode)
+    return Jitted(*settings)

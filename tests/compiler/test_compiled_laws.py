@@ -104,7 +104,8 @@ def test_values_derivatives_and_mapped_forms(record):
         run, inputs = program_and_inputs(record)
         expected, treedef = tree.flatten(run(inputs))
         found = compiled(run, inputs)
-    for number, (f, e) in enumerate(zip(tree.unflatten(treedef, found), tree.unflatten(treedef, expected), strict=True)):
+    both = zip(tree.unflatten(treedef, found), tree.unflatten(treedef, expected), strict=True)
+    for number, (f, e) in enumerate(both):
         for name in e:
             rtol = DERIVATIVE_RTOL if name == "derivatives" else VALUE_RTOL
             for k, (x, y) in enumerate(zip(tree.leaves(f[name]), tree.leaves(e[name]), strict=True)):

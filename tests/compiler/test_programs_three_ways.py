@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Random programs as native code, by the evaluator, and by the interpreter of loop IR agree.
 
-The interpreter runs the lowered program twice: with memory of its own for every temporary, which starts as NaN, and with
-the temporaries where the memory plan puts them in one arena. Exact values agree bit by bit.
+The interpreter runs the lowered program twice: with memory of its own for every temporary, which starts as NaN, and
+with the temporaries where the memory plan puts them in one arena. Exact values agree bit by bit.
 """
 
 import numpy as np
@@ -77,8 +77,8 @@ def recipes(names, most_steps, large):
 
 
 FUSED = [
-    "sin", "negative", "add", "where", "compare", "cast", "sum", "extremum", "any", "prod", "transpose", "reverse", "slice",
-    "merge_axes", "split_axis", "softmax", "layer_norm", "broadcast", "square", "divide", "larger",
+    "sin", "negative", "add", "where", "compare", "cast", "sum", "extremum", "any", "prod", "transpose", "reverse",
+    "slice", "merge_axes", "split_axis", "softmax", "layer_norm", "broadcast", "square", "divide", "larger",
 ]  # fmt: skip
 
 
@@ -184,6 +184,11 @@ def scan_of_nothing(x):
     return lax.scan(lambda s, v: (s + v, s), x[0], x[:0])
 
 
+def scan_of_one(x):
+    """The carry's last value is not used: its place is free as soon as the iteration has read it."""
+    return lax.scan(lambda s, v: (np.sin(s) + v, (s * v, s - v)), x[0] * 2, x[:1])[1]
+
+
 def passing_while(x):
     """Carried values that move on to other places, and one that stays."""
     return lax.while_loop(lambda s: s[0] < 5, lambda s: (s[0] + 1, s[2], s[3], s[1], s[4]), (0, x, x + 1, x * 2, x - 1))
@@ -202,7 +207,8 @@ def switch_of_inputs(x):
     return lax.switch(k, [lambda a, b: (a, b), lambda a, b: (b, a), lambda a, b: (a + b, a)], x, x * 2)
 
 
-LOOPS = (swapped_scan, nested_scan, scan_with_branches, scan_of_nothing, passing_while, while_in_scan, switch_of_inputs)
+LOOPS = (swapped_scan, nested_scan, scan_with_branches, scan_of_nothing, scan_of_one, passing_while,
+         while_in_scan, switch_of_inputs)  # fmt: skip
 
 
 @pytest.mark.parametrize("fun", LOOPS, ids=lambda f: f.__name__)
@@ -211,7 +217,10 @@ def test_loops_and_branches(fun):
     check(fl.vmap(fun), [np.stack([X, X * 0.5])])
 
 
-@pytest.mark.parametrize("fun", [swapped_scan, nested_scan, scan_with_branches, switch_of_inputs], ids=lambda f: f.__name__)
+DIFFERENTIABLE = (swapped_scan, nested_scan, scan_with_branches, scan_of_one, switch_of_inputs)
+
+
+@pytest.mark.parametrize("fun", DIFFERENTIABLE, ids=lambda f: f.__name__)
 def test_gradients_of_loops_and_branches(fun):
     def total(x):
         return sum(np.sum(np.sin(leaf)) for leaf in fl.tree.leaves(fun(x)))
@@ -231,3 +240,48 @@ def test_a_long_program():
         return y, sum(early), np.sum(y, 0)
 
     check(fun, [X[:, :7] * 0.1], interpreted=False)
+
+
+# --- random loops: next values of a carry are computed in the place of present ones where that is possible ------------
+
+_ops = st.tuples(st.integers(0, 11), st.integers(0, 6), st.integers(0, 6))
+
+
+def random_body(steps, n_carry, following, outputs):
+    """A loop's body from integers: what a step makes of two values, which values come next, and which are stacked."""
+
+    def body(carry, v):
+        values = [*carry, v]
+        for op, i, j in steps:
+            a, b = values[-1 - i % len(values)], values[-1 - j % len(values)]
+            values.append((
+                lambda a, b: a + b, lambda a, b: a - b, lambda a, b: np.maximum(a, b), lambda a, b: a[::-1],
+                lambda a, b: fnp.at(a)[1].set(b[0]), lambda a, b: a + np.max(b), lambda a, b: np.flip(a, -1) - b,
+                lambda a, b: fnp.at(a)[0, 1].add(b[1, 0]), lambda a, b: np.concatenate([a[1:], b[:1]]),
+                lambda a, b: lax.cond(b[0, 0] > 0, lambda p, q: (p + q, q), lambda p, q: (q, p), a, b)[0],
+                lambda a, b: lax.scan(lambda s, r: (s - r, s), b[0], a)[1],
+                lambda a, b: lax.fori_loop(0, 2, lambda k, s: (s[1], s[0] + s[1]), (a, b))[1],
+            )[op](a, b))  # fmt: skip
+        chosen = tuple(values[k % len(values)] for k in following[:n_carry])
+        return chosen, tuple(values[k % len(values)] for k in outputs)
+
+    return body
+
+
+@bounded(120)
+@given(
+    st.lists(_ops, max_size=7), st.lists(st.integers(0, 10), min_size=1, max_size=4),
+    st.lists(st.integers(0, 10), max_size=2), st.booleans(), st.booleans(),
+)
+def test_random_loops(steps, following, outputs, reverse, is_while):
+    n = len(following)
+    x = np.random.default_rng(5).integers(-4, 5, (5, 3, 2)).astype(np.float64)
+    body = random_body(steps, n, following, outputs)
+
+    def fun(x):
+        start = tuple(x[k % 2] for k in range(n))
+        if is_while:
+            return lax.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, body(s[1], x[4])[0]), (0, start))
+        return lax.scan(body, start, x, reverse=reverse)
+
+    check(fun, [x])

@@ -28,7 +28,7 @@ def assert_same_sample(name, got, want):
 
 
 def assert_same_draw(name, got, want):
-    """Compiled code has exp, log and sin of its own: where a sample goes through them, a few ulp; else the same bits."""
+    """Compiled code has exp, log and sin of its own: a few ulp where a sample goes through them, else equal bits."""
     got, want = np.asarray(got), np.asarray(want)
     assert (got.shape, got.dtype) == (want.shape, want.dtype)
     if name in THROUGH_MATHS:

@@ -302,7 +302,9 @@ class Function:
     can_fail: bool = False
 
 
-Statement = Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Grow | Release | Exit
+Statement = (
+    Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Grow | Release | Exit
+)
 
 
 def blocks(statement: Any) -> Sequence[list[Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from functorch_lite.compiler.lowering.group import GroupLowering
 from functorch_lite.compiler.lowering.indexing import scatter_into, update_block
 from functorch_lite.compiler.lowering.places import Place
+from functorch_lite.compiler.lowering.rules import words
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.maps import AxisMap
 from functorch_lite.core import dtypes
@@ -99,7 +100,7 @@ def in_place_chain(
             return chain if _can_begin(schedule, maker, value, source, readers, False) else None
         if before is source:
             return chain if _can_begin(schedule, maker, value, source, readers, True) else None
-        if before not in schedule.home or not _only_reader(readers, before, maker):
+        if before not in schedule.home or not _can_be_last(schedule, readers.get(before, ()), maker):
             return chain if _can_begin(schedule, maker, value, source, readers, False) else None
         value = before
     return None
@@ -153,8 +154,13 @@ def _readers(schedule: Schedule, early: Collection[int]) -> dict[Any, list[Group
     return found
 
 
-def _only_reader(readers, value: Var, maker: Group) -> bool:
-    return readers.get(value) == [maker]
+def _can_be_last(schedule: Schedule, readers: Sequence[Group | None], maker: Group) -> bool:
+    """Whether a node can be the last that reads a value; other readers are moved before it."""
+    others = [r for r in readers if r is not maker]
+    if not all(r is not None and _move_before(schedule, r, maker) for r in others):
+        return False
+    schedule.read_first.setdefault(maker, set()).update(r for r in others if r is not None)
+    return True
 
 
 def _taken_over(low, schedule: Schedule, maker: Group, value: Var, source: Var) -> Any:
@@ -202,15 +208,10 @@ def _through_calls(low, equation: Equation, k: int) -> list[int]:
 
 def _can_begin(schedule: Schedule, maker: Group, value: Var, source: Var, readers, takes_over: bool) -> bool:
     """Whether a node may begin to write in an input's place; readers that can run before it are moved there."""
-    found = [r for r in readers.get(source, ()) if r is not maker]
-    if None in found:
+    found = readers.get(source, ())
+    if maker in found and not takes_over and not _reads_where_it_writes(schedule, maker, value, source):
         return False
-    if maker in readers.get(source, ()) and not takes_over and not _reads_where_it_writes(schedule, maker, value, source):
-        return False
-    if not all(_move_before(schedule, r, maker) for r in found):
-        return False
-    schedule.read_first.setdefault(maker, set()).update(found)
-    return True
+    return _can_be_last(schedule, found, maker)
 
 
 def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source: Var) -> bool:
@@ -219,7 +220,7 @@ def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source:
     probe = GroupLowering("probe", group, schedule, [])
     probe.find_inputs()
     same = all(ok for s, ok in probe.identical.items() if source in roots(schedule, s))
-    return same and source.aval.size == value.aval.size and source.aval.dtype == value.aval.dtype
+    return same and words(source.aval) == words(value.aval) and source.aval.dtype == value.aval.dtype
 
 
 def _move_before(schedule: Schedule, reader: Group, maker: Group) -> bool:

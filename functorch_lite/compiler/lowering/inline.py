@@ -6,20 +6,23 @@ of few, is written in place: what it reads of one element is a value of the code
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Index
-from functorch_lite.compiler.lowering.group import GroupLowering
-from functorch_lite.compiler.lowering.places import Place
-from functorch_lite.compiler.lowering.rules import Element
+from functorch_lite.compiler.lowering.carries import same_memory
+from functorch_lite.compiler.lowering.group import CHEAP, GroupLowering
+from functorch_lite.compiler.lowering.places import Place, is_one
+from functorch_lite.compiler.lowering.rules import Element, kind_of
 from functorch_lite.compiler.schedule.fusion import Group, is_number
-from functorch_lite.core.program import Var
+from functorch_lite.core.program import Equation, Var
+from functorch_lite.primitives.movement import concatenate_p
 
 if TYPE_CHECKING:
     from functorch_lite.compiler.lowering.program import ProgramLowering
 
 SMALL = 64  # elements of a domain
+UNROLLED = 8
 
 
 def can_inline(group: Group) -> bool:
@@ -36,13 +39,15 @@ class InlineGroup(GroupLowering):
         self.low = low
         self.elements: dict[Any, Element] = {}
         self.places: dict[Any, Place] = {}
+        self.depth = low.b.depth
+        self.unrolls = math.prod(group.domain or ()) <= UNROLLED and all(e.prim.name in CHEAP for e in group.equations)
 
     def write(self) -> None:
         """Compute `stored`: single elements become values, others go to memory."""
         for equation in self.group.equations:
             for atom in equation.inputs:
                 self._fetch(atom)
-        self.places.update((v, self.low.out_place(v)) for v in self.stored if v.aval.size != 1)
+        self.places.update((v, self.low.out_place(v)) for v in self.stored if not is_one(v))
         self.outputs = dict.fromkeys(self.stored)  # type: ignore[assignment]
         self._find_levels()
         rows, inner = self._loops()
@@ -60,21 +65,49 @@ class InlineGroup(GroupLowering):
         for source in self.schedule.sources(atom):
             if source in self.makers or source in self.elements or source in self.places:
                 continue
-            if source.aval.size == 1:
+            if is_one(source):
                 self.elements[source] = self.low.element(source)
             else:
                 self.places[source] = self.low.place(source)
 
     def load(self, atom: Any, at: Index) -> Element:
+        """The element at a position: what the program's block knows of a small array is not read again."""
         found = self.elements.get(atom)
-        return self.low.load(self.places[atom], at) if found is None else found
+        if found is not None:
+            return found
+        key = self._key(atom, at)
+        found = self.low.scope.elements.get(key) if key else None
+        if found is None:
+            found = self.low.load(self.places[atom], at)
+            self._know(key, found)
+        return found
+
+    def _key(self, atom: Any, at: Index) -> tuple[Any, int] | None:
+        return None if at.terms else (same_memory(self.schedule, atom), at.constant)
+
+    def _know(self, key: tuple[Any, int] | None, element: Element) -> None:
+        if key and self.low.b.depth == self.depth:
+            self.low.scope.elements[key] = element
 
     def put(self, var: Var, element: Element) -> None:
         place = self.places.get(var)
         if place is None:
             self.low.scope.held[var] = element
         else:
-            self.low.store(place, element, self._own_position(var))
+            at = self._own_position(var)
+            self.low.store(place, element, at)
+            self._know(self._key(var, at), element)
+
+    def _over(self, loops: list[tuple[int, int]], body: Callable[[], None]) -> None:
+        """A few elements are computed one by one, which hands them on in registers."""
+        if not loops or not self.unrolls:
+            super()._over(loops, body)
+            return
+        (position, extent), rest = loops[0], loops[1:]
+        for i in range(extent):
+            self.position[position] = Index(i)
+            self._over(rest, body)
+        self.position[position] = ZERO
 
     def _is_in_memory(self, var: Var) -> bool:
         return False
@@ -86,3 +119,17 @@ class InlineGroup(GroupLowering):
 def read_one(low: "ProgramLowering", atom: Any) -> Element:
     """The element of an index map that has only one."""
     return InlineGroup(low, Group([], (), 0, 0, 0)).read_one(atom)
+
+
+def is_stack_of_numbers(equation: Equation) -> bool:
+    """Whether an equation puts single elements in a row."""
+    return equation.prim is concatenate_p and all(is_one(a) and kind_of(a.aval.dtype) for a in equation.inputs)
+
+
+def write_numbers(low: "ProgramLowering", equation: Equation) -> None:
+    """Write single elements in a row where the result is."""
+    elements = [low.element(a) for a in equation.inputs]
+    place = low.out_place(equation.outputs[0])
+    for k, element in enumerate(elements):
+        low.store(place, element, Index(k))
+        low.scope.elements[equation.outputs[0], k] = element

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering.places import HELD, Held, Place, of_parts, parts
+from functorch_lite.compiler.lowering.places import HELD, Held, Place, is_one, of_parts, parts
 from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import step_rules, words
 from functorch_lite.compiler.lowering.stacks import Growing, release_read, rows_of
@@ -35,7 +35,7 @@ class Carry:
         self.low = low
         self.avals = [v.aval for v in variables]
         self.variables = variables
-        self.places = [None if v.aval.size == 1 else low.out_place(v) for v in variables]
+        self.places = [None if is_one(v) else low.out_place(v) for v in variables]
         self.counts = [0 if p else len(parts(x.element)) for p, x in zip(self.places, initial, strict=True)]
         self.first = [v for p, x in zip(self.places, initial, strict=True) if not p for v in parts(x.element)]
         for source, target in zip(initial, self.places, strict=True):
@@ -172,7 +172,7 @@ def _(low: ProgramLowering, equation: Equation):
     if not _plain(*branches):
         return NotImplemented
     given = [low.given(a) for a in equation.inputs]
-    targets = [HELD if v.aval.size == 1 else low.out_place(v) for v in equation.outputs]
+    targets = [HELD if is_one(v) else low.out_place(v) for v in equation.outputs]
     values = _choose(low, parts(given[0].element)[0], branches, given[1:], targets)
     for var, target in zip(equation.outputs, targets, strict=True):
         if target is HELD:
@@ -205,13 +205,16 @@ def _(low: ProgramLowering, equation: Equation):
     branches, batched = equation.params["branches"], equation.params["batched"]
     if not _plain(*branches) or any(isinstance(a.aval, StackAval) for a in equation.outputs):
         return NotImplemented
+    if any(b.has_effects for b in branches):  # an effect that is the same for all rows happens once
+        return NotImplemented
     index, *operands = equation.inputs
     rows = low.place(index)
     given = [low.place(a) if f else low.given(a) for a, f in zip(operands, batched, strict=True)]
     outs = [low.out_place(v) for v in equation.outputs]
-    if not index.aval.size:
+    count = index.aval.shape[0]
+    if not count:
         return None
-    with low.b.loop(index.aval.size) as i:
+    with low.b.loop(count) as i:
         inputs = [_row(g, i, v.aval) if f else g
                   for g, f, v in zip(given, batched, branches[0].inputs, strict=True)]
         targets = [_row(o, i, a) for o, a in zip(outs, branches[0].out_avals, strict=True)]

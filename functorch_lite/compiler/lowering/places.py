@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Index, Value
 from functorch_lite.compiler.lowering.rules import Element, Pair
+from functorch_lite.core.aval import Aval
 
 
 class Place(NamedTuple):
@@ -42,6 +43,11 @@ class Stacked(NamedTuple):
 
 HELD = Held(None, None)
 """As the target of an output of one element: it is wanted as a value."""
+
+
+def is_one(atom: Any) -> bool:
+    """Whether an atom is an array of one element."""
+    return type(atom.aval) is Aval and atom.aval.size == 1
 
 
 def parts(element: Element) -> tuple[Value, ...]:

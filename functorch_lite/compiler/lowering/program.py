@@ -17,8 +17,15 @@ from functorch_lite.compiler.loop_ir.polls import mark_polls
 from functorch_lite.compiler.loop_ir.printer import function_key
 from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, same_memory
 from functorch_lite.compiler.lowering.group import GroupLowering, literal_element
-from functorch_lite.compiler.lowering.inline import InlineGroup, can_inline, read_one
-from functorch_lite.compiler.lowering.places import HELD, Held, Place, of_parts, parts
+from functorch_lite.compiler.lowering.group_key import group_key
+from functorch_lite.compiler.lowering.inline import (
+    InlineGroup,
+    can_inline,
+    is_stack_of_numbers,
+    read_one,
+    write_numbers,
+)
+from functorch_lite.compiler.lowering.places import HELD, Held, Place, is_one, of_parts, parts
 from functorch_lite.compiler.lowering.rules import (
     Element,
     Operand,
@@ -31,6 +38,7 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
+from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var
 from functorch_lite.primitives.casts import stop_gradient_p
@@ -109,6 +117,7 @@ class ProgramLowering:
         self.kernels: dict[Any, Function] = {}
         self.sources: dict[str, list[Equation]] = {}
         self._built: dict[Any, tuple[Function, list[Any], list[Var], list[tuple[int, int]]]] = {}
+        self._alike: dict[Any, tuple[Function, list[tuple[int, int]]]] = {}  # kernels of groups, by their keys
         self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
         self._called: dict[Program, Program] = {}
         self._scopes: list[_Scope] = []
@@ -148,13 +157,13 @@ class ProgramLowering:
                 self._step(group.equations[0])
             else:
                 self._group(group)
-        outs = [early.get(k) or self._deliver(a, t) for k, (a, t) in enumerate(zip(program.outputs, late, strict=True))]
+        outs = [early.get(k) or self._deliver(atom, late[k]) for k, atom in enumerate(program.outputs)]
         self._deliver_late(overlap, outs, targets)
         self._scopes.pop()
         return outs
 
     def _deliver_late(self, overlap: Overlap, outs: list[Any], targets) -> None:
-        """Copy outputs to places of inputs that were read to the end; what lies in another such place is saved first."""
+        """Copy outputs to places of inputs that were read to the end; what is in another such place is saved first."""
         over = {targets[k].buffer for k in overlap.late}
         for k in overlap.late:
             if outs[k].buffer in over and outs[k].key != targets[k].key:
@@ -180,7 +189,7 @@ class ProgramLowering:
             return self.scope.stacks[atom]
         if target is HELD:
             return Held(self.element(atom), atom.aval)
-        if target is not None and atom.aval.size == 1 and self._is_value(atom):
+        if target is not None and is_one(atom) and self._is_value(atom):
             self.store(target, self.element(atom))
             return target
         place = self.place(atom)
@@ -207,7 +216,7 @@ class ProgramLowering:
 
     def target_of(self, var: Var) -> Any:
         """The target of the output of a program inside that is this variable."""
-        return HELD if var.aval.size == 1 and self.b.depth else self.out_place(var)
+        return HELD if is_one(var) and self.b.depth else self.out_place(var)
 
     def define(self, var: Var, result: Any) -> None:
         """Note what a program inside returned for a variable."""
@@ -332,22 +341,31 @@ class ProgramLowering:
     def _run(self, group: Group, stored: list[Var], targets: list[Place]) -> None:
         known = self._built.get(group)
         if known is None:
-            lowering = GroupLowering(f"k{len(self._built)}", group, self.scope.schedule, stored)
-            kernel = self.kernel(lowering.build(), group.equations)
-            shared = _shareable(group, lowering, stored)
-            known = self._built[group] = (kernel, list(lowering.inputs), stored, shared)
+            key, inputs = group_key(group, self.scope.schedule, stored)
+            found = self._alike.get(key) if key is not None else None
+            if found is None:
+                lowering = GroupLowering(f"k{len(self._built)}", group, self.scope.schedule, stored)
+                kernel = self.kernel(in_parts(lowering.build()), group.equations)
+                inputs = list(lowering.inputs)
+                found = self._alike[key] = (kernel, _shareable(group, lowering, stored))
+            else:
+                self.sources[found[0].name] += group.equations
+            known = self._built[group] = (found[0], inputs, stored, found[1])
         kernel, inputs, _, shared = known
         sources = [self.place(a) for a in inputs]
-        self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)]))
-        read = [p.buffer for p in sources]
+        scratch = [self.scratch(buffer) for buffer in kernel.scratch]
+        self.b.add(KernelCall(kernel, [*(p.operand for p in (*sources, *targets)), *scratch]))
+        read, written = [p.buffer for p in sources], {p.buffer for p in targets}
         for source, target in shared:
+            if read[source] in written:
+                continue
             if read.count(read[source]) == 1 and not sources[source].start.terms and not targets[target].start.terms:
                 self.in_place.setdefault(targets[target].buffer, []).append(sources[source].buffer)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
         """The kernel, or an equal one that there is already."""
         found = self.kernels.setdefault(function_key(function), function)
-        self.sources[found.name] = [*self.sources.get(found.name, ()), *equations]
+        self.sources.setdefault(found.name, []).extend(equations)
         return found
 
     def _step(self, equation: Equation) -> None:
@@ -356,7 +374,9 @@ class ProgramLowering:
         if equation.prim in step_rules and (held or self._takes_stacks(equation)):
             if step_rules[equation.prim](self, equation) is not NotImplemented:
                 return
-        if equation.prim in kernel_rules and held and not small:
+        if self.b.depth and is_stack_of_numbers(equation):
+            write_numbers(self, equation)
+        elif equation.prim in kernel_rules and held and not small:
             self._kernel_step(equation)
         else:
             self.host_step(equation)
@@ -378,7 +398,7 @@ class ProgramLowering:
             outs = [Operand(b.output(f"out{k}", _kind(v), words(v.aval)), v.aval)
                     for k, v in enumerate(equation.outputs)]
             kernel_rules[equation.prim](b, ins, outs, **equation.params)
-            known = self._built[equation] = (self.kernel(b.finish(), [equation]), [], [], [])
+            known = self._built[equation] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
         kernel = known[0]
         sources = [self.place(a) for a in equation.inputs]
         targets = [self.out_place(v) for v in equation.outputs]
@@ -436,6 +456,7 @@ class _Scope:
     wanted: dict[Any, Place] = field(default_factory=dict)
     held: dict[Any, Element] = field(default_factory=dict)
     stacks: dict[Any, Any] = field(default_factory=dict)
+    elements: dict[tuple[Any, int], Element] = field(default_factory=dict)  # of small arrays, by position
     needed: set[Var] = field(default_factory=set)
 
 
@@ -485,7 +506,7 @@ def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list
     pairs = []
     for k, var in enumerate(stored):
         for i, (source, same) in enumerate(lowering.identical.items()):
-            if same and source.aval.size == var.aval.size and source.aval.dtype == var.aval.dtype:
+            if same and words(source.aval) == words(var.aval) and source.aval.dtype == var.aval.dtype:
                 pairs.append((i, k))
     return pairs
 

@@ -54,7 +54,7 @@ class Growing:
     """The stacks that one loop writes."""
 
     def __init__(self, low: "ProgramLowering", variables: Sequence[Var]):
-        self.rows = [Aval(*v.aval.element) for v in variables]
+        self.rows = [v.aval.element for v in variables if isinstance(v.aval, StackAval)]
         self.buffers = [low.growing(a) for a in self.rows]
 
     def places(self, at: Any) -> list[Place]:

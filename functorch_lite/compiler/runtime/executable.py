@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.codegen.llvm.shared import SHARES
+from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
 from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED, NO_MEMORY
 from functorch_lite.compiler.loop_ir.polls import has_polls

@@ -19,6 +19,11 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
     bell         32 bits: changes with each job; workers sleep on it (a futex)
     sleepers     workers that sleep, or are about to        stop   1: workers leave
     made         workers started                            ids    their pthreads
+    alone        jobs that the caller will do alone         penalty  how many after the next that others held up
+
+Where other processes want the processors too, a worker may be put to sleep with a range in its hands. A job that waited
+for others longer than the caller itself worked is such a one: the next 4 jobs are not shared, and twice as many as the
+last time when that happens again, up to 256.
 
 `pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
 process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps.
@@ -35,18 +40,21 @@ _LINE = 8
 WORDS = {
     "share": 0, "state": 1, "threads": 2, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
     "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
-    "lock": 4 * _LINE, "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
+    "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "penalty": 4 * _LINE + 2, "bell": 5 * _LINE, "sleepers": 6 * _LINE,
+    "stop": 7 * _LINE, "made": 7 * _LINE + 1,
     "ids": 8 * _LINE,
 }
 SIZE = WORDS["ids"] + MOST_THREADS
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}  # the number of the system call
-_PAUSE = {"x86_64": 'asm sideeffect "pause", ""()', "aarch64": 'asm sideeffect "yield", ""()'}
+_PAUSE = {"x86_64": "@llvm.x86.sse2.pause()", "aarch64": "@llvm.aarch64.hint(i32 1)"}
+_DECLARED = {"x86_64": "declare void @llvm.x86.sse2.pause()", "aarch64": "declare void @llvm.aarch64.hint(i32)"}
 _WAIT, _WAKE = 128, 129  # of this process alone
 
 _TEXT = """
 declare i64 @syscall(i64, ...)
 declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
 declare i32 @pthread_attr_init(ptr)
@@ -54,6 +62,18 @@ declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_attr_setstacksize(ptr, i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @sigfillset(ptr)
+
+; nanoseconds of a clock that only goes forward
+define internal i64 @now() {
+  %time = alloca [2 x i64], align 16
+  %failed = call i32 @clock_gettime(i32 1, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %all = add i64 %whole, %rest
+  ret i64 %all
+}
 
 ; do ranges of the present job until none is left
 define internal void @take(ptr %pool) {
@@ -200,6 +220,16 @@ alone:
   call void %function(ptr %environment, i64 0, i64 %n)
   ret void
 locked:
+  %alone.at = word alone
+  %alone.left = load i64, ptr %alone.at
+  %penalized = icmp sgt i64 %alone.left, 0
+  br i1 %penalized, label %decline, label %accept
+decline:
+  %alone.next = sub i64 %alone.left, 1
+  store i64 %alone.next, ptr %alone.at
+  store atomic i64 0, ptr %lock release, align 8
+  br label %alone
+accept:
   %state.at = word state
   %state = load i64, ptr %state.at
   %on = icmp ne i64 %state, 0
@@ -208,6 +238,7 @@ begin:
   call void @start(ptr %pool)
   br label %ready
 ready:
+  %t0 = call i64 @now()
   %made.at = word made
   %made = load i64, ptr %made.at
   %threads = add i64 %made, 1
@@ -245,6 +276,7 @@ ready:
   %most = call i64 @llvm.smin.i64(i64 %others, i64 %made)
   call void @ring(ptr %pool, i64 %most)
   call void @take(ptr %pool)
+  %t1 = call i64 @now()
   br label %wait
 wait:
   %k = phi i64 [0, %ready], [%k.next, %again]
@@ -254,7 +286,7 @@ wait:
 rest:
   call void PAUSE
   %k.next = add i64 %k, 1
-  %turn = and i64 %k.next, 1023
+  %turn = and i64 %k.next, 63
   %long = icmp eq i64 %turn, 0
   br i1 %long, label %give.way, label %again
 give.way:
@@ -263,6 +295,18 @@ give.way:
 again:
   br label %wait
 done:
+  %t2 = call i64 @now()
+  %worked = sub i64 %t1, %t0
+  %waited = sub i64 %t2, %t1
+  %held.up = icmp sgt i64 %waited, %worked
+  %penalty.at = word penalty
+  %penalty = load i64, ptr %penalty.at
+  %double = mul i64 %penalty, 2
+  %more = call i64 @llvm.smax.i64(i64 %double, i64 4)
+  %most.alone = call i64 @llvm.smin.i64(i64 %more, i64 256)
+  %penalty.next = select i1 %held.up, i64 %most.alone, i64 0
+  store i64 %penalty.next, ptr %penalty.at
+  store i64 %penalty.next, ptr %alone.at
   store atomic i64 0, ptr %lock release, align 8
   ret void
 }
@@ -317,6 +361,7 @@ define void @resume(ptr %pool) {
 }
 
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 """
 
 
@@ -328,7 +373,7 @@ def module_text(machine: str) -> str | None:
         "FUTEX": _FUTEX[machine], "PAUSE": _PAUSE[machine], "WAIT": _WAIT, "WAKE": _WAKE, "SPIN": SPIN,
         "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD,
     }
-    lines = []
+    lines = [_DECLARED[machine]]
     for line in _TEXT.split("\n"):
         words = line.split()
         if len(words) == 4 and words[2] == "word":

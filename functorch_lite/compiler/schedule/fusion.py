@@ -45,6 +45,7 @@ class Group:
     domain: extents, without those of 1. reduced: positions in the domain that reductions run over (None: no reduction).
     axes: for each value computed here, the positions of the domain that its axes (without those of 1) are.
     ends: results of reductions that are complete only after the kernel.
+    reads: what its equations read, through index maps.
     bits: its numbers in the masks; after: the mask of nodes that must run before.
     """
 
@@ -56,6 +57,7 @@ class Group:
     reduced: tuple[int, ...] | None = None
     axes: dict[Var, tuple[int, ...]] = field(default_factory=dict)
     ends: set[Var] = field(default_factory=set)
+    reads: list[Any] = field(default_factory=list)
     last: int = 0
 
     def rows(self) -> tuple[int, ...]:
@@ -296,7 +298,9 @@ class Schedule:
         self.home[out] = group
         for atom in equation.inputs:
             if not is_number(atom):
-                self._readers[self.base(atom)[0]] = group
+                base = self.base(atom)[0]
+                self._readers[base] = group
+                group.reads.append(base)
 
     def _unite(self, group: Group, other: Group, equation: Equation) -> None:
         """Make two groups of one domain one, if both can run at once. The equation joins the first after this."""
@@ -327,9 +331,10 @@ class Schedule:
             self._nodes[bits.bit_length() - 1] = group
             bits ^= 1 << bits.bit_length() - 1
         other.domain = None
-        for var, reader in self._readers.items():
-            if reader is other:
-                self._readers[var] = group
+        for base in other.reads:
+            if self._readers[base] is other:
+                self._readers[base] = group
+        group.reads += other.reads
 
     def _ending(self, group: Group, other: Group, equation: Equation) -> Group | None:
         """Which of two groups that reduce different axes can have its reductions end with the kernel of both."""
@@ -358,9 +363,13 @@ class Schedule:
     def _between(self, group: Group, other: Group) -> bool:
         """Whether a third node lies on a path between two groups."""
         both = group.bits | other.bits
-        for node in self._nodes[max(0, len(self._nodes) - 4 * NEAR) :]:
-            if not node.bits & both and node.after & both and (group.after | other.after) & node.bits:
+        start = max(0, len(self._nodes) - 4 * NEAR)
+        before = ((group.after | other.after) & ~both) >> start
+        while before:
+            low = before & -before
+            if self._nodes[start + low.bit_length() - 1].after & both:
                 return True
+            before ^= low
         return False
 
     def _order(self, group: Group, before: Group) -> None:

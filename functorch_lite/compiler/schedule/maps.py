@@ -5,6 +5,7 @@
 chain of such operations is one map from a base array, and costs nothing.
 """
 
+import functools
 from typing import NamedTuple
 
 from functorch_lite.core.program import Equation
@@ -23,6 +24,7 @@ class AxisMap(NamedTuple):
     whole: bool
 
 
+@functools.cache
 def identity_map(ndim: int) -> AxisMap:
     """The map of an array to itself."""
     return AxisMap(tuple(range(ndim)), (1,) * ndim, True)

@@ -7,15 +7,15 @@ A loop qualifies when it carries no value and leaves nothing between its iterati
              either all the rests lie in one window no wider than c, or they do modulo M, a divisor of the strides
              above c, and M has room for the windows of all iterations side by side. A rest may have terms that do not
              change in the loop, the same in all accesses.
-    own      a local or working space that only this loop touches, and where an iteration reads nothing but what it has
-             written, may be another one for each range of iterations.
+    own      a local or working space where an iteration reads nothing but what it has written, and of which nothing is
+             read after the loop before it is written anew, may be another one for each range of iterations.
 
 A kernel that can fail, and a loop around calls, are left alone. Buffers of one kernel do not overlap, but that an
 output may lie where an input is that is read only at the place about to be written (memory/plan.py).
 
 How iterations are dealt out changes no result: nothing inside an iteration depends on it.
 
-The outermost loop that is long enough is taken; where it has few iterations, the loops inside if they are long enough.
+The outermost loop that is long enough is taken; where it has few iterations, the loops inside if they are very long.
 Times are rough: nanoseconds of an operation on one vector, or of bytes from a shared cache, whichever is more.
 """
 
@@ -29,6 +29,7 @@ from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, 
 WORTH_NS = 50_000.0  # a sleeping worker takes 10 to 40 us to come
 GRAIN_NS = 10_000.0
 FEW = 16  # iterations, too few to be dealt out evenly
+VERY_LONG = 4
 OWN_BYTES = 256 << 10  # on the stack of a thread
 VECTOR_BYTES = 64
 MOST_LANES = 16
@@ -58,30 +59,32 @@ def shared_loops(function: Function) -> dict[int, Shared]:
     """The loops of a kernel, by identity, that threads share."""
     if function.can_fail or function.integers:
         return {}
-    return _Finder(function).block(function.body)
+    return _Finder(function).block(function.body, WORTH_NS)
 
 
 class _Finder:
     def __init__(self, function: Function):
-        self._touches = _touches(function.body)
+        self._function = function
 
-    def block(self, statements: Sequence[Any]) -> dict[int, Shared]:
+    def block(self, statements: Sequence[Any], worth: float) -> dict[int, Shared]:
         found: dict[int, Shared] = {}
         for s in statements:
             if isinstance(s, Loop):
-                found |= self.loop(s)
+                found |= self.loop(s, worth)
             elif isinstance(s, nodes.If):
-                found |= self.block(s.then) | self.block(s.otherwise)
+                found |= self.block(s.then, worth) | self.block(s.otherwise, worth)
         return found
 
-    def loop(self, loop: Loop) -> dict[int, Shared]:
+    def loop(self, loop: Loop, worth: float) -> dict[int, Shared]:
         time = time_of(loop)
-        if time < WORTH_NS or not isinstance(loop.extent, int):
+        if time < worth or not isinstance(loop.extent, int):
             return {}
-        inside = {} if loop.vector or loop.extent >= FEW else self.block(loop.body)
-        own = None if inside else own_buffers(loop, self._touches)
+        own = own_buffers(loop, self._function)
         if own is None:
-            return inside or ({} if loop.vector else self.block(loop.body))
+            return {} if loop.vector else self.block(loop.body, worth)
+        inside = {} if loop.vector or loop.extent >= FEW else self.block(loop.body, VERY_LONG * WORTH_NS)
+        if inside:
+            return inside
         grain = max(1, math.ceil(GRAIN_NS / (time / loop.extent)))
         return {id(loop): Shared(-(-grain // MOST_LANES) * MOST_LANES if loop.vector else grain, own)}
 
@@ -131,32 +134,23 @@ def _move(moved: dict[Buffer, float], buffer: Buffer, elements: float) -> None:
 
 
 def _lanes(loop: Loop) -> int:
-    kinds = [s.kind if isinstance(s, Value) else s.value.kind for s in _every(loop.body)
+    kinds = [s.kind if isinstance(s, Value) else s.value.kind for s in every(loop.body)
              if isinstance(s, nodes.Store) or isinstance(s, Value) and s.op not in ("index", "constant")]
     widest = max((ITEM_BYTES[k] for k in kinds if k != "bool"), default=8)
     return max(1, min(MOST_LANES, VECTOR_BYTES // widest))
 
 
-def _every(statements: Iterable[Any]) -> Iterator[Any]:
+def every(statements: Iterable[Any]) -> Iterator[Any]:
     for s in statements:
         yield s
         for block in blocks(s):
-            yield from _every(block)
-
-
-def _touches(statements: Iterable[Any]) -> dict[Buffer, int]:
-    """How many statements touch each buffer."""
-    found: dict[Buffer, int] = {}
-    for s in _every(statements):
-        for access in _accesses(s):
-            found[access.buffer] = found.get(access.buffer, 0) + 1
-    return found
+            yield from every(block)
 
 
 # --- accesses ---------------------------------------------------------------------------------------------------------
 
 
-class _Access(NamedTuple):
+class Access(NamedTuple):
     """`count` elements of a buffer from `index` on."""
 
     buffer: Buffer
@@ -165,15 +159,18 @@ class _Access(NamedTuple):
     count: int = 1
 
 
-def _accesses(s: Any) -> Sequence[_Access]:
+def accesses(s: Any) -> Sequence[Access]:
     if isinstance(s, Value):
-        return [_Access(*s.attr, False)] if s.op == "load" else ()
+        if s.op != "load":
+            return ()
+        buffer, index = s.attr
+        return [Access(buffer, index, False)]
     if isinstance(s, nodes.Store):
-        return [_Access(s.buffer, s.index, True)]
+        return [Access(s.buffer, s.index, True)]
     if isinstance(s, nodes.Copy):
-        return [_Access(s.source, s.start, False, s.count), _Access(s.target, s.at, True, s.count)]
+        return [Access(s.source, s.start, False, s.count), Access(s.target, s.at, True, s.count)]
     if isinstance(s, nodes.Fill):
-        return [_Access(s.target, s.at, True, s.count)]
+        return [Access(s.target, s.at, True, s.count)]
     return ()
 
 
@@ -195,15 +192,15 @@ class _Inside:
 
     def __init__(self, loop: Loop):
         self.loop = loop
-        self.accesses: dict[Buffer, list[_Access]] = {}
+        self.accesses: dict[Buffer, list[Access]] = {}
         self.extents: dict[Value, int] = {}
         self.defined: set[Value] = {loop.variable}
         self.calls = False
-        for s in _every(loop.body):
+        for s in every(loop.body):
             self._meet(s)
 
     def _meet(self, s: Any) -> None:
-        for access in _accesses(s):
+        for access in accesses(s):
             self.accesses.setdefault(access.buffer, []).append(access)
         if isinstance(s, Value):
             self.defined.add(s)
@@ -219,7 +216,7 @@ class _Inside:
         elif not isinstance(s, nodes.Store | nodes.Copy | nodes.Fill):
             self.calls = True
 
-    def place(self, access: _Access) -> tuple[int, _Place]:
+    def place(self, access: Access) -> tuple[int, _Place]:
         """The stride of the loop's variable in an access, and the rest of it."""
         index = self._plain(access.index)
         steps, fixed, unknown = [], [], []
@@ -246,7 +243,7 @@ class _Inside:
             index = others + term[0].attr * term[1]
 
 
-def own_buffers(loop: Loop, touches: dict[Buffer, int]) -> tuple[Buffer, ...] | None:
+def own_buffers(loop: Loop, function: Function) -> tuple[Buffer, ...] | None:
     """The buffers that a shared loop's ranges have for themselves; None where the loop cannot be shared."""
     inside = _Inside(loop)
     if loop.carried or inside.calls:
@@ -255,10 +252,11 @@ def own_buffers(loop: Loop, touches: dict[Buffer, int]) -> tuple[Buffer, ...] | 
     for buffer, accesses in inside.accesses.items():
         if not any(a.writes for a in accesses):
             continue
-        if len(accesses) == touches[buffer] and buffer.role in ("local", "scratch") and _is_own(inside, buffer):
-            own.append(buffer)
-        elif not _are_apart(loop.extent, [inside.place(a) for a in accesses]):
+        if _are_apart(loop.extent, [inside.place(a) for a in accesses]):
+            continue
+        if buffer.role not in ("local", "scratch") or not _is_own(inside, buffer, function):
             return None
+        own.append(buffer)
     return tuple(own) if sum(b.nbytes for b in own) <= OWN_BYTES else None
 
 
@@ -312,20 +310,25 @@ def _fits(extent: int, stride: int, rests: Sequence[_Place], modulus: int) -> bo
 # --- own --------------------------------------------------------------------------------------------------------------
 
 
-def _is_own(inside: _Inside, buffer: Buffer) -> bool:
-    """Whether an iteration reads of a buffer nothing but what it has written itself."""
-    return _Written(inside, buffer).block(inside.loop.body, set())
+def _is_own(inside: _Inside, buffer: Buffer, function: Function) -> bool:
+    """Whether an iteration reads of a buffer nothing but what it has written itself, and others nothing of that."""
+    if not _Written(inside, buffer).block(inside.loop.body, set()):
+        return False
+    whole = _Inside(Loop(Value("variable", "i64"), 1, function.body))
+    return _Written(whole, buffer, inside.loop).block(function.body, set())
 
 
 class _Written:
     """Follows one iteration: what of a buffer has been written for sure, and whether every read is of that.
 
-    What a loop writes counts as a range when the loop is over, and in it at the very index that was written.
+    What a loop writes counts as a range when the loop is over, and in it at the very index that was written. After
+    `spoiling`, a loop that is left out, nothing counts as written any more.
     """
 
-    def __init__(self, inside: _Inside, buffer: Buffer):
+    def __init__(self, inside: _Inside, buffer: Buffer, spoiling: Loop | None = None):
         self.inside = inside
         self.buffer = buffer
+        self.spoiling = spoiling
         self.open: set[Value] = set()  # variables of the loops around
         self.writes: list[tuple[_Place, set[Value]]] = []
 
@@ -336,9 +339,8 @@ class _Written:
     def _statement(self, s: Any, exact: set[Any]) -> bool:
         inner = blocks(s)
         if inner:
-            runs = isinstance(s, Loop) and isinstance(s.extent, int)
-            return all([self._inner(s, block, exact, runs) for block in inner])
-        for access in _accesses(s):
+            return self._blocks(s, inner, exact)
+        for access in accesses(s):
             if access.buffer is not self.buffer:
                 continue
             if access.writes:
@@ -346,6 +348,16 @@ class _Written:
             elif (access.index.key, access.count) not in exact and not self._covers(access):
                 return False
         return True
+
+    def _blocks(self, s: Any, inner: Sequence[list[Any]], exact: set[Any]) -> bool:
+        spoils = self.spoiling is not None and any(x is self.spoiling for x in every([s]))
+        if spoils:
+            exact.clear()
+            self.writes.clear()
+        if s is self.spoiling:
+            return True
+        runs = isinstance(s, Loop) and isinstance(s.extent, int) and not spoils
+        return all([self._inner(s, block, exact, runs) for block in inner])
 
     def _inner(self, s: Any, block: Sequence[Any], exact: set[Any], runs: bool) -> bool:
         """A block in a statement, which runs at least once, or may not."""
@@ -358,13 +370,13 @@ class _Written:
             del self.writes[before:]
         return fine
 
-    def _note(self, access: _Access, exact: set[Any]) -> None:
+    def _note(self, access: Access, exact: set[Any]) -> None:
         exact.add((access.index.key, access.count))
         stride, place = self.inside.place(access)
         if not stride and not place.fixed and not place.unknown:
             self.writes.append((place, {v for v, _ in access.index.terms}))
 
-    def _covers(self, access: _Access) -> bool:
+    def _covers(self, access: Access) -> bool:
         """Whether all that a read may touch lies in what finished loops have written."""
         stride, place = self.inside.place(access)
         if stride or place.fixed or place.unknown:

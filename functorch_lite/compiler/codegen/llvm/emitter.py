@@ -2,12 +2,12 @@
 """Writing LLVM IR text: values, scalar or of several lanes, and the instructions between them.
 
 Text and not a builder of objects, because it is several times faster. A value has a kind (`f32`, `i64`, ...) and a
-number of lanes; where a scalar meets a vector it is splatted. No flag that lets LLVM change a floating-point value is
-ever set.
+number of lanes; where a scalar meets a vector it is splatted, once in a scope. No flag that lets LLVM change a
+floating-point value is ever set.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,17 +47,32 @@ def scalar_text(value: float | int | bool, kind: str) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
 
 
+class Scope(NamedTuple):
+    """A block whose values are of use in it only. before: the lines that run once before it, if it is a loop."""
+
+    before: list[str] | None
+    keys: list[Any]
+
+
 class Emitter:
     """The text of one function body, and what it needs around it: declarations and constant tables."""
 
     def __init__(self, has_fma: bool = True, lanes_bytes: int = 64):
         self.has_fma = has_fma
         self.lanes_bytes = lanes_bytes
-        self.lines: list[str] = []
+        self.lines: list[Any] = []  # a list among them holds what runs before a loop
         self.declarations: dict[str, str] = {}
         self.tables: dict[str, str] = {}
+        self.outlined: dict[str, str] = {}  # functions of the module that are called, with the kind of their result
         self.block = "entry"
+        self.known: dict[Any, Any] = {}  # what the open scopes have written, for use again
+        self.scopes: list[Scope] = [Scope(None, [])]
         self._count = 0
+
+    @property
+    def text(self) -> str:
+        """The lines written so far."""
+        return "\n".join([t for line in self.lines for t in ((line,) if type(line) is str else line)])
 
     # --- names and blocks -------------------------------------------------------------------------------------------
 
@@ -75,6 +90,20 @@ class Emitter:
         """Begin the block `label`; the one before must have ended in a branch."""
         self.lines.append(f"{label}:")
         self.block = label
+
+    def open(self, before: list[str] | None = None) -> None:
+        """Begin a scope: what is written in it is not known after it. before: lines that run once before it."""
+        self.scopes.append(Scope(before, []))
+
+    def close(self) -> None:
+        """End the innermost scope."""
+        for key in self.scopes.pop().keys:
+            del self.known[key]
+
+    def know(self, key: Any, found: Any, depth: int | None = None) -> None:
+        """Note what a key stands for, to the end of the innermost scope, or of the one at a depth."""
+        self.known[key] = found
+        self.scopes[-1 if depth is None else depth].keys.append(key)
 
     def line(self, text: str) -> None:
         """One instruction without a result."""
@@ -99,11 +128,16 @@ class Emitter:
             return value
         if value.text[0] != "%":
             return Value(f"splat ({TYPES[value.kind]} {value.text})", value.kind, lanes)
-        vector = type_text(value.kind, lanes)
-        one = self.new(f"insertelement {vector} poison, {value.type} {value.text}, i64 0", value.kind, lanes)
-        return self.new(
-            f"shufflevector {vector} {one.text}, {vector} poison, <{lanes} x i32> zeroinitializer", value.kind, lanes
-        )
+        key = value.text, lanes
+        found = self.known.get(key)
+        if found is None:
+            vector = type_text(value.kind, lanes)
+            one = self.new(f"insertelement {vector} poison, {value.type} {value.text}, i64 0", value.kind, lanes)
+            found = self.new(
+                f"shufflevector {vector} {one.text}, {vector} poison, <{lanes} x i32> zeroinitializer", value.kind,
+                lanes)
+            self.know(key, found)
+        return found
 
     def lane_numbers(self, kind: str, lanes: int) -> Value:
         """0, 1, 2, ... in the lanes."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value, type_text
+from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import identity
@@ -18,6 +19,8 @@ from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, b
 from functorch_lite.compiler.loop_ir.varying import varying_values
 
 MAX_LANES = 16
+Term = tuple[nodes.Value, int]
+"""A value and its coefficient in an index."""
 
 
 class FunctionWriter:
@@ -32,6 +35,7 @@ class FunctionWriter:
         self.mask: Value | None = None
         self.ends: list[int] = []
         self.varying: set[nodes.Value] = set()  # the values with lanes in the vector loop being written
+        self.outlined: frozenset[str] = frozenset()  # operations on single numbers that are calls
 
     # --- blocks -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +91,13 @@ class FunctionWriter:
             wide = [CONVERSIONS["convert"](self.e, k, "f32", x) if k == kind else x
                     for k, x in zip(kinds, args, strict=True)]
             return CONVERSIONS["convert"](self.e, "f32" if result == kind else result, result,
-                                          emit_op(self.e, op, "f32", *wide))
+                                          self.emit_op(op, "f32", wide))
+        return self.emit_op(op, kind, args)
+
+    def emit_op(self, op: str, kind: str, args: list[Value]) -> Value:
+        """The operation written out, or a call of it."""
+        if op in self.outlined and all(a.lanes == 1 for a in args):
+            return call_outlined(self.e, op, kind, args)
         return emit_op(self.e, op, kind, *args)
 
     def get(self, v: nodes.Value) -> Value:
@@ -107,39 +117,95 @@ class FunctionWriter:
 
     # --- indices and memory -----------------------------------------------------------------------------------------
 
-    def parts(self, index: Index) -> tuple[Value, int, list[tuple[Value, int]]]:
-        """An index as its scalar part (lane 0), its growth from lane to lane, and terms that vary otherwise."""
-        e, step, varying = self.e, 0, []
-        total: Value | None = None
-        for v, coefficient in index.terms:
+    def split(self, index: Index) -> tuple[list[Term], int, list[tuple[Value, int]]]:
+        """An index as its scalar terms (of lane 0), its growth from lane to lane, and terms that vary otherwise."""
+        step, scalar, varying = 0, [], []
+        for term in index.terms:
+            v, coefficient = term
             value = self.get(v)
-            if value.kind != "i64":
-                value = e.convert("zext" if v.kind[0] == "u" else "sext", value, "i64")
             if v is self.variable:
                 step += coefficient
             elif value.lanes > 1:
-                varying.append((value, coefficient))
+                varying.append((self.wide(v, value), coefficient))
                 continue
-            if value.text == "0":  # the variable of a loop that is one vector
-                continue
+            if value.text != "0":  # the variable of a loop that is one vector
+                scalar.append(term)
+        if len(scalar) > 1:
+            scalar.sort(key=_depth)
+        return scalar, step, varying
+
+    def wide(self, v: nodes.Value, value: Value) -> Value:
+        """An integer as an i64."""
+        return value if value.kind == "i64" else self.e.convert("zext" if v.kind[0] == "u" else "sext", value, "i64")
+
+    def scalar(self, terms: list[Term], constant: int) -> Value:
+        """The sum of scalar terms and a number."""
+        e = self.e
+        total: Value | None = None
+        for v, coefficient in terms:
+            value = self.wide(v, self.get(v))
             if coefficient != 1:
                 value = e.binary("mul", value, e.constant(coefficient, "i64"))
             total = value if total is None else e.binary("add", total, value)
         if total is None:
-            return e.constant(index.constant, "i64"), step, varying
-        if index.constant:
-            total = e.binary("add", total, e.constant(index.constant, "i64"))
-        return total, step, varying
+            return e.constant(constant, "i64")
+        return e.binary("add", total, e.constant(constant, "i64")) if constant else total
 
-    def address(self, buffer: nodes.Buffer, scalar: Value) -> str:
-        """The pointer to buffer[scalar]."""
-        base = self.pointer(buffer)
-        if scalar.text == "0":
-            return base
-        scalar_type = TYPES[REGISTER[buffer.kind]] if buffer.kind != "bool" else "i8"
-        name = self.e.fresh()
-        self.e.line(f"{name} = getelementptr {scalar_type}, ptr {base}, i64 {scalar.text}")
-        return name
+    def locate(self, buffer: nodes.Buffer, index: Index) -> tuple[str, int, list[tuple[Value, int]]]:
+        """The pointer to lane 0 of buffer[index], and how the other lanes differ."""
+        terms, step, varying = self.split(index)
+        pointer = self.walked(buffer, terms) if terms else self.pointer(buffer)
+        if index.constant:
+            base, pointer = pointer, self.e.fresh()
+            self.e.line(f"{pointer} = getelementptr {_scalar_type(buffer)}, ptr {base}, i64 {index.constant}")
+        return pointer, step, varying
+
+    def address(self, buffer: nodes.Buffer, index: Index) -> str:
+        """The pointer to buffer[index]."""
+        return self.locate(buffer, index)[0]
+
+    def walked(self, buffer: nodes.Buffer, terms: list[Term]) -> str:
+        """The pointer to a buffer's element at a sum of terms, outer loops first.
+
+        It is written once, before the outermost loop that it does not change in.
+        """
+        e = self.e
+        key = (buffer, *terms)
+        found = e.known.get(key)
+        if found is not None:
+            return found
+        rest = terms[:-1]
+        base = self.walked(buffer, rest) if rest else self.pointer(buffer)
+        v, coefficient = terms[-1]
+        depth, lines = self.level(v.depth) if self.is_fixed(buffer) else (-1, e.lines)
+        value, pointer = self.get(v), e.fresh()
+        number = value.text
+        if value.kind != "i64":
+            number = e.fresh()
+            lines.append(f"  {number} = {'zext' if v.kind[0] == 'u' else 'sext'} {value.type} {value.text} to i64")
+        element = _scalar_type(buffer)
+        if coefficient > 1:
+            element = f"[{coefficient} x {element}]"
+        elif coefficient < 0:
+            before, number = number, e.fresh()
+            lines.append(f"  {number} = mul i64 {before}, {coefficient}")
+        lines.append(f"  {pointer} = getelementptr {element}, ptr {base}, i64 {number}")
+        if self.is_fixed(buffer):
+            e.know(key, pointer, depth)
+        return pointer
+
+    def level(self, depth: int) -> tuple[int, list[Any]]:
+        """Where to write what depends on values of this depth: the depth it is known at, and the lines."""
+        scopes = self.e.scopes
+        for k in range(depth + 1, len(scopes)):
+            before = scopes[k].before
+            if before is not None:
+                return k - 1, before
+        return len(scopes) - 1, self.e.lines
+
+    def is_fixed(self, buffer: nodes.Buffer) -> bool:
+        """Whether a buffer stays where it is."""
+        return True
 
     def pointer(self, buffer: nodes.Buffer) -> str:
         """The pointer to the first element of a buffer."""
@@ -147,8 +213,7 @@ class FunctionWriter:
 
     def load(self, buffer: nodes.Buffer, index: Index) -> Value:
         kind = "i8" if buffer.kind == "bool" else REGISTER[buffer.kind]
-        scalar, step, varying = self.parts(index)
-        pointer = self.address(buffer, scalar)
+        pointer, step, varying = self.locate(buffer, index)
         if not varying and step == 0:
             value = self.e.load(pointer, kind)
         elif not varying and step == 1:
@@ -164,8 +229,7 @@ class FunctionWriter:
         value = self.get(s.value)
         if s.buffer.kind == "bool":
             value = self.e.convert("zext", value, "i8")
-        scalar, step, varying = self.parts(s.index)
-        pointer = self.address(s.buffer, scalar)
+        pointer, step, varying = self.locate(s.buffer, s.index)
         if self.lanes == 1 or (not varying and step == 0 and value.lanes == 1):
             self.e.store(value, pointer)
         elif not varying and step == 1:
@@ -190,7 +254,8 @@ class FunctionWriter:
 
     def index_value(self, index: Index, kind: str) -> Value:
         """An index as a value of an integer kind, with lanes where it varies."""
-        scalar, step, varying = self.parts(index)
+        terms, step, varying = self.split(index)
+        scalar = self.scalar(terms, index.constant)
         if step or varying:
             value = self.e.binary("add", self.e.splat(scalar, self.lanes), self.offsets(step, varying))
         else:
@@ -228,6 +293,7 @@ class FunctionWriter:
             self.enter_dynamic(variable, end, after)
         self.block(loop.body)
         following = [self.matched(c.next, self.values[c.value]) for c in loop.carried]
+        e.close()
         step = e.new(f"add i64 {variable.text}, 1", "i64")
         self.back_edge(loop, step)
         latch = e.block
@@ -266,6 +332,7 @@ class FunctionWriter:
         self.mask = self.mask_of_last(variable, extent, lanes)
         self.block(loop.body)
         following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
+        e.close()
         step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
         latch = e.block
         e.line(f"br i1 {e.compare('slt', step, e.constant(extent, 'i64')).text}, label %{header}, label %{after}")
@@ -294,8 +361,11 @@ class FunctionWriter:
         if extent != lanes:
             on = (f"i1 {'true' if k < extent else 'false'}" for k in range(lanes))
             self.mask = Value(f"<{', '.join(on)}>", "i1", lanes)
+        e.open()
         self.block(loop.body)
-        self.leave_vectors(loop, [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried])
+        following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
+        e.close()
+        self.leave_vectors(loop, following)
 
     def leave_vectors(self, loop: nodes.Loop, following: list[Value]) -> None:
         """After a vector loop: combine the lanes of what it carried."""
@@ -305,10 +375,16 @@ class FunctionWriter:
             self.values[c.result] = self.combined(c, self.get(c.initial), total)
 
     def open_loop(self, variable: nodes.Value, start: str = "0") -> tuple[Value, str, str]:
-        """Begin the block of a loop; the phi of its variable is completed by `close_loop`."""
+        """Begin the block of a loop, and its scope, which the caller closes.
+
+        The phi of its variable is completed by `close_loop`.
+        """
         e = self.e
         before, header, after = e.block, e.label("loop"), e.label("after")
+        preceding: list[str] = []
+        e.lines.append(preceding)
         e.line(f"br label %{header}")
+        e.open(preceding)
         e.start(header)
         value = Value(e.fresh(), "i64")
         self.values[variable] = value
@@ -335,11 +411,10 @@ class FunctionWriter:
             return e.splat(value, lanes)
         at = len(e.lines)
         splatted = e.splat(value, lanes)
-        made = e.lines[at:]
+        before = e.scopes[-1].before
+        assert before is not None
+        before += e.lines[at:]
         del e.lines[at:]
-        branch = self.ends[-1] - 2  # the branch into the loop and its label come just before its first phi
-        e.lines[branch:branch] = made
-        self.ends[-1] += len(made)
         return splatted
 
     def matched(self, v: nodes.Value, like: Value) -> Value:
@@ -393,9 +468,11 @@ class FunctionWriter:
         ends = []
         for label, body, which in ((then, s.then, 1), (otherwise, s.otherwise, 2)):
             e.start(label)
+            e.open()
             self.block(body)
             lanes = [self.lanes if r[0] in self.varying else 1 for r in s.results]
             ends.append(([e.splat(self.get(r[which]), n) for r, n in zip(s.results, lanes, strict=True)], e.block))
+            e.close()
             e.line(f"br label %{after}")
         e.start(after)
         for k, (result, _, _) in enumerate(s.results):
@@ -415,6 +492,7 @@ class FunctionWriter:
         e.start(body)
         self.block(s.body)
         following = [self.matched(c.next, self.values[c.value]) for c in s.carried]
+        e.close()
         step = e.new(f"add i64 {variable.text}, 1", "i64")
         self.back_edge(s, step)
         latch = e.block
@@ -428,8 +506,8 @@ class FunctionWriter:
     def copy(self, s: nodes.Copy) -> None:
         """A copy of a range: a few values by one load and store, more by `memcpy`."""
         e = self.e
-        target = self.address(s.target, self.parts(s.at)[0])
-        source = self.address(s.source, self.parts(s.start)[0])
+        target = self.address(s.target, s.at)
+        source = self.address(s.source, s.start)
         kind = "i8" if s.target.kind == "bool" else REGISTER[s.target.kind]
         if s.count in (1, 2, 4, 8, 16) and s.count * BYTES[kind] <= 64:
             e.store(e.load(source, kind, s.count), target)
@@ -439,7 +517,7 @@ class FunctionWriter:
 
     def fill(self, s: nodes.Fill) -> None:
         e = self.e
-        target = self.address(s.target, self.parts(s.at)[0])
+        target = self.address(s.target, s.at)
         e.declarations["llvm.memset.p0.i64"] = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"
         size = s.count * ITEM_BYTES[s.target.kind]
         e.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {size}, i1 false)")
@@ -462,14 +540,21 @@ def write_kernel(function: Function, emitter: Emitter) -> str:
         params.append(f"i64 %n{k}")
     emitter.lines.append("entry:")
     for buffer in function.locals:
-        scalar = "i8" if buffer.kind == "bool" else TYPES[REGISTER[buffer.kind]]
         name = writer.pointers[buffer] = emitter.fresh()
-        emitter.line(f"{name} = alloca [{buffer.size} x {scalar}], align 64")
+        emitter.line(f"{name} = alloca [{buffer.size} x {_scalar_type(buffer)}], align 64")
+    writer.outlined = used_often(function.body)
     writer.block(function.body)
     emitter.line("ret i32 0" if function.can_fail else "ret void")
     result = "i32" if function.can_fail else "void"
-    body = "\n".join(emitter.lines)
-    return f"define internal {result} @{function.name}({', '.join(params)}) #0 {{\n{body}\n}}\n"
+    return f"define internal {result} @{function.name}({', '.join(params)}) #0 {{\n{emitter.text}\n}}\n"
+
+
+def _scalar_type(buffer: nodes.Buffer) -> str:
+    return "i8" if buffer.kind == "bool" else TYPES[REGISTER[buffer.kind]]
+
+
+def _depth(term: Term) -> int:
+    return term[0].depth
 
 
 def _item_sizes(statements):

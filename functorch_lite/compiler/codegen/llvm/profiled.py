@@ -28,6 +28,8 @@ class Site(NamedTuple):
 class ProfiledWriter(ProgramWriter):
     """Writes `run` with clocks in it; `sites` numbers what they time."""
 
+    has_table = False
+
     def __init__(self, *args: Any):
         super().__init__(*args)
         self.sites: dict[Site, int] = {}

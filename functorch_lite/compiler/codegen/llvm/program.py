@@ -7,19 +7,24 @@
 runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of constant arrays, then the thread pool or null.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.codegen.llvm import growing
+from functorch_lite.compiler.codegen.llvm.call_table import ARENA, CONTEXT, INPUTS, LONG, OUTPUTS, CallTable, Pointer
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
+from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.codegen.llvm.shared import write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Function
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Plan
 from functorch_lite.compiler.schedule.parallel import shared_loops
+
+_ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
 
 class Module(NamedTuple):
@@ -51,14 +56,16 @@ def write_module(
     declarations |= emitter.declarations
     tables |= emitter.tables
     texts += [growing.TEXT] if function.growing else []
+    texts.append(run.table.text)
     attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}\n'
     return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
 
 
 class ProgramWriter(FunctionWriter):
-    """Writes `run`. sharing: the kernels that take the thread pool."""
+    """Writes `run`. sharing: the kernels that take the thread pool. has_table: whether calls may go into a table."""
 
     sharing: frozenset[str] = frozenset()
+    has_table = True
 
     def __init__(self, emitter: Emitter, inputs, outputs, constants, plan: Plan):
         super().__init__(emitter)
@@ -71,6 +78,7 @@ class ProgramWriter(FunctionWriter):
         self._entry: list[str] = []
         self._growing: dict[Buffer, int] = {}
         self._has_pool = False
+        self.table = CallTable()
         self._polls = 0  # how many loops that look for signals are around
         self._has_clock = False
 
@@ -85,6 +93,7 @@ class ProgramWriter(FunctionWriter):
         e.lines.append("entry:")
         e.line("br label %begin")
         e.start("begin")
+        self.outlined = used_often(function.body)
         self.block(function.body)
         self.leave("0")
         if self._has_clock:
@@ -92,24 +101,57 @@ class ProgramWriter(FunctionWriter):
             self._entry += ["  %time_run = alloca i64", "  store i64 0, ptr %time_run"]
         places = [f"  %places = alloca [{self._most_places} x ptr], align 16"] if self._most_places else []
         e.lines[1:1] = [*places, *self._entry]
-        body = "\n".join(e.lines)
-        return f"define i32 @run(ptr %inputs, ptr %outputs, ptr %arena, ptr %context) #0 {{\n{body}\n}}\n"
+        return f"define i32 @run(ptr %inputs, ptr %outputs, ptr %arena, ptr %context) #0 {{\n{e.text}\n}}\n"
 
     def pointer(self, buffer: Buffer) -> str:
-        """The pointer to a buffer, computed once at the entry unless the buffer grows."""
+        """The pointer to a buffer: computed before a loop, else where it is used, so that no register holds it long."""
         if buffer in self._growing:
             return self.e.new(f"load ptr, ptr {self.slot(buffer)}", "i64").text
-        found = self.pointers.get(buffer)
+        found = self.e.known.get(buffer)
         if found is None:
-            found = self.pointers[buffer] = self.e.fresh()
+            depth, lines = self.level(0)
+            found = self.e.fresh()
             if buffer in self._sources:
                 array, number = self._sources[buffer]
-                self._entry.append(f"  {found}a = getelementptr ptr, ptr {array}, i64 {number}")
-                self._entry.append(f"  {found} = load ptr, ptr {found}a")
+                lines.append(f"  {found}a = getelementptr ptr, ptr {array}, i64 {number}")
+                lines.append(f"  {found} = load ptr, ptr {found}a")
             else:
-                offset = self._plan.offsets[buffer]
-                self._entry.append(f"  {found} = getelementptr i8, ptr %arena, i64 {offset}")
+                lines.append(f"  {found} = getelementptr i8, ptr %arena, i64 {self._plan.offsets[buffer]}")
+            if len(self.e.scopes) > 1:
+                self.e.know(buffer, found, depth)
         return found
+
+    def is_fixed(self, buffer: Buffer) -> bool:
+        return buffer not in self._growing
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def block(self, statements: list[Any]) -> None:
+        """The statements in order; outside loops, long runs of calls go into the table."""
+        if len(statements) < LONG or len(self.e.scopes) > 1 or not self.has_table:
+            super().block(statements)
+            return
+        for listed, run in itertools.groupby(statements, self._is_listed):
+            part = list(run)
+            if listed and len(part) >= LONG:
+                self.e.line(self.table.add((s.kernel.name, self._pointers(s)) for s in part))
+            else:
+                super().block(part)
+
+    def _is_listed(self, s: Any) -> bool:
+        """Whether a statement is a call that the table can hold: of a kernel that cannot fail, on fixed places."""
+        return type(s) is nodes.KernelCall and not s.kernel.can_fail and all(
+            not at.terms and self.is_fixed(b) and not (at.constant and b in self._sources) for b, at in s.places)
+
+    def _pointers(self, s: nodes.KernelCall) -> list[Pointer]:
+        found = []
+        for buffer, at in s.places:
+            if buffer in self._sources:
+                array, number = self._sources[buffer]
+                found.append(Pointer(_ARRAYS[array], number))
+            else:
+                found.append(Pointer(ARENA, self._plan.offsets[buffer] + at.constant * ITEM_BYTES[buffer.kind]))
+        return found + [Pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)
 
     def other(self, statement: Any) -> None:
         kind = type(statement)
@@ -130,7 +172,7 @@ class ProgramWriter(FunctionWriter):
     def place(self, place: tuple[Buffer, nodes.Index]) -> str:
         """The pointer to a place."""
         buffer, start = place
-        return self.address(buffer, self.parts(start)[0])
+        return self.address(buffer, start)
 
     def kernel_call(self, s: nodes.KernelCall) -> None:
         e = self.e
@@ -144,7 +186,9 @@ class ProgramWriter(FunctionWriter):
         e.line(f"br i1 {bad.text}, label %{failed}, label %{fine}")
         e.start(failed)
         if s.failure is not None:
+            e.open()
             self.in_python(s.failure)
+            e.close()
         self.leave(status.text)
         e.start(fine)
 
@@ -184,7 +228,7 @@ class ProgramWriter(FunctionWriter):
         self._polls -= s.poll > 0
 
     def back_edge(self, loop: nodes.Loop | nodes.While, count: Value) -> None:
-        """Look for signals every millisecond or so: by the number of iterations, or the time run if loops are inside."""
+        """Look for signals every millisecond or so: by the number of iterations, or the time run if loops are in it."""
         if not loop.poll:
             return
         e = self.e

@@ -34,11 +34,11 @@ class Outside(NamedTuple):
 
 
 class SharingWriter(FunctionWriter):
-    """Writes a kernel; the parts of its shared loops are in `parts`, and what goes to its entry in `entry`."""
+    """Writes a kernel; the parts of its shared loops are in `functions`, and what goes to its entry in `entry`."""
 
     def __init__(self, emitter: Emitter, name: str, loops: Mapping[int, Shared]):
         super().__init__(emitter)
-        self.parts: list[str] = []
+        self.functions: list[str] = []
         self.entry: list[str] = []
         self._name = name
         self._loops = loops
@@ -53,9 +53,9 @@ class SharingWriter(FunctionWriter):
     def _share(self, loop: Loop, shared: Shared) -> None:
         e = self.e
         outside = outside_of(loop, shared.own)
-        name = f"{self._name}_part{len(self.parts)}"
+        name = f"{self._name}_part{len(self.functions)}"
         given = [self.get(v) for v in outside.values]
-        self.parts.append(_part(name, loop, shared, outside, given, e))
+        self.functions.append(_part(name, loop, shared, outside, given, e))
         environment = e.fresh()
         self.entry.append(f"  {environment} = alloca [{max(len(given) + len(outside.buffers), 1)} x i64], align 16")
         words = [(v.type, v.text) for v in given] + [("ptr", self.pointer(b)) for b in outside.buffers]
@@ -86,6 +86,7 @@ class PartWriter(FunctionWriter):
 
     def range_of(self, loop: Loop) -> None:
         """The iterations from %begin to %end, at least one."""
+        assert isinstance(loop.extent, int)
         lanes = self.lanes_of(loop) if loop.vector else 1
         variable, header, after = self.open_loop(loop.variable, "%begin")
         if lanes > 1:
@@ -94,6 +95,7 @@ class PartWriter(FunctionWriter):
         self.block(loop.body)
         self.lanes, self.variable, self.mask, self.varying = 1, None, None, set()
         e = self.e
+        e.close()
         step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
         latch = e.block
         more = e.compare("slt", step, Value("%end", "i64"))
@@ -117,9 +119,8 @@ def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[in
     writer.block(function.body)
     emitter.line("ret void")
     emitter.lines[1:1] = writer.entry
-    body = "\n".join(emitter.lines)
     head = f"define internal void @{function.name}({', '.join([*params, 'ptr %pool'])}) #0"
-    return "\n".join([*writer.parts, f"{head} {{\n{body}\n}}\n"])
+    return "\n".join([*writer.functions, f"{head} {{\n{emitter.text}\n}}\n"])
 
 
 def allocate(writer: FunctionWriter, buffer: Buffer) -> None:
@@ -210,9 +211,10 @@ def _part(name: str, loop: Loop, shared: Shared, outside: Outside, given: list[V
         allocate(writer, buffer)
     emitter.line("br label %begin.range")
     emitter.start("begin.range")
+    for _ in range(1, loop.variable.depth):  # the loops around it
+        emitter.open()
     writer.range_of(loop)
     emitter.line("ret void")
     e.declarations |= emitter.declarations
     e.tables |= emitter.tables
-    body = "\n".join(emitter.lines)
-    return f"define internal void @{name}(ptr %environment, i64 %begin, i64 %end) #0 {{\n{body}\n}}\n"
+    return f"define internal void @{name}(ptr %environment, i64 %begin, i64 %end) #0 {{\n{emitter.text}\n}}\n"

@@ -275,7 +275,9 @@ def rarely(condition: Term, usual: Sequence[Term], repair: Callable[[], Sequence
     anywhere = emitter.any_lane(condition.value)
     emitter.line(f"br i1 {anywhere.text}, label %{rare}, label %{join}, {RARELY}")
     emitter.start(rare)
+    emitter.open()
     repaired = repair()
+    emitter.close()
     after = emitter.block
     emitter.line(f"br label %{join}")
     emitter.start(join)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Muon: momentum of matrices, made orthogonal."""
+
+import math
+from typing import Any, NamedTuple
+
+import functorch_lite.numpy as fnp
+from functorch_lite import tree
+from functorch_lite.errors import ArgumentError
+from functorch_lite.nn.select import Where
+from functorch_lite.optim.adam import scale_by_adam
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    check_at_least,
+    check_range,
+    map_state,
+    map_updates,
+    zeros_like,
+)
+from functorch_lite.optim.chain import by_part
+from functorch_lite.optim.descent import descent
+
+COEFFICIENTS = (3.4445, -4.775, 2.0315)
+"""a, b, c of the Newton-Schulz step a x + (b x x^T + c (x x^T)^2) x: the steepest at 0 that stays bounded."""
+
+
+class MuonState(NamedTuple):
+    """mean: running average of the gradient, like the parameters."""
+
+    mean: Any
+
+
+def orthogonalize(
+    x: Any, n_steps: int = 5, coefficients: tuple[float, float, float] = COEFFICIENTS, eps: float = 1e-7
+) -> Any:
+    """About u v^T of the singular value decomposition u s v^T of `x` [n, m]: singular values between 0.7 and 1.2.
+
+    By `n_steps` steps of Newton and Schulz in the dtype of `x`; PyTorch's Muon takes them in bfloat16.
+
+    >>> import numpy as np
+    >>> bool(np.all(np.abs(np.linalg.svd(orthogonalize(np.diag([3.0, 1.0])))[1] - 1) < 0.35))
+    True
+    """
+    a, b, c = coefficients
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / fnp.maximum(fnp.sqrt(fnp.sum(x * x)), eps)
+    for _ in range(n_steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.T if tall else x
+
+
+def scale_by_muon(
+    momentum: float = 0.95,
+    *,
+    nesterov: bool = True,
+    n_steps: int = 5,
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = 1e-7,
+    adjust: str = "original",
+) -> GradientTransformation:
+    """The orthogonalized momentum of leaves [n, m], times sqrt(max(1, n / m)), or as `muon` says.
+
+    Raises ArgumentError for a leaf that is no matrix.
+    """
+    check_range("muon", "momentum", momentum, 0.0, 1.0)
+    check_at_least("muon", "n_steps", n_steps, 1)
+    check_at_least("muon", "eps", eps, 0.0)
+    if adjust not in ("original", "match_rms_adamw"):
+        raise ArgumentError(f"muon: `adjust` should be 'original' or 'match_rms_adamw', but is {adjust!r}.")
+
+    def init(params):
+        for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+            if leaf.ndim != 2:
+                raise ArgumentError(f"scale_by_muon: {path or 'the leaf'} has shape {leaf.shape}, but should be [n, m].")
+        return MuonState(zeros_like(params))
+
+    def scaled(g, m):
+        towards = momentum * m + (1 - momentum) * g if nesterov else m
+        n_rows, n_columns = g.shape
+        spread = 0.2 * math.sqrt(max(g.shape)) if adjust == "match_rms_adamw" else math.sqrt(max(1, n_rows / n_columns))
+        return spread * orthogonalize(towards, n_steps, coefficients, eps)
+
+    def update(grads, state, params=None):
+        mean = map_state(lambda g, m: momentum * m + (1 - momentum) * g, grads, state.mean)
+        return map_updates(scaled, grads, mean), MuonState(mean)
+
+    return GradientTransformation(init, update)
+
+
+def muon(
+    learning_rate: float | Schedule = 1e-3,
+    momentum: float = 0.95,
+    *,
+    weight_decay: float = 0.1,
+    where: Where = None,
+    nesterov: bool = True,
+    n_steps: int = 5,
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = 1e-7,
+    adjust: str = "original",
+    others: GradientTransformation | None = None,
+) -> GradientTransformation:
+    """Muon on the leaves with two axes, AdamW on the rest.
+
+        m = momentum m + (1 - momentum) g          u = momentum m + (1 - momentum) g with `nesterov`, else m
+        p = p - learning_rate (sqrt(max(1, n / m)) orthogonalize(u) + weight_decay p)          p [n, m]
+
+    learning_rate, weight_decay, eps: at least 0; decay on the leaves `where` selects (see `add_decayed_weights`).
+    momentum in [0, 1). n_steps: of Newton and Schulz, with `coefficients`. adjust: "original" is the factor above,
+    "match_rms_adamw" 0.2 sqrt(max(n, m)), which suits the learning rates of AdamW. others: what scales the leaves
+    without two axes, by default `scale_by_adam()`. Embeddings and output layers are better left to AdamW, with `groups`.
+    As torch.optim.Muon, which iterates in bfloat16 and refuses leaves without two axes.
+
+    Raises ArgumentError for values outside these ranges.
+
+    Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024).
+
+    >>> import numpy as np
+    >>> opt = muon(0.1, weight_decay=0.0)
+    >>> p = np.eye(2)
+    >>> bool(np.all(np.diag(opt.step(p, p, opt.init(p))[0]) < 1))
+    True
+    """
+    scaled = scale_by_muon(
+        momentum, nesterov=nesterov, n_steps=n_steps, coefficients=coefficients, eps=eps, adjust=adjust
+    )
+    by_shape = by_part(
+        {"matrices": scaled, "others": scale_by_adam() if others is None else others},
+        lambda params: ["matrices" if leaf.ndim == 2 else "others" for leaf in tree.leaves(params)],
+    )
+    return descent(by_shape, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=True)

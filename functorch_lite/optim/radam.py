@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""RAdam: Adam whose scaling is held back while too few gradients have been seen to trust their variance."""
+
+from typing import Any
+
+import functorch_lite.numpy as fnp
+from functorch_lite.nn.select import Where
+from functorch_lite.optim.adam import AdamState
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    bias_correction,
+    cast,
+    check_at_least,
+    check_range,
+    map_state,
+    map_updates,
+    zero_count,
+    zeros_like,
+)
+from functorch_lite.optim.descent import descent
+
+TRUSTED = 5.0
+"""Above this length of the average its variance is finite, and the scaling is used."""
+
+
+def scale_by_radam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> GradientTransformation:
+    """m / (1 - b1^t), times r_t sqrt(1 - b2^t) / (sqrt(v) + eps) where rho_t > 5; `radam` has the equations."""
+    check_range("radam", "b1", b1, 0.0, 1.0)
+    check_range("radam", "b2", b2, 0.0, 1.0)
+    check_at_least("radam", "eps", eps, 0.0)
+
+    def update(grads, state, params=None):
+        count = state.count + 1
+        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
+        c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
+        trusted, factor = _rectification(b2, count, c2)
+        factor = factor * fnp.sqrt(c2)
+
+        def scaled(g, m, v):
+            scaling = fnp.where(trusted, cast(factor, v) / (fnp.sqrt(v) + eps), fnp.ones_like(v))
+            return m / cast(c1, m) * scaling
+
+        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
+
+    return GradientTransformation(
+        lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None), update
+    )
+
+
+def _rectification(b2: Any, count: Any, correction: Any) -> tuple[Any, Any]:
+    """Whether rho_t is above 5, and r_t (any finite number where it is not)."""
+    longest = 2.0 / (1.0 - b2) - 1.0
+    length = longest - 2.0 * count * (1.0 - correction) / correction
+    trusted = length > TRUSTED
+    length = fnp.where(trusted, length, TRUSTED)
+    below = fnp.maximum((longest - 4.0) * (longest - 2.0), 1e-12) * length
+    return trusted, fnp.sqrt((length - 4.0) * (length - 2.0) * longest / below)
+
+
+def radam(
+    learning_rate: float | Schedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
+    where: Where = None,
+    decoupled: bool = False,
+) -> GradientTransformation:
+    """p - learning_rate * scale_by_radam(g + weight_decay p). As torch.optim.RAdam.
+
+        m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2     rho = 2 / (1 - b2) - 1
+        rho_t = rho - 2 t b2^t / (1 - b2^t)
+        r_t = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t))
+        p = p - learning_rate m / (1 - b1^t) * (r_t sqrt(1 - b2^t) / (sqrt(v) + eps) if rho_t > 5 else 1)
+
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0. weight_decay: at least 0, on
+    the leaves `where` selects (see `add_decayed_weights`); `decoupled` takes it out of the averages, as AdamW does.
+
+    Raises ArgumentError for values outside these ranges.
+
+    Source: L. Liu and others, arXiv:1908.03265.
+
+    >>> import numpy as np
+    >>> opt = radam(0.1)
+    >>> p, state = opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))
+    >>> p
+    array([0.5])
+    """
+    scaled = scale_by_radam(b1, b2, eps)
+    return descent(
+        scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled
+    )

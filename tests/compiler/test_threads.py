@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: MIT
+"""Loops that threads share: the same bits for any number of them, in calls from many threads, around forks, at exit."""
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functorch_lite as fl
+from functorch_lite import lax
+from functorch_lite import numpy as fnp
+from functorch_lite.compiler import native, pipeline
+from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.nodes import Function, Loop
+from functorch_lite.compiler.runtime import threads
+from functorch_lite.compiler.schedule import parallel
+from functorch_lite.compiler.schedule.parallel import shared_loops
+from functorch_lite.compiler.schedule.partial import in_parts
+from functorch_lite.core.evaluate import Evaluator
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
+THREADS = (1, 2, 3, 8)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Share every loop that may be shared, however short."""
+    monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
+    monkeypatch.setattr(parallel, "GRAIN_NS", 0.0)
+
+
+def floats(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+    numbers = np.random.default_rng(sum(shape)).standard_normal((*shape, 2))
+    return numbers.view(np.complex128)[..., 0].astype(dtype) if np.dtype(dtype).kind == "c" else numbers[..., 0].astype(
+        dtype)
+
+
+def compiled(fun, *args, number: int = 2):
+    """The program of `fun` as native code for a number of threads."""
+    program = fl.make_program(fun)(*args)
+    with fl.config(num_threads=number):
+        return native.compile_native(program, pipeline.optimize(program))
+
+
+def shares(executable) -> bool:
+    return any(shared_loops(kernel) for kernel in executable.lowered.kernels)
+
+
+def softmax(x):
+    e = fnp.exp(x - fnp.max(x, axis=-1, keepdims=True))
+    return e / fnp.sum(e, axis=-1, keepdims=True)
+
+
+def layer_norm(x, g, b):
+    mean = fnp.mean(x, axis=-1, keepdims=True)
+    variance = fnp.mean((x - mean) ** 2, axis=-1, keepdims=True)
+    return (x - mean) / fnp.sqrt(variance + np.float32(1e-5)) * g + b
+
+
+PROGRAMS = {
+    "exp": (fnp.exp, [floats(300_001)]),
+    "half": (lambda x: x * x + x, [floats(700_003, dtype=np.float16)]),
+    "complex": (lambda x: x * x + x, [floats(100_001, dtype=np.complex64)]),
+    "softmax": (softmax, [floats(300, 1000)]),
+    "layer norm": (layer_norm, [floats(400, 700), floats(700), floats(700)]),
+    "layer norm gradient": (fl.grad(lambda x, g, b: (layer_norm(x, g, b) ** 2).sum(), argnums=(0, 1, 2)),
+                            [floats(400, 700), floats(700), floats(700)]),
+    "transposed": (lambda x: x.T + 1, [floats(500, 700)]),
+    "matmul": (fnp.matmul, [floats(200, 300), floats(300, 170)]),
+    "matmul in blocks": (fnp.matmul, [floats(130, 600), floats(600, 530)]),
+    "matmul transposed": (lambda x, y: x.T @ y.T, [floats(300, 330), floats(270, 300)]),
+    "few rows": (fnp.matmul, [floats(20, 700), floats(700, 600)]),
+    "batched": (fnp.matmul, [floats(40, 60, 70), floats(40, 70, 50)]),
+    "convolution": (lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME"),
+                    [floats(2, 16, 30, 30), floats(24, 16, 3, 3)]),
+    "sum of rows": (lambda x: fnp.sum(x * x, axis=1), [floats(900, 500)]),
+    "sum of columns": (lambda x: fnp.sum(x * x, axis=0), [floats(900, 500)]),
+    "sum": (lambda x: fnp.sum(x * x), [floats(900_001)]),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_any_number_of_threads_gives_the_same_bits(name, eager):
+    fun, args = PROGRAMS[name]
+    first = None
+    for number in THREADS:
+        executable = compiled(fun, *args, number=number)
+        for _ in range(3):
+            found = [np.asarray(o).tobytes() for o in executable(*args)]
+            first = first or found
+            assert found == first
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_long_loops_are_shared(name):
+    fun, args = PROGRAMS[name]
+    assert shares(compiled(fun, *args))
+
+
+def test_short_loops_are_not_shared():
+    x = floats(1000)
+    executable = compiled(lambda x: x + x, x)
+    assert not shares(executable)
+    assert "%pool" not in executable.ir
+
+
+# --- which loops may be shared ----------------------------------------------------------------------------------------
+
+
+def outermost(kernel: Function) -> int:
+    """The identity of a kernel's first loop."""
+    return next(id(s) for s in kernel.body if isinstance(s, Loop))
+
+
+@pytest.mark.parametrize(("stride", "gap"), [(30, 1), (1, 20), (3, 60)])
+def test_rows_and_columns_are_apart(stride, gap, eager):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 600), b.output("out", "f32", 1200)
+    with b.loop(20) as i, b.loop(10) as k, b.loop(3 if stride > 1 else 1) as j:
+        b.store(out, i * stride + k * (3 if gap == 1 else gap) + j, b.load(x, i * 30 + k * 3 + j))
+    kernel = b.finish()
+    assert outermost(kernel) in shared_loops(kernel)
+
+
+@pytest.mark.parametrize("step", [0, 29])
+def test_rows_that_overlap_keep_the_order(step, eager):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 600), b.output("out", "f32", 600)
+    with b.loop(20) as i, b.loop(30) as j:
+        at = i * step + j
+        b.store(out, at, b.op("add", b.load(out, at), b.load(x, i * 30 + j)))
+    kernel = b.finish()
+    assert outermost(kernel) not in shared_loops(kernel)
+
+
+def test_a_neighbour_that_is_read_keeps_the_order(eager):
+    b = Builder("kernel")
+    out = b.inout("out", "f32", 30)
+    with b.loop(20) as i:
+        b.store(out, i + 1, b.load(out, i))
+    assert not shared_loops(b.finish())
+
+
+def test_places_in_memory_that_are_not_known_keep_the_order(eager):
+    b = Builder("kernel")
+    at, out = b.input("at", "i64", 20), b.output("out", "i64", 30)
+    with b.loop(20) as i:
+        b.store(out, b.index_of(b.load(at, i)), b.value_of(i))
+    assert not shared_loops(b.finish())
+
+
+def test_a_carried_value_keeps_the_order(eager):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 20), b.output("out", "f32", 20)
+
+    def step(i, total):
+        total = b.op("add", total, b.load(x, i))
+        b.store(out, i, total)
+        return [total]
+
+    b.reduce(20, [b.constant(0, "f32")], step)
+    assert not shared_loops(b.finish())
+
+
+def rows_through_a_local(write, read, after=False) -> Function:
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 600), b.output("out", "f32", 601)
+    row = b.local("row", "f32", 30)
+    with b.loop(20) as i:
+        with b.loop(write) as j:
+            b.store(row, j, b.op("exp", b.load(x, i * 30 + j)))
+        with b.loop(read) as j:
+            b.store(out, i * 30 + j, b.load(row, j))
+    if after:
+        b.store(out, 600, b.load(row, 3))
+    return b.finish()
+
+
+def test_a_row_in_a_local_is_each_threads_own(eager):
+    kernel = rows_through_a_local(30, 30)
+    (how,) = shared_loops(kernel).values()
+    assert how.own == tuple(kernel.locals)
+
+
+@pytest.mark.parametrize("kernel", [rows_through_a_local(29, 30), rows_through_a_local(30, 30, after=True)])
+def test_a_local_that_lives_longer_than_an_iteration_keeps_the_order(kernel, eager):
+    assert outermost(kernel) not in shared_loops(kernel)
+
+
+def test_a_kernel_that_can_fail_is_left_alone(eager):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 600), b.output("out", "f32", 600)
+    with b.loop(600) as i:
+        v = b.load(x, i)
+        b.branch(b.op("is_nan", v), lambda: b.exit(1))
+        b.store(out, i, v)
+    assert not shared_loops(b.finish())
+
+
+# --- sums in parts ----------------------------------------------------------------------------------------------------
+
+
+def counts(numbers, table):
+    return fnp.at(table)[numbers].add(np.float32(1))
+
+
+SUMS = {
+    "sum": (fnp.sum, [floats(900_001)], 900_001),
+    "of what is long in two ways": (lambda x: fnp.sum(x[:, ::2]), [floats(700, 801)], 700 * 401),
+    "extrema": (lambda x: (fnp.max(x), fnp.min(x)), [floats(900_001)], 1),
+    "whole numbers": (fnp.sum, [np.arange(900_001)], 1),
+    "complex": (fnp.sum, [floats(300_001, dtype=np.complex64)], 300_001),
+    "columns": (lambda x: fnp.sum(x, axis=0), [floats(901, 500)], 901),
+    "columns and rows": (lambda x: (fnp.sum(x, axis=0), fnp.sum(x, axis=1)), [floats(901, 500)], 901),
+    "half": (lambda x: fnp.sum(x, axis=0), [floats(901, 600, dtype=np.float16)], 901),
+    "all and any": (lambda x: (fnp.all(x < 9), fnp.any(x > 9)), [floats(900_001)], 1),
+    "counts": (counts, [np.random.default_rng(0).integers(0, 9, 200_000), np.zeros(9, np.float32)], 1),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_long_sums_are_shared_and_right(name):
+    fun, args, terms = SUMS[name]
+    executable = compiled(fun, *args)
+    assert shares(executable)
+    for found, expected in zip(executable(*args), Evaluator(executable.program)(*args), strict=True):
+        scale = float(np.sqrt(terms)) * (2.0**-8 if found.dtype == np.float16 else 2.0**-18)
+        np.testing.assert_allclose(found, expected, rtol=1e-2 if found.dtype == np.float16 else 1e-5, atol=scale)
+
+
+def test_sums_that_are_not_associative_stay_in_order(eager):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 4000), b.output("out", "f32", 1)
+    with b.loop(4000) as i:
+        b.store(out, 0, b.op("sub", b.load(out, 0), b.load(x, i)))
+    kernel = b.finish()
+    assert in_parts(kernel) is kernel
+
+
+def test_a_sum_that_is_read_on_the_way_stays_in_order(eager):
+    b = Builder("kernel")
+    x, out, sums = b.input("x", "f32", 4000), b.output("out", "f32", 1), b.output("sums", "f32", 4000)
+    with b.loop(4000) as i:
+        total = b.op("add", b.load(out, 0), b.load(x, i))
+        b.store(out, 0, total)
+        b.store(sums, i, total)
+    kernel = b.finish()
+    assert in_parts(kernel) is kernel
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def in_a_new_process(code: str) -> str:
+    """What a program prints; it must end by itself, with nothing on stderr."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120,
+                          check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+START = """
+import os, sys, threading, time
+import numpy as np
+import functorch_lite as fl
+from functorch_lite.compiler.runtime import threads
+def tasks(): return len(os.listdir("/proc/self/task"))
+x = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
+before = tasks()
+fl.config.update(num_threads={number})
+f = fl.jit(fl.numpy.exp)
+"""
+
+
+def test_one_thread_starts_none():
+    code = START.format(number=1) + "f(x); f(x); print(tasks() - before, threads.workers())"
+    assert in_a_new_process(code) == "0 0\n"
+
+
+def test_small_programs_start_none():
+    code = START.format(number=3) + "f(x[:1000]); print(tasks() - before, threads.workers())"
+    assert in_a_new_process(code) == "0 0\n"
+
+
+def test_the_first_long_loop_starts_them():
+    code = START.format(number=3) + "f(x); print(tasks() - before, threads.workers())"
+    assert in_a_new_process(code) == "2 2\n"
+
+
+def test_exit_with_threads_that_sleep_and_that_work():
+    loop = "threading.Thread(target=lambda: [f(x) for _ in range(10**6)], daemon=True).start()\ntime.sleep(0.1)\n"
+    assert in_a_new_process(START.format(number=3) + "f(x)\ntime.sleep(0.05)") == ""
+    assert in_a_new_process(START.format(number=3) + "f(x)\n" + loop) == ""
+
+
+def test_a_fork_has_threads_of_its_own():
+    code = START.format(number=3) + """
+expected = f(x)
+child = os.fork()
+ended, rest = threads.workers(), tasks()
+again = f(x)
+print(np.array_equal(expected, again), ended, threads.workers(), tasks() - rest, flush=True)
+if child:
+    os.waitpid(child, 0)
+else:
+    os._exit(0)
+"""
+    assert in_a_new_process(code).splitlines() == ["True 0 2 2"] * 2
+
+
+def test_a_fork_while_another_thread_shares_a_loop():
+    code = START.format(number=3) + """
+expected, stop, wrong = f(x), [], []
+def work():
+    while not stop:
+        if not np.array_equal(f(x), expected):
+            wrong.append(1)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(10):
+    time.sleep(0.005)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(f(x), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.append(1)
+thread.join()
+print(len(wrong))
+"""
+    assert in_a_new_process(code) == "0\n"
+
+
+def test_eight_threads_call_at_once():
+    args = [floats(300, 1000) + np.float32(k) for k in range(8)]
+    with fl.config(num_threads=3):
+        f = fl.jit(lambda x: softmax(x) + fnp.exp(x))
+        expected = [f(a).tobytes() for a in args]
+    wrong = []
+
+    def work(k):
+        with fl.config(num_threads=3):
+            wrong.extend(k for _ in range(20) if f(args[k]).tobytes() != expected[k])
+
+    callers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join()
+    assert not wrong
+
+
+def test_a_step_in_python_may_call_another_program():
+    x = floats(400, 700)
+    inner = compiled(softmax, x)
+
+    def outer(x):
+        y = fl.pure_callback(lambda v: inner(v)[0], fl.ShapeDtype(x.shape, x.dtype), fnp.exp(x))
+        return fnp.exp(y) + x
+
+    executable = compiled(outer, x)
+    assert shares(executable)
+    expected = np.exp(inner(compiled(fnp.exp, x)(x)[0])[0])
+    np.testing.assert_allclose(executable(x)[0], expected + x, rtol=1e-5, atol=1e-6)
+
+
+def test_an_error_in_a_step_in_python_leaves_the_pool_usable():
+    x = floats(400, 700)
+
+    def fail(v):
+        raise ValueError("no")
+
+    executable = compiled(lambda x: fnp.exp(fl.pure_callback(fail, fl.ShapeDtype(x.shape, x.dtype), fnp.exp(x))), x)
+    with pytest.raises(ValueError, match="no"):
+        executable(x)
+    assert compiled(softmax, x)(x)[0].tobytes() == compiled(softmax, x, number=1)(x)[0].tobytes()
+
+
+def test_a_paused_pool_lets_its_callers_work_alone():
+    x = floats(300_001)
+    executable = compiled(fnp.exp, x, number=5)
+    expected = executable(x)[0]
+    pool = threads.find_pool(5)
+    assert pool is not None and pool.workers == 4
+    pool.pause()
+    try:
+        assert pool.workers == 0
+        np.testing.assert_array_equal(executable(x)[0], expected)
+        assert pool.workers == 0
+    finally:
+        pool.resume()
+    np.testing.assert_array_equal(executable(x)[0], expected)
+    assert pool.workers == 4
+
+
+def test_workers_sleep_when_there_is_nothing_to_do():
+    x = floats(300_001)
+    executable = compiled(fnp.exp, x, number=3)
+    executable(x)
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.1
+
+
+def test_there_is_no_pool_for_one_thread():
+    assert threads.pool_address(1) == 0
+    assert threads.pool_address(10**6) == threads.pool_address(threads.MOST_THREADS) != 0
