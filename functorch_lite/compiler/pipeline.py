@@ -58,13 +58,23 @@ def compile(program: Program, donated: Sequence[int] = (), mode: str = "plain") 
 
 def _compile(program: Program, donated: Sequence[int], mode: str) -> Executable:
     optimized = optimize(program)
+    saved = _loaded("runtime.saved") if mode == "plain" else None
+    key = saved.key_of(optimized, donated) if saved is not None else None
+    if saved is not None and key is not None:
+        found = saved.find(program, optimized, key)
+        if found is not None:
+            return found
     native = _native()
     if not native.can_lower(optimized):
         return Evaluator(optimized)
     if mode == "verify":
         return _loaded("trust.verify").VerifiedExecutable(program, optimized, donated=donated)
     executable = native.compile_native(program, optimized, donated)
-    return _loaded("runtime.profile").profiled_executable(executable) if mode == "profile" else executable
+    if mode == "profile":
+        return _loaded("runtime.profile").profiled_executable(executable)
+    if saved is not None and key is not None and executable.stands_alone:
+        saved.keep(key, executable, executable.shares)
+    return executable
 
 
 def _native() -> Any:

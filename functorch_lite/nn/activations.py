@@ -178,6 +178,7 @@ def softmin(x: Array, axis: int = -1) -> Array:
     return softmax(-x, axis)
 
 
+@on_its_device
 def sparsemax(x: Array, axis: int = -1) -> Array:
     """The point of the probability simplex nearest to x along `axis`; unlike softmax it has zeros.
 

@@ -18,10 +18,12 @@ from functorch_lite.nn.initializers import uniform
 from functorch_lite.nn.linear import Linear
 from functorch_lite.nn.module import Array, Module, buffer
 from functorch_lite.nn.positions import RotaryEmbedding
+from functorch_lite.transforms.arguments import on_its_device
 
 Window = int | tuple[int | None, int | None] | None
 
 
+@on_its_device
 def scaled_dot_product_attention(
     query: Array,
     key: Array,
@@ -101,7 +103,7 @@ def _together(x: Array) -> Array:
 
 
 def _masked(scores: Array, mask: Array | None, is_causal: bool, window: Window) -> Array:
-    seen = _seen(np.arange(scores.shape[-2]), scores.shape[-1], is_causal, window)
+    seen = _seen(fnp.arange(scores.shape[-2]), scores.shape[-1], is_causal, window)
     scores = scores if seen is None else fnp.where(seen, scores, -fnp.inf)
     if mask is None:
         return scores
@@ -114,7 +116,7 @@ def _seen(positions: Array, n_keys: int, is_causal: bool, window: Window) -> Arr
     after = 0 if is_causal else after
     if before is None and after is None:
         return None
-    distance = np.arange(n_keys, dtype=positions.dtype) - positions[:, None]
+    distance = fnp.arange(n_keys, dtype=positions.dtype) - positions[:, None]
     bounds = ([] if before is None else [distance >= -before]) + ([] if after is None else [distance <= after])
     return bounds[0] if len(bounds) == 1 else bounds[0] & bounds[1]
 
@@ -152,13 +154,14 @@ class KVCache(Module):
         Raises BoundsError when they do not fit and the length is known; under jit they overwrite the last positions.
         """
         n, room = keys.shape[-2], self.keys.shape[-2]
-        if isinstance(self.length, np.ndarray | np.generic) and int(self.length) + n > room:
-            raise BoundsError(f"KVCache: {int(self.length)} + {n} positions do not fit in `max_length` {room}.")
-        return KVCache(
-            _written(self.keys, keys, self.length),
-            _written(self.values, values, self.length),
-            self.length + np.int32(n),
-        )
+        length, known = self.length, _known(self.length)
+        if known is not None and known + n > room:
+            raise BoundsError(f"KVCache: {known} + {n} positions do not fit in `max_length` {room}.")
+        return KVCache(_written(self.keys, keys, length), _written(self.values, values, length), length + np.int32(n))
+
+
+def _known(length: Any) -> int | None:
+    return int(length) if isinstance(length, np.ndarray | np.generic) else None
 
 
 def _written(old: Array, new: Array, start: Array) -> Array:
@@ -233,6 +236,7 @@ class MultiheadAttention(Module):
         dtype = dtype or default_float()
         return KVCache(fnp.zeros(shape, dtype), fnp.zeros(shape, dtype), fnp.zeros((), np.int32))
 
+    @on_its_device
     def __call__(
         self,
         query: Array,

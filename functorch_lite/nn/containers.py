@@ -119,3 +119,22 @@ class Residual(Module):
 
     def __call__(self, x: Array) -> Array:
         return x + self.layer(x)
+
+
+class Parallel(Module):
+    """x -> the tuple of layer(x) for all layers, or with `combine` what that function makes of the tuple.
+
+    >>> float(Parallel(relu, Identity(), combine=sum)(2.0))
+    4.0
+    """
+
+    layers: tuple[Module, ...]
+    combine: Callable[[Any], Any] | None
+
+    def __init__(self, *layers: Module | Callable[[Any], Any], combine: Callable[[Any], Any] | None = None):
+        self.layers = tuple(as_module(layer) for layer in layers)
+        self.combine = combine
+
+    def __call__(self, x: Any) -> Any:
+        outs = tuple(layer(x) for layer in self.layers)
+        return outs if self.combine is None else self.combine(outs)

@@ -11,10 +11,12 @@ from functorch_lite import lax
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, ShapeError
 from functorch_lite.nn.activations import logsumexp
 from functorch_lite.nn.reductions import Reduction, reduced
+from functorch_lite.transforms.arguments import on_its_device
 
 Array = Any
 
 
+@on_its_device
 def ctc_loss(
     log_p: Array,
     targets: Array,

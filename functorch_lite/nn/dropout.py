@@ -35,3 +35,45 @@ class Dropout(Module):
         shape = tuple(1 if i in shared else n for i, n in enumerate(x.shape))
         kept = random.bernoulli(next_key("Dropout"), 1 - self.p, shape)
         return fnp.where(kept, x / (1 - self.p), 0)
+
+
+class DropPath(Module):
+    """x with whole examples, along axis 0, zeroed with probability `p` and the others divided by 1 - p, in training.
+
+    For the branch of a residual block: x + drop_path(block(x)). Source: G. Huang and others, arXiv:1603.09382.
+    """
+
+    p: float
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p < 1:
+            raise ArgumentError(f"DropPath: `p` should be in [0, 1), but is {p}.")
+        self.p = p
+
+    def __call__(self, x: Array) -> Array:
+        if not is_training() or self.p == 0:
+            return x
+        kept = random.bernoulli(next_key("DropPath"), 1 - self.p, (*x.shape[:1], *(1,) * (x.ndim - 1)))
+        return fnp.where(kept, x / (1 - self.p), 0)
+
+
+class AlphaDropout(Module):
+    """Dropout for `selu`: dropped elements become its lowest value, and mean 0 and variance 1 stay; in training.
+
+    Source: G. Klambauer and others, arXiv:1706.02515.
+    """
+
+    p: float
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p < 1:
+            raise ArgumentError(f"AlphaDropout: `p` should be in [0, 1), but is {p}.")
+        self.p = p
+
+    def __call__(self, x: Array) -> Array:
+        if not is_training() or self.p == 0:
+            return x
+        lowest = -1.7580993408473766
+        scale = ((1 - self.p) * (1 + self.p * lowest**2)) ** -0.5
+        kept = random.bernoulli(next_key("AlphaDropout"), 1 - self.p, x.shape)
+        return scale * (fnp.where(kept, x, lowest) - self.p * lowest)

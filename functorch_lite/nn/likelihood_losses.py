@@ -13,6 +13,7 @@ from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, sigmoid
 from functorch_lite.nn.losses import bce_with_logits
 from functorch_lite.nn.reductions import Reduction, reduced, same_shapes
+from functorch_lite.transforms.arguments import on_its_device
 
 Array = Any
 
@@ -26,7 +27,7 @@ def poisson_nll(
     eps: float = 1e-8,
     reduction: Reduction = "mean",
 ) -> Array:
-    """exp(x) - counts x, x being the logarithm of the rate; with log_input=False x is the rate: x - counts log(x + eps).
+    """exp(x) - counts x, x being the log of the rate; with log_input=False x is the rate: x - counts log(x + eps).
 
     full: add Stirling's approximation of log(counts!) where counts > 1. x and counts have one shape.
     """
@@ -106,6 +107,7 @@ def dice(probabilities: Array, targets: Array, *, smooth: float = 1.0, axis: Any
     return fnp.mean(1 - (2 * both + smooth) / (each + smooth))
 
 
+@on_its_device
 def ntxent(x: Array, y: Array, *, temperature: float = 0.5, reduction: Reduction = "mean") -> Array:
     """The contrastive loss of SimCLR for two views x, y [n, features] of the same n examples.
 

@@ -11,9 +11,9 @@ import numpy as np
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
-from functorch_lite.errors import ShapeError
+from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, logsumexp, softplus
-from functorch_lite.nn.reductions import Reduction, difference, reduced
+from functorch_lite.nn.reductions import Reduction, difference, reduced, same_shapes, weighted
 from functorch_lite.primitives.indexing import gather
 
 Array = Any
@@ -113,22 +113,39 @@ def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
     return fnp.sum(losses) / fnp.sum(importance)
 
 
-def mse(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
-    """(predictions - targets)^2."""
+def mse(predictions: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
+    """(predictions - targets)^2, each times `weight` of the same shape, by whose sum the mean then divides."""
     distance = difference("mse", predictions, targets)
-    return reduced(distance * distance, reduction)
+    return weighted("mse", distance * distance, weight, reduction)
 
 
-def l1(predictions: Array, targets: Array, *, reduction: Reduction = "mean") -> Array:
-    """|predictions - targets|."""
-    return reduced(fnp.abs(difference("l1", predictions, targets)), reduction)
+def l1(predictions: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
+    """|predictions - targets|, each times `weight` as in `mse`."""
+    return weighted("l1", fnp.abs(difference("l1", predictions, targets)), weight, reduction)
 
 
-def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: Reduction = "mean") -> Array:
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)."""
+def huber(
+    predictions: Array,
+    targets: Array,
+    *,
+    delta: float = 1.0,
+    weight: Array | None = None,
+    reduction: Reduction = "mean",
+) -> Array:
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), each times `weight` of the same shape.
+
+    With weights the mean divides by the number of elements, unlike that of `mse`: so it is in PyTorch.
+    Raises ArgumentError unless `delta` is positive.
+    """
+    if delta <= 0:
+        raise ArgumentError(f"huber: `delta` should be positive, but is {delta}.")
     distance = fnp.abs(difference("huber", predictions, targets))
     small = fnp.minimum(distance, delta)
-    return reduced(0.5 * small * small + delta * (distance - small), reduction)
+    losses = 0.5 * small * small + delta * (distance - small)
+    if weight is not None:
+        same_shapes("huber", targets=targets, weight=weight)
+        losses = losses * weight
+    return reduced(losses, reduction)
 
 
 def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reduction: Reduction = "mean") -> Array:

@@ -103,7 +103,7 @@ def multilabel_margin(x: Array, labels: Array, *, reduction: Reduction = "mean")
 
 
 def multilabel_soft_margin(x: Array, y: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
-    """The mean over classes of -(y log sigmoid(x) + (1 - y) log sigmoid(-x)): x and y in {0, 1} [..., n], weight [n]."""
+    """The mean over classes of -(y log sigmoid(x) + (1 - y) log sigmoid(-x)): x, y in [0, 1] [..., n], weight [n]."""
     same_shapes("multilabel_soft_margin", x=x, y=y)
     losses = -(y * log_sigmoid(x) + (1 - y) * log_sigmoid(-x))
     return reduced(fnp.mean(losses if weight is None else losses * weight, axis=-1), reduction)
@@ -144,7 +144,7 @@ def triplet_margin_with_distance(
     swap: bool = False,
     reduction: Reduction = "mean",
 ) -> Array:
-    """`triplet_margin` with any distance [..., n], [..., n] -> [...]. Raises ArgumentError unless margin is positive."""
+    """`triplet_margin` with any distance [..., n], [..., n] -> [...]. Raises ArgumentError unless margin > 0."""
     if margin <= 0:
         raise ArgumentError(f"triplet_margin: `margin` should be positive, but is {margin}.")
     same_shapes("triplet_margin", anchor=anchor, positive=positive, negative=negative)

@@ -162,30 +162,6 @@ class AvgPool3d(_AvgPool):
     n_spatial = 3
 
 
-class AdaptiveAvgPool2d(Module):
-    """x [..., height, width] -> [..., *output_size]: means of windows that tile the input.
-
-    Element i of n covers floor(i size / n) to ceil((i + 1) size / n), as in PyTorch.
-    """
-
-    output_size: tuple[int, ...]
-
-    def __init__(self, output_size: int | Sequence[int]):
-        self.output_size = sizes(output_size, 2, "output_size")
-
-    def __call__(self, x: Array) -> Array:
-        rows = constant(_averaging(x.shape[-2], self.output_size[0]).astype(x.dtype), x)
-        columns = constant(_averaging(x.shape[-1], self.output_size[1]).astype(x.dtype), x)
-        return fnp.matmul(fnp.matmul(rows, x), columns.T)
-
-
-def _averaging(n_in: int, n_out: int) -> np.ndarray:
-    """The matrix [n_out, n_in] whose row i averages the elements of window i."""
-    i, j = np.arange(n_out)[:, None], np.arange(n_in)
-    inside = (j >= i * n_in // n_out) & (j < -(-(i + 1) * n_in // n_out))
-    return inside / inside.sum(axis=1, keepdims=True)
-
-
 class GlobalAvgPool2d(Module):
     """x [..., channels, height, width] -> the mean over height and width [..., channels]."""
 

@@ -9,6 +9,7 @@ from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.dropout import Dropout
 from functorch_lite.nn.module import Array, Module
 from functorch_lite.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from functorch_lite.transforms.arguments import on_its_device
 
 
 class _Recurrent(Module):
@@ -44,6 +45,7 @@ class _Recurrent(Module):
             cells.append(self.cell_type(size, hidden_size, bias=bias, dtype=dtype, key=k, **cell_options))
         self.cells = tuple(cells)
 
+    @on_its_device
     def __call__(self, x: Array, state: Any = None, *, lengths: Array | None = None) -> tuple[Array, Any]:
         """`(outputs, last states)`; see the class."""
         self._check(x, lengths)
@@ -63,7 +65,8 @@ class _Recurrent(Module):
     def _layer(self, first: int, x: Array, state: Any, going: Array | None) -> tuple[Array, list[Any]]:
         """The outputs of the cells of one layer, both directions side by side, and their last states."""
         outs, lasts = [], []
-        for i, backwards in zip(range(first, len(self.cells)), (False, True)[: 1 + self.bidirectional]):
+        for backwards in (False, True)[: 1 + self.bidirectional]:
+            i = first + backwards
             initial = None if state is None else tree.map(lambda s, i=i: s[i], state)
             out, last = _run(self.cells[i], x, initial, going, backwards)
             outs.append(out)
@@ -83,7 +86,7 @@ class _Recurrent(Module):
 
 def _run(cell: Any, x: Array, state: Any, going: Array | None, backwards: bool) -> tuple[Array, Any]:
     """Outputs [time, ..., out] and the last state. Where `going` is False the state stays and the output is 0."""
-    initial = cell.initial_state(x[0]) if state is None else cell._checked(state)
+    initial = cell.initial_state(x[0]) if state is None else cell.checked(state)
 
     def step(state, now):
         projected, going = now
@@ -117,9 +120,9 @@ class LSTM(_Recurrent):
     by default. out_size is hidden_size, or proj_size if that is not 0.
 
     num_layers: each layer takes the outputs of the one before. bidirectional: half the outputs are those of cells that
-    run from the end. batch_first: x and outputs are [..., time, features]. dropout: on the outputs of all layers but the
-    last, in training. lengths: integer [...], how many steps of each sequence count; outputs after them are 0 and the
-    last states are those at the end of each sequence, as with PyTorch's packed sequences.
+    run from the end. batch_first: x and outputs are [..., time, features]. dropout: on the outputs of all layers but
+    the last, in training. lengths: integer [...], how many steps of each sequence count; outputs after them are 0 and
+    the last states are those at the end of each sequence, as with PyTorch's packed sequences.
 
     Raises ShapeError, naming the argument, for shapes that do not fit.
 

@@ -16,6 +16,7 @@ from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import relu, sigmoid
 from functorch_lite.nn.initializers import torch_default
 from functorch_lite.nn.module import Array, Module
+from functorch_lite.transforms.arguments import on_its_device
 
 
 class _Cell(Module):
@@ -51,13 +52,15 @@ class _Cell(Module):
     def _state_dtype(self, x: Array) -> Any:
         return fnp.result_type(x.dtype, self.weight_hh.dtype)
 
+    @on_its_device
     def __call__(self, x: Array, state: Any = None) -> Any:
         if x.shape[-1:] != (self.input_size,):
             raise ShapeError(f"{type(self).__name__}: `x` should be [..., {self.input_size}], but is {x.shape}.")
-        state = self.initial_state(x) if state is None else self._checked(state)
+        state = self.initial_state(x) if state is None else self.checked(state)
         return self.step(self.project(x), state)
 
-    def _checked(self, state: Any) -> Any:
+    def checked(self, state: Any) -> Any:
+        """`state` itself. Raises ShapeError when it is not of this cell."""
         if state.shape[-1:] != (self.out_size,):
             raise ShapeError(f"{type(self).__name__}: `state` should be [..., {self.out_size}], but is {state.shape}.")
         return state
@@ -146,7 +149,8 @@ class LSTMCell(_Cell):
         lead, dtype = x.shape[:-1], self._state_dtype(x)
         return fnp.zeros((*lead, self.out_size), dtype), fnp.zeros((*lead, self.hidden_size), dtype)
 
-    def _checked(self, state: Any) -> Any:
+    def checked(self, state: Any) -> Any:
+        """`state` itself. Raises ShapeError when it is not (h, c) of this cell."""
         sizes = self.out_size, self.hidden_size
         if len(state) != 2 or any(part.shape[-1:] != (n,) for part, n in zip(state, sizes, strict=True)):
             raise ShapeError(f"LSTMCell: `state` should be (h [..., {sizes[0]}], c [..., {sizes[1]}]).")

@@ -32,3 +32,12 @@ def reduced(losses: Array, reduction: str) -> Array:
     if reduction not in ("mean", "sum"):
         raise ArgumentError(f"`reduction` should be 'mean', 'sum' or 'none', but is {reduction!r}.")
     return fnp.mean(losses) if reduction == "mean" else fnp.sum(losses)
+
+
+def weighted(name: str, losses: Array, weight: Array | None, reduction: str) -> Array:
+    """`losses` times `weight` of their shape, reduced; the mean divides by the sum of the weights."""
+    if weight is None:
+        return reduced(losses, reduction)
+    same_shapes(name, targets=losses, weight=weight)
+    losses = losses * weight
+    return fnp.sum(losses) / fnp.sum(weight) if reduction == "mean" else reduced(losses, reduction)

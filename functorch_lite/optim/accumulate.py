@@ -18,8 +18,8 @@ from functorch_lite.optim.base import (
 
 
 class AccumulateState(NamedTuple):
-    """count: gradients taken in since the last step, int64 []; mean: their mean, like the parameters; inner: the state of
-    the optimizer."""
+    """count: gradients taken in since the last step, int64 []; mean: their mean, like the parameters; inner: the state
+    of the optimizer."""
 
     count: Any
     mean: Any

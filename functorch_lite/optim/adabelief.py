@@ -57,8 +57,9 @@ def adabelief(
         m = b1 m + (1 - b1) g          s = b2 s + (1 - b2) (g - m)^2 + eps
         p = p - learning_rate (m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) + weight_decay p)
 
-    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0 (Optax takes 1e-16). weight_decay:
-    at least 0, on the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside.
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0 (Optax takes 1e-16).
+    weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values
+    outside.
 
     Source: J. Zhuang and others, arXiv:2010.07468, algorithm 2.
 

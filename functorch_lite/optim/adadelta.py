@@ -64,6 +64,4 @@ def adadelta(
     >>> p.round(3)
     array([0.051])
     """
-    return descent(
-        scale_by_adadelta(rho, eps), learning_rate=learning_rate, weight_decay=weight_decay, where=where
-    )
+    return descent(scale_by_adadelta(rho, eps), learning_rate=learning_rate, weight_decay=weight_decay, where=where)

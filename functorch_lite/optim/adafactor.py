@@ -24,7 +24,8 @@ from functorch_lite.optim.base import (
 
 
 class Factors(NamedTuple):
-    """rows [..., n, 1], columns [..., 1, m]: means of g^2 over the last axis and the one before; for a leaf [..., n, m]."""
+    """rows [..., n, 1], columns [..., 1, m]: means of g^2 over the last axis and the one before; for a leaf [..., n,
+    m]."""
 
     rows: Any
     columns: Any

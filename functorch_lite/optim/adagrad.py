@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
-from functorch_lite.optim.base import GradientTransformation, Schedule, map_state, map_updates
+from functorch_lite.nn.select import Where
+from functorch_lite.optim.base import GradientTransformation, Schedule, is_zero, map_state, map_updates
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
 from functorch_lite.optim.scale import scale_by_learning_rate
@@ -33,6 +34,7 @@ def adagrad(
     learning_rate: float | Schedule = 1e-2,
     *,
     weight_decay: float = 0.0,
+    where: Where = None,
     initial_accumulator_value: float = 0.0,
     eps: float = 1e-10,
 ) -> GradientTransformation:
@@ -40,6 +42,6 @@ def adagrad(
 
     Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12 (2011).
     """
-    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     scaled = scale_by_sum_of_squares(initial_accumulator_value, eps)
     return chain(*decay, scaled, scale_by_learning_rate(learning_rate))

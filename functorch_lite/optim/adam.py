@@ -4,12 +4,15 @@
 from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
+from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
+    check_at_least,
     check_range,
+    is_zero,
     map_state,
     map_updates,
     zero_count,
@@ -36,6 +39,7 @@ def scale_by_adam(
     """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2."""
     check_range("adam", "b1", b1, 0.0, 1.0)
     check_range("adam", "b2", b2, 0.0, 1.0)
+    check_at_least("adam", "eps", eps, 0.0)
 
     def init(params):
         peak = zeros_like(params) if amsgrad else None
@@ -63,11 +67,18 @@ def adam(
     eps: float = 1e-8,
     *,
     weight_decay: float = 0.0,
+    where: Where = None,
     amsgrad: bool = False,
 ) -> GradientTransformation:
     """p - learning_rate * scale_by_adam(g + weight_decay p). As torch.optim.Adam; for decoupled decay see `adamw`.
 
+        m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2          (with amsgrad the largest v so far)
+        p = p - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps, weight_decay: at least 0; decay on the
+    leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside these ranges.
+
     Source: D. Kingma, J. Ba, arXiv:1412.6980; amsgrad: S. Reddi and others, arXiv:1904.09237.
     """
-    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     return chain(*decay, scale_by_adam(b1, b2, eps, amsgrad=amsgrad), scale_by_learning_rate(learning_rate))

@@ -71,6 +71,4 @@ def adamax(
     >>> p
     array([0.9])
     """
-    return descent(
-        scale_by_adamax(b1, b2, eps), learning_rate=learning_rate, weight_decay=weight_decay, where=where
-    )
+    return descent(scale_by_adamax(b1, b2, eps), learning_rate=learning_rate, weight_decay=weight_decay, where=where)

@@ -10,8 +10,8 @@ from functorch_lite.optim.base import GradientTransformation, check_positive, ma
 def clip_adaptive(bound: float = 0.01, eps: float = 1e-3) -> GradientTransformation:
     """Each unit of g times bound max(|p|, eps) / |g| where its norm exceeds bound max(|p|, eps).
 
-    A unit is what feeds one output: a leaf of [n] or [] as a whole, a row of a weight [n_out, ...]. bound, eps: above 0.
-    Leave the last layer out with `masked`. Raises ArgumentError for a bound or eps not above 0.
+    A unit is what feeds one output: a leaf of [n] or [] as a whole, a row of a weight [n_out, ...]. bound, eps: above
+    0. Leave the last layer out with `masked`. Raises ArgumentError for a bound or eps not above 0.
 
     Source: A. Brock and others, arXiv:2102.06171, section 4.1.
 

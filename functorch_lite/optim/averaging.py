@@ -32,7 +32,8 @@ class AverageState(NamedTuple):
 
 
 def ema(decay: float = 0.999) -> GradientTransformation:
-    """average = decay average + (1 - decay) p after each step; after the first it is p itself. As torch's `get_ema_avg_fn`.
+    """average = decay average + (1 - decay) p after each step; after the first it is p itself. As torch's
+    `get_ema_avg_fn`.
 
     decay: in [0, 1), else ArgumentError.
 
@@ -50,7 +51,8 @@ def ema(decay: float = 0.999) -> GradientTransformation:
 
 
 def swa(start: int = 0, every: int = 1) -> GradientTransformation:
-    """The plain mean of p after step `start` and each `every`-th one from there; p itself before. As torch's `AveragedModel`.
+    """The plain mean of p after step `start` and each `every`-th one from there; p itself before. As torch's
+    `AveragedModel`.
 
     start: the number of steps taken before the first one averaged, at least 0; every: at least 1, else ArgumentError.
     A model with BatchNorm needs its statistics taken again with the averaged weights.

@@ -77,9 +77,7 @@ def stateless(update: Callable[[Any, Params], Any]) -> GradientTransformation:
 
 def apply_updates(params: Params, updates: Any) -> Params:
     """params + updates, leaf by leaf, in the dtype of each parameter; where an update is None the parameter stays."""
-    return tree.map(
-        lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent
-    )
+    return tree.map(lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent)
 
 
 def is_absent(gradient: Any) -> bool:
@@ -114,8 +112,8 @@ def zero_count(params: Params) -> Any:
 
 
 def cast(scalar: Any, leaf: Any) -> Any:
-    """A number or float64 array [] in the dtype of `leaf`, so that it does not promote it."""
-    return scalar if isinstance(scalar, int | float) else scalar.astype(leaf.dtype)
+    """A Python number, or a float64 array [] or NumPy scalar in the dtype of `leaf`: what does not promote it."""
+    return scalar.astype(leaf.dtype) if hasattr(scalar, "astype") else scalar
 
 
 def bias_correction(decay: float, count: Any) -> Any:

@@ -15,7 +15,8 @@ def descent(
     where: Where = None,
     decoupled: bool = False,
 ) -> GradientTransformation:
-    """p - learning_rate * scaled(g + weight_decay p), or with `decoupled` p - learning_rate (scaled(g) + weight_decay p).
+    """p - learning_rate * scaled(g + weight_decay p), or with `decoupled` p - learning_rate (scaled(g) + weight_decay
+    p).
 
     `where`: which leaves decay, as in `add_decayed_weights`.
     """

@@ -51,7 +51,8 @@ def inject(factory: Callable[..., GradientTransformation], **settings: Any) -> G
     factory(**settings)  # raises for bad settings
 
     def values_at(count, given):
-        return {**given, **{name: _number(schedule(count)) for name, schedule in schedules.items()}}
+        values = {**given, **{name: schedule(count) for name, schedule in schedules.items()}}
+        return {name: _number(value) for name, value in values.items()}
 
     def init(params):
         count = zero_count(params)
@@ -79,6 +80,7 @@ def set_hyperparameters(state: InjectState, **values: Any) -> InjectState:
 
 
 def _number(value: Any) -> Any:
+    """A float64 array []: not a NumPy scalar, which would pass for a float in `is_zero`."""
     return fnp.asarray(value, dtype=fnp.float64)
 
 

@@ -21,7 +21,8 @@ from functorch_lite.optim.trust import leaf_norm, ratio
 def scale_by_lars(
     trust: float = 1e-3, weight_decay: float = 0.0, eps: float = 0.0, where: Where = None
 ) -> GradientTransformation:
-    """trust |p| / (|g| + weight_decay |p| + eps) (g + weight_decay p) for each leaf that `where` selects, g elsewhere."""
+    """trust |p| / (|g| + weight_decay |p| + eps) (g + weight_decay p) for each leaf that `where` selects, g
+    elsewhere."""
     check_positive("lars", "trust", trust)
     check_at_least("lars", "weight_decay", weight_decay, 0.0)
     check_at_least("lars", "eps", eps, 0.0)

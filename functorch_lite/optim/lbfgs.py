@@ -27,9 +27,10 @@ ValueAndGrad = Callable[[Params], tuple[Any, Any]]
 
 
 class LbfgsState(NamedTuple):
-    """count, n_evaluations: steps taken and calls of the function, int64 []. value [], grad [n]: at the parameters, known
-    after the first step. step [n]: the last step. steps, changes [history, n]: steps s and changes y of the gradient,
-    newest last; inverse [history]: 1 / (y s), 0 where there is none yet. scale []: y s / y y of the newest."""
+    """count, n_evaluations: steps taken and calls of the function, int64 []. value [], grad [n]: at the parameters,
+    known after the first step. step [n]: the last step. steps, changes [history, n]: steps s and changes y of the
+    gradient, newest last; inverse [history]: 1 / (y s), 0 where there is none yet. scale []: y s / y y of the
+    newest."""
 
     count: Any
     n_evaluations: Any
@@ -69,31 +70,30 @@ def lbfgs(
     kept, at least 1. n_search: evaluations in one search, at least 1. tolerance_change: where the slope along d is
     above minus this, the parameters stay.
 
-    As torch.optim.LBFGS(max_iter=1, line_search_fn="strong_wolfe"), which calls the function once more in each step: here
-    the value and gradient where the search ended are kept. So the function must be the same in every step: for minibatches
-    begin with a new state, or take `state._replace(count=0)`. The step can be jitted.
+    As torch.optim.LBFGS(max_iter=1, line_search_fn="strong_wolfe"), which calls the function once more in each step:
+    here the value and gradient where the search ended are kept. So the function must be the same in every step: for
+    minibatches begin with a new state, or take `state._replace(count=0)`. The step can be jitted.
 
     Raises ArgumentError for values outside these ranges.
 
     Source: J. Nocedal, S. Wright, "Numerical optimization" (2006), algorithms 7.4, 7.5 and 3.5.
 
     >>> import numpy as np, functorch_lite as fl
-    >>> f = fl.value_and_grad(lambda p: ((p - 3.0) ** 4).sum())
+    >>> f = fl.value_and_grad(lambda p: fl.numpy.cosh(p - 3.0).sum())
     >>> opt, p = lbfgs(), np.zeros(2)
     >>> state = opt.init(p)
-    >>> for _ in range(12):
+    >>> for _ in range(8):
     ...     p, state = opt.step(p, f, state)
-    >>> bool(np.all(np.abs(p - 3.0) < 0.05))
-    True
+    >>> p.round(3)
+    array([3., 3.])
     """
     _check(learning_rate, history, n_search, c1, c2, tolerance_change)
     search = {"c1": c1, "c2": c2, "tolerance": tolerance_change, "n_max": n_search}
 
     def init(params):
         flat = _flatten(params)
-        zero, count = fnp.sum(fnp.zeros_like(flat)), zero_count(params)
-        past = fnp.zeros_like(flat) + fnp.zeros((history, 1), flat.dtype)
-        none = fnp.zeros_like(flat)
+        zero, count, none = fnp.sum(fnp.zeros_like(flat)), zero_count(params), fnp.zeros_like(flat)
+        past = fnp.broadcast_to(none, (history, none.size)) + 0
         return LbfgsState(count, count, zero, none, none, past, past, past[:, 0], zero + 1)
 
     def step(params, value_and_grad, state):
@@ -104,7 +104,8 @@ def lbfgs(
             return fnp.asarray(value, dtype=flat.dtype), _flatten_like(params, grads)
 
         is_first = state.count == 0
-        value, grad = lax.cond(is_first, lambda at, v, g: evaluate(at), lambda at, v, g: (v, g), flat, state.value, state.grad)
+        known = (flat, state.value, state.grad)
+        value, grad = lax.cond(is_first, lambda at, v, g: evaluate(at), lambda at, v, g: (v, g), *known)
         direction = _direction(state, grad)
         slope = fnp.sum(grad * direction)
         first_length = 1.0 / fnp.maximum(fnp.sum(fnp.abs(grad)), 1.0)
@@ -117,11 +118,11 @@ def lbfgs(
 
         def move(origin, t):
             if not line_search:
-                return along(t), fnp.ones((), fnp.int64)
+                return along(t), fnp.ones_like(state.count)
             return strong_wolfe(along, origin, t, fnp.max(fnp.abs(direction)), **search)
 
         def stay(origin, t):
-            return origin, fnp.zeros((), fnp.int64)
+            return origin, fnp.zeros_like(state.count)
 
         point, n = lax.cond(slope > -tolerance_change, stay, move, origin, t)
         n_evaluations = state.n_evaluations + n + fnp.where(is_first, 1, 0)

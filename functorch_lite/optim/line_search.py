@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
+from functorch_lite.backends.registry import at_home_of
 
 BRACKETING, ZOOMING, DONE = 0, 1, 2
 
@@ -29,9 +30,9 @@ class Point(NamedTuple):
 
 
 class Search(NamedTuple):
-    """phase [] int64; n_steps [] int64, evaluations after the first; last: the newest point; first, second: in the first
-    phase `first` is the point before the newest, in the second phase they are the ends of the interval in the order
-    they were found; stuck: whether the last trial was near an end, bool []."""
+    """phase [] int64; n_steps [] int64, evaluations after the first; last: the newest point; first, second: in the
+    first phase `first` is the point before the newest, in the second phase they are the ends of the interval in the
+    order they were found; stuck: whether the last trial was near an end, bool []."""
 
     phase: Any
     n_steps: Any
@@ -54,8 +55,8 @@ def strong_wolfe(
 ) -> tuple[Point, Any]:
     """`(point, n)`: the point accepted, or the best one after `n_max` evaluations, and how many there were.
 
-    evaluate: t -> Point. origin: the point at t = 0, its slope below 0. t: the first length to try. size []: the largest
-    element of the direction; the interval is given up when it is shorter than tolerance / size.
+    evaluate: t -> Point. origin: the point at t = 0, its slope below 0. t: the first length to try. size []: the
+    largest element of the direction; the interval is given up when it is shorter than tolerance / size.
     """
 
     def is_high(point):
@@ -80,8 +81,10 @@ def strong_wolfe(
         wide = (s.phase == BRACKETING) | (fnp.abs(s.second.t - s.first.t) * size >= tolerance)
         return (s.phase != DONE) & (s.n_steps < n_max) & wide
 
-    zero = fnp.zeros((), fnp.int64)
-    start = Search(zero, zero, evaluate(t), origin, origin, fnp.zeros((), bool))
+    first = evaluate(t)
+    with at_home_of([first.value]):
+        zero, no = fnp.zeros((), fnp.int64), fnp.zeros((), bool)
+    start = Search(zero, zero, first, origin, origin, no)
     s = lax.while_loop(go_on, lambda s: lax.cond(s.phase == BRACKETING, bracket, zoom, s), start)
     # Without an interval after n_max trials: between 0 and the longest.
     unbounded = s.phase == BRACKETING
@@ -117,9 +120,7 @@ def _narrow(s: Search, is_high: Callable[[Point], Any], is_flat: Callable[[Point
     high = _select(worse, s.last, _select(crossed, low, high))
     low = _select(worse, low, s.last)
     phase = fnp.where(done, DONE, s.phase)
-    return s._replace(
-        phase=phase, first=_select(first_is_low, low, high), second=_select(first_is_low, high, low)
-    )
+    return s._replace(phase=phase, first=_select(first_is_low, low, high), second=_select(first_is_low, high, low))
 
 
 def _cubic_minimum(a: Point, b: Point, low: Any, high: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
-from functorch_lite.optim.base import GradientTransformation, Schedule, map_state, map_updates, zeros_like
+from functorch_lite.optim.base import GradientTransformation, Schedule, is_zero, map_state, map_updates, zeros_like
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
 from functorch_lite.optim.scale import scale_by_learning_rate
@@ -39,5 +39,5 @@ def lion(
 
     Source: X. Chen and others, arXiv:2302.06675.
     """
-    decay = [add_decayed_weights(weight_decay, where)] if weight_decay else []
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     return chain(scale_by_lion(b1, b2), *decay, scale_by_learning_rate(learning_rate))

@@ -17,7 +17,8 @@ from functorch_lite.optim.base import (
 
 
 class LookaheadState(NamedTuple):
-    """count: steps taken, int64 []; slow: the slow parameters, like the parameters; inner: the state of the optimizer."""
+    """count: steps taken, int64 []; slow: the slow parameters, like the parameters; inner: the state of the
+    optimizer."""
 
     count: Any
     slow: Any

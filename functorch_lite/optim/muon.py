@@ -74,7 +74,8 @@ def scale_by_muon(
     def init(params):
         for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
             if leaf.ndim != 2:
-                raise ArgumentError(f"scale_by_muon: {path or 'the leaf'} has shape {leaf.shape}, but should be [n, m].")
+                what = path or "the leaf"
+                raise ArgumentError(f"scale_by_muon: {what} should have two axes, but has shape {leaf.shape}.")
         return MuonState(zeros_like(params))
 
     def scaled(g, m):
@@ -111,8 +112,8 @@ def muon(
     learning_rate, weight_decay, eps: at least 0; decay on the leaves `where` selects (see `add_decayed_weights`).
     momentum in [0, 1). n_steps: of Newton and Schulz, with `coefficients`. adjust: "original" is the factor above,
     "match_rms_adamw" 0.2 sqrt(max(n, m)), which suits the learning rates of AdamW. others: what scales the leaves
-    without two axes, by default `scale_by_adam()`. Embeddings and output layers are better left to AdamW, with `groups`.
-    As torch.optim.Muon, which iterates in bfloat16 and refuses leaves without two axes.
+    without two axes, by default `scale_by_adam()`. Embeddings and output layers are better left to AdamW, with
+    `groups`. As torch.optim.Muon, which iterates in bfloat16 and refuses leaves without two axes.
 
     Raises ArgumentError for values outside these ranges.
 

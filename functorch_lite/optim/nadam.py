@@ -96,6 +96,4 @@ def nadam(
     True
     """
     scaled = scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay)
-    return descent(
-        scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled
-    )
+    return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled)

@@ -14,7 +14,6 @@ from functorch_lite.optim.base import (
     check_at_least,
     check_positive,
     check_range,
-    is_absent,
     is_zero,
     map_state,
     map_updates,
@@ -59,18 +58,18 @@ def prodigy(
         d' = max(d, growth r / |s|_1)          (|s|_1 over all leaves)
         p = p - gamma (m / (sqrt(v) + d' eps) + weight_decay p)
 
-    learning_rate: at least 0, 1 unless there is a reason, or a schedule that ends at 0. b1, b2: decays in [0, 1). b3: in
-    [0, 1), None is sqrt(b2). eps: at least 0. initial: the first d, above 0. growth: above 0, multiplies the estimate.
-    safeguard_warmup: d in place of gamma in s, for schedules that start near 0. weight_decay: at least 0, on the leaves
-    `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside these ranges.
+    learning_rate: at least 0, 1 unless there is a reason, or a schedule that ends at 0. b1, b2: decays in [0, 1). b3:
+    in [0, 1), None is sqrt(b2). eps: at least 0. initial: the first d, above 0. growth: above 0, multiplies the
+    estimate. safeguard_warmup: d in place of gamma in s, for schedules that start near 0. weight_decay: at least 0, on
+    the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside these ranges.
 
     Source: K. Mishchenko, A. Defazio, arXiv:2306.06101, algorithm 4; `initial` as a divisor is its authors' code's.
 
     >>> import numpy as np
     >>> opt = prodigy()
     >>> p = np.array([1.0])
-    >>> opt.init(p).distance
-    array(1.e-06)
+    >>> float(opt.init(p).distance)
+    1e-06
     """
     b3 = b2**0.5 if b3 is None else b3
     _check(learning_rate, b1, b2, b3, eps, initial, growth, weight_decay)
@@ -78,8 +77,8 @@ def prodigy(
     def init(params):
         count = zero_count(params)
         zero = count.astype(fnp.float64)
-        moments = (zeros_like(params) for _ in range(3))
-        return ProdigyState(count, zero + initial, zero, *moments, tree.map(fnp.positive, params))
+        mean, square, total = zeros_like(params), zeros_like(params), zeros_like(params)
+        return ProdigyState(count, zero + initial, zero, mean, square, total, tree.map(fnp.positive, params))
 
     def update(grads, state, params=None):
         need_params("prodigy", params)
@@ -116,12 +115,16 @@ def _check(learning_rate, b1, b2, b3, eps, initial, growth, weight_decay) -> Non
 def _progress(grads: Any, start: Any, params: Any) -> Any:
     """The inner product <g, p_0 - p> over all leaves with a gradient, float64 []."""
     products = map_updates(lambda g, p0, p: fnp.sum(g * (p0 - p)).astype(fnp.float64), grads, start, params)
-    return sum((x for x in tree.leaves(products) if not is_absent(x)), start=fnp.zeros((), fnp.float64))
+    return _sum(tree.leaves(products))
 
 
 def _size(total: Any) -> Any:
     """The sum of the absolute values of all elements, float64 []."""
-    return sum((fnp.sum(fnp.abs(s)).astype(fnp.float64) for s in tree.leaves(total)), start=fnp.zeros((), fnp.float64))
+    return _sum([fnp.sum(fnp.abs(s)).astype(fnp.float64) for s in tree.leaves(total)])
+
+
+def _sum(values: list[Any]) -> Any:
+    return sum(values[1:], values[0]) if values else fnp.zeros((), fnp.float64)
 
 
 def _quotient(numerator: Any, size: Any) -> Any:

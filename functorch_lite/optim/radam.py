@@ -90,6 +90,4 @@ def radam(
     array([0.5])
     """
     scaled = scale_by_radam(b1, b2, eps)
-    return descent(
-        scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled
-    )
+    return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled)

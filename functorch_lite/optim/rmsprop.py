@@ -4,10 +4,12 @@
 from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
+from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
     check_range,
+    is_zero,
     map_state,
     map_updates,
     zeros_like,
@@ -49,6 +51,7 @@ def rmsprop(
     eps: float = 1e-8,
     *,
     weight_decay: float = 0.0,
+    where: Where = None,
     momentum: float = 0.0,
     centered: bool = False,
 ) -> GradientTransformation:
@@ -56,7 +59,7 @@ def rmsprop(
 
     Source: T. Hinton, "Neural networks for machine learning", lecture 6e (2012).
     """
-    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
-    velocity = [trace(momentum)] if momentum else []
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
+    velocity = [] if is_zero(momentum) else [trace(momentum)]
     scaled = scale_by_rms(alpha, eps, centered=centered)
     return chain(*decay, scaled, *velocity, scale_by_learning_rate(learning_rate))

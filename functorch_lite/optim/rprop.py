@@ -73,5 +73,6 @@ def _check(learning_rate: float, shrink: float, grow: float, smallest: float, la
     check_at_least("rprop", "learning_rate", learning_rate, 0.0)
     check_positive("rprop", "smallest", smallest)
     check_at_least("rprop", "largest", largest, smallest)
-    if not 0.0 < shrink < 1.0 < grow:
+    known = isinstance(shrink, int | float) and isinstance(grow, int | float)
+    if known and not 0.0 < shrink < 1.0 < grow:
         raise ArgumentError(f"rprop: `shrink` and `grow` should be in (0, 1) and above 1, but are {shrink} and {grow}.")

@@ -124,8 +124,8 @@ def schedule_free_adamw(
 ) -> GradientTransformation:
     """Schedule-free AdamW: z = z - learning_rate (g(y) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y).
 
-    v = b2 v + (1 - b2) g^2. learning_rate: at least 0, or a schedule that warms up and does not decay. b2 in [0, 1), eps
-    and weight_decay at least 0; decay on the leaves `where` selects. See `schedule_free`.
+    v = b2 v + (1 - b2) g^2. learning_rate: at least 0, or a schedule that warms up and does not decay. b2 in [0, 1),
+    eps and weight_decay at least 0; decay on the leaves `where` selects. See `schedule_free`.
 
     >>> import numpy as np
     >>> opt = schedule_free_adamw(0.1)

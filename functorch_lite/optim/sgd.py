@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite.errors import ArgumentError
+from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
+    check_at_least,
+    is_zero,
     map_state,
     map_updates,
     zero_count,
@@ -37,7 +40,7 @@ def trace(momentum: float, *, dampening: float = 0.0, nesterov: bool = False) ->
         return out, TraceState(state.count + 1, velocity)
 
     def weight(g, count):
-        return fnp.where(count == 0, 1.0, 1.0 - dampening).astype(g.dtype) if dampening else 1
+        return fnp.where(count == 0, 1.0, 1.0 - dampening).astype(g.dtype) if not is_zero(dampening) else 1
 
     return GradientTransformation(init, update)
 
@@ -48,16 +51,23 @@ def sgd(
     *,
     dampening: float = 0.0,
     weight_decay: float = 0.0,
+    where: Where = None,
     nesterov: bool = False,
 ) -> GradientTransformation:
     """p - learning_rate v, where v is the velocity of g + weight_decay p (see `trace`). As torch.optim.SGD.
 
-    learning_rate: a number, or a schedule of the step. Raises ArgumentError for nesterov without momentum.
+        v = momentum v + (1 - dampening) g          (the first v is g)
+        p = p - learning_rate v          or with `nesterov` p - learning_rate (g + momentum v)
+
+    learning_rate: at least 0, or a schedule of the step. momentum: at least 0. weight_decay: at least 0, on the leaves
+    `where` selects (see `add_decayed_weights`). Raises ArgumentError for other values, and for nesterov without
+    momentum or with dampening.
 
     Source: I. Sutskever and others, "On the importance of initialization and momentum in deep learning", ICML 2013.
     """
-    if nesterov and (momentum <= 0 or dampening != 0):
+    check_at_least("sgd", "momentum", momentum, 0.0)
+    if nesterov and (is_zero(momentum) or not is_zero(dampening)):
         raise ArgumentError("sgd: nesterov needs a momentum above 0 and no dampening.")
-    decay = [add_decayed_weights(weight_decay)] if weight_decay else []
-    velocity = [trace(momentum, dampening=dampening, nesterov=nesterov)] if momentum else []
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
+    velocity = [] if is_zero(momentum) else [trace(momentum, dampening=dampening, nesterov=nesterov)]
     return chain(*decay, *velocity, scale_by_learning_rate(learning_rate))

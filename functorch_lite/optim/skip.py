@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Steps left out where a gradient is not finite."""
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
@@ -15,7 +17,8 @@ from functorch_lite.optim.base import (
 
 
 class SkipState(NamedTuple):
-    """consecutive, total: steps left out in a row until now, and in all, int64 []; inner: the state of the optimizer."""
+    """consecutive, total: steps left out in a row until now, and in all, int64 []; inner: the state of the
+    optimizer."""
 
     consecutive: Any
     total: Any
@@ -61,7 +64,5 @@ def skip_nonfinite(opt: GradientTransformation, max_consecutive: int = 10) -> Gr
 
 
 def _all_finite(grads: Any) -> Any:
-    finite = fnp.ones((), bool)
-    for g in tree.leaves(grads):
-        finite = finite & fnp.all(fnp.isfinite(g))
-    return finite
+    finite = [fnp.all(fnp.isfinite(g)) for g in tree.leaves(grads)]
+    return functools.reduce(operator.and_, finite) if finite else fnp.ones((), bool)

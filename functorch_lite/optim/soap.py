@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite import lax, tree
+from functorch_lite.backends.registry import at_home_of
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.adam import scale_by_adam
 from functorch_lite.optim.base import (
@@ -79,9 +80,9 @@ def scale_by_soap(
 
 def _no_basis(p: Any) -> Basis:
     n, m = p.shape
-    zeros = fnp.zeros_like(p)
-    left, right = zeros @ zeros.T, zeros.T @ zeros
-    return Basis(left, right, left + fnp.eye(n, dtype=p.dtype), right + fnp.eye(m, dtype=p.dtype))
+    with at_home_of([p]):
+        left, right = fnp.zeros((n, n), p.dtype), fnp.zeros((m, m), p.dtype)
+        return Basis(left, right, fnp.eye(n, dtype=p.dtype), fnp.eye(m, dtype=p.dtype))
 
 
 def _rotate(g: Any, basis: Basis) -> Any:
@@ -131,9 +132,9 @@ def soap(
         m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) (U^T g V)^2
         p = p - learning_rate (U ((U^T m V) / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)) V^T + weight_decay p)
 
-    learning_rate: at least 0, or a schedule. b1, b2, shampoo_b: decays in [0, 1). eps, weight_decay: at least 0; decay on
-    the leaves `where` selects (see `add_decayed_weights`). every: steps, at least 1. Leaves are float32 or float64; each
-    [n, m] has state of n^2 + m^2 elements twice over.
+    learning_rate: at least 0, or a schedule. b1, b2, shampoo_b: decays in [0, 1). eps, weight_decay: at least 0; decay
+    on the leaves `where` selects (see `add_decayed_weights`). every: steps, at least 1. Leaves are float32 or float64;
+    each [n, m] has state of n^2 + m^2 elements twice over.
 
     The basis has taken in the gradient of the step; the authors' code skips the first step instead.
 
@@ -149,7 +150,10 @@ def soap(
            [0. , 0.9]])
     """
     by_shape = by_part(
-        {"matrices": scale_by_soap(b1, b2, eps, shampoo_b=shampoo_b, every=every), "others": scale_by_adam(b1, b2, eps)},
+        {
+            "matrices": scale_by_soap(b1, b2, eps, shampoo_b=shampoo_b, every=every),
+            "others": scale_by_adam(b1, b2, eps),
+        },
         lambda params: ["matrices" if leaf.ndim == 2 else "others" for leaf in tree.leaves(params)],
     )
     return descent(by_shape, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=True)

@@ -32,8 +32,8 @@ from functorch_lite.transforms import hvp
 
 
 class SophiaState(NamedTuple):
-    """count: steps taken, int64 []; b2: the decay of `hessian`, float64 []; mean: running average of g, hessian: that of
-    the estimates of the diagonal, both like the parameters."""
+    """count: steps taken, int64 []; b2: the decay of `hessian`, float64 []; mean: running average of g, hessian: that
+    of the estimates of the diagonal, both like the parameters."""
 
     count: Any
     b2: Any
@@ -87,8 +87,8 @@ def sophia(
         m = b1 m + (1 - b1) g          h = b2 h + (1 - b2) estimate          (h when an estimate is observed)
         p = p - learning_rate (clip(m / (1 - b1^t) / max(gamma h, eps), -bound, bound) + weight_decay p)
 
-    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). gamma, eps, bound: above 0; gamma so that between
-    a tenth and a half of the elements are not cut. weight_decay: at least 0, on the leaves `where` selects (see
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). gamma, eps, bound: above 0; gamma so that
+    between a tenth and a half of the elements are not cut. weight_decay: at least 0, on the leaves `where` selects (see
     `add_decayed_weights`). Before the first estimate h is 0 and the step is that of the sign of m.
 
     Raises ArgumentError for values outside these ranges.
@@ -107,7 +107,8 @@ def sophia(
 
 
 def observe_hessian(state: Any, estimate: Any) -> Any:
-    """`state`, an optimizer's with `SophiaState` somewhere in it, whose averages have taken in an estimate of the diagonal.
+    """`state`, an optimizer's with `SophiaState` somewhere in it, whose averages have taken in an estimate of the
+    diagonal.
 
     estimate: like the parameters, such as `hutchinson` gives.
     """
@@ -133,7 +134,5 @@ def hutchinson(loss: Callable[[Params], Any], params: Params, key: Any) -> Param
     """
     leaves, treedef = tree.flatten(params)
     keys = random.split(key, len(leaves))
-    signs = tree.unflatten(
-        treedef, [random.rademacher(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)]
-    )
+    signs = tree.unflatten(treedef, [random.rademacher(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)])
     return tree.map(fnp.multiply, signs, hvp(loss, (params,), (signs,)))

@@ -152,6 +152,7 @@ class Jitted:
         """Forget every compiled program."""
         self._cache: OrderedDict[Any, _Compiled] = OrderedDict()
         self._builtins: list[Any] = []
+        self._answered: dict[Any, int] = {}
         self._hits = self._misses = 0
         if type(self) is not Jitted:
             self.__class__ = Jitted
@@ -229,6 +230,8 @@ class Jitted:
         if found is not None:
             self._hits += 1
             self._cache.move_to_end(key)
+            if self._mode == "plain" and not self._donates and is_eager():
+                self._answer_natively(key, found)
             return found
         self._misses += 1
         if self._misses == 1:
@@ -236,14 +239,20 @@ class Jitted:
         compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
-            if not self._donates and self._mode == "plain" and is_eager():
-                self._answer_natively(compiled, types, treedef, static)
             if len(self._cache) > CACHE_SIZE:
-                self._cache.popitem(last=False)
+                self._answered.pop(self._cache.popitem(last=False)[0], None)
         return compiled
 
-    def _answer_natively(self, compiled: _Compiled, types, treedef, static) -> None:
-        """Let a builtin answer calls of this signature: it becomes `__call__` of a class for this function alone."""
+    def _answer_natively(self, key, compiled: _Compiled) -> None:
+        """Let a builtin answer calls of this signature: it becomes `__call__` of a class for this function alone.
+
+        A signature's second call is where this begins: many functions are called once.
+        """
+        times = self._answered.get(key, 0)
+        if times == NATIVE_CHAIN:  # it keeps coming back: more signatures take turns than are answered natively
+            return
+        self._answered[key] = times + 1
+        treedef, types, static, *_ = key
         outs = [(a.shape, a.dtype, w) for a, w in zip(compiled.program.out_avals, compiled.out_weak, strict=True)]
         if len(self._builtins) == NATIVE_CHAIN:
             self._hits += sum(calls_of(b) for b in self._builtins)

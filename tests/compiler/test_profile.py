@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import functorch_lite as fl
-from functorch_lite.compiler import compile as compile_program
+from functorch_lite.compiler.native import compile_native
+from functorch_lite.compiler.pipeline import optimize
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.compiler.runtime.profile import (
     MOST_KERNELS,
@@ -39,9 +40,8 @@ def _loop(x):
 
 
 def _executable(function, *args) -> Executable:
-    executable = compile_program(fl.make_program(function)(*args))
-    assert isinstance(executable, Executable)
-    return executable
+    program = fl.make_program(function)(*args)
+    return compile_native(program, optimize(program))
 
 
 @pytest.fixture(scope="module")

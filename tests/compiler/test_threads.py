@@ -73,10 +73,10 @@ PROGRAMS = {
     "matmul": (fnp.matmul, [floats(200, 300), floats(300, 170)]),
     "matmul in blocks": (fnp.matmul, [floats(130, 600), floats(600, 530)]),
     "matmul transposed": (lambda x, y: x.T @ y.T, [floats(300, 330), floats(270, 300)]),
-    "few rows": (fnp.matmul, [floats(20, 700), floats(700, 600)]),
+    "few rows": (fnp.matmul, [floats(20, 1100), floats(1100, 1000)]),
     "batched": (fnp.matmul, [floats(40, 60, 70), floats(40, 70, 50)]),
     "convolution": (lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME"),
-                    [floats(2, 16, 30, 30), floats(24, 16, 3, 3)]),
+                    [floats(2, 16, 60, 60), floats(24, 16, 3, 3)]),
     "sum of rows": (lambda x: fnp.sum(x * x, axis=1), [floats(900, 500)]),
     "sum of columns": (lambda x: fnp.sum(x * x, axis=0), [floats(900, 500)]),
     "sum": (lambda x: fnp.sum(x * x), [floats(900_001)]),
@@ -191,7 +191,7 @@ def test_a_local_that_lives_longer_than_an_iteration_keeps_the_order(kernel, eag
     assert outermost(kernel) not in shared_loops(kernel)
 
 
-def test_a_kernel_that_can_fail_is_left_alone(eager):
+def test_a_loop_that_may_leave_the_kernel_keeps_the_order(eager):
     b = Builder("kernel")
     x, out = b.input("x", "f32", 600), b.output("out", "f32", 600)
     with b.loop(600) as i:
@@ -210,13 +210,13 @@ def counts(numbers, table):
 
 SUMS = {
     "sum": (fnp.sum, [floats(900_001)], 900_001),
-    "of what is long in two ways": (lambda x: fnp.sum(x[:, ::2]), [floats(700, 801)], 700 * 401),
+    "of what is long in two ways": (lambda x: fnp.sum(x[:, ::2]), [floats(1100, 1601)], 1100 * 801),
     "extrema": (lambda x: (fnp.max(x), fnp.min(x)), [floats(900_001)], 1),
     "whole numbers": (fnp.sum, [np.arange(900_001)], 1),
     "complex": (fnp.sum, [floats(300_001, dtype=np.complex64)], 300_001),
     "columns": (lambda x: fnp.sum(x, axis=0), [floats(901, 500)], 901),
     "columns and rows": (lambda x: (fnp.sum(x, axis=0), fnp.sum(x, axis=1)), [floats(901, 500)], 901),
-    "half": (lambda x: fnp.sum(x, axis=0), [floats(901, 600, dtype=np.float16)], 901),
+    "half": (fnp.sum, [floats(2_000_001, dtype=np.float16)], 2_000_001),
     "all and any": (lambda x: (fnp.all(x < 9), fnp.any(x > 9)), [floats(900_001)], 1),
     "counts": (counts, [np.random.default_rng(0).integers(0, 9, 200_000), np.zeros(9, np.float32)], 1),
 }
@@ -303,10 +303,10 @@ expected = f(x)
 child = os.fork()
 ended, rest = threads.workers(), tasks()
 again = f(x)
-print(np.array_equal(expected, again), ended, threads.workers(), tasks() - rest, flush=True)
 if child:
     os.waitpid(child, 0)
-else:
+print(np.array_equal(expected, again), ended, threads.workers(), tasks() - rest, flush=True)
+if not child:
     os._exit(0)
 """
     assert in_a_new_process(code).splitlines() == ["True 0 2 2"] * 2

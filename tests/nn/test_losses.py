@@ -62,6 +62,8 @@ def test_linear_cross_entropy_never_has_all_logits():
 
 
 BAD = [
+    (lambda: nn.mse(LOGITS, SOFT, weight=SOFT[0]), ShapeError, "`weight`"),
+    (lambda: nn.huber(LOGITS, SOFT, delta=0.0), ArgumentError, "`delta`"),
     (lambda: nn.soft_shrink(LOGITS, -1.0), ArgumentError, "`lambd`"),
     (lambda: nn.gelu(LOGITS, "erf"), ArgumentError, "`approximate`"),
     (lambda: nn.swiglu(LOGITS[:, :3]), ShapeError, "swiglu: x"),
@@ -114,3 +116,34 @@ def test_losses_run_under_jit_and_vmap():
     for loss in losses:
         each = np.stack([fl.grad(loss)(row) for row in LOGITS])
         np.testing.assert_allclose(fl.jit(fl.vmap(fl.grad(loss)))(LOGITS), each, rtol=1e-10, atol=1e-12)
+
+
+def test_losses_and_activations_keep_float32():
+    x, y, z = RNG.normal(size=(3, 5, 4)).astype(np.float32)
+    p, signs, labels = nn.sigmoid(y), np.sign(y), np.array([0, 1, 2, 3, 0])
+    out = [
+        nn.soft_margin(x, signs),
+        nn.hinge_embedding(x, signs),
+        nn.margin_ranking(x, z, signs),
+        nn.cosine_embedding(x, z, signs[:, 0]),
+        nn.multi_margin(x, labels),
+        nn.multilabel_margin(x, np.array([[3, 1, -1, 0]] * 5)),
+        nn.multilabel_soft_margin(x, p),
+        nn.triplet_margin(x, y, z, p=3.0, swap=True),
+        nn.poisson_nll(x, abs(y), full=True),
+        nn.gaussian_nll(x, y, 0.5, full=True),
+        nn.focal(x, p),
+        nn.dice(p, p),
+        nn.ntxent(x, y),
+        nn.linear_cross_entropy(x, y, labels, chunk_size=2),
+        nn.ctc_loss(nn.log_softmax(x), labels[1:3], np.array(5), np.array(2)),
+        nn.huber(x, y, weight=p),
+        *(fun(x) for fun in (nn.hard_shrink, nn.soft_shrink, nn.tanh_shrink, nn.squareplus, nn.softmin, nn.sparsemax)),
+        *(fun(x) for fun in (nn.swiglu, nn.geglu, nn.reglu)),
+        nn.threshold(x, 0.1, 2.0),
+        nn.gumbel_softmax(x, fl.random.key(0), hard=True),
+        nn.interpolate(x, scale_factor=2.0, mode="cubic"),
+        nn.rotary_embedding(x),
+        nn.scaled_dot_product_attention(x, y, z, is_causal=True),
+    ]
+    assert [o.dtype for o in out] == [np.float32] * len(out)

@@ -30,8 +30,11 @@ def run(record):
 
 
 def main():
+    # By default torch keeps NAdam's and ASGD's numbers in float32.
+    torch.set_default_dtype(torch.float64)
     found = {record.name: run(record) for record in OPTIMIZERS if record.torch}
-    np.savez(Path(__file__).with_name("torch_reference.npz"), torch_version=torch.__version__, **found)
+    arrays = {"torch_version": np.array(torch.__version__), **found}
+    np.savez(Path(__file__).with_name("torch_reference.npz"), allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

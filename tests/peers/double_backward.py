@@ -22,7 +22,7 @@ def theirs(torch, fun, *inputs, second=True):
     tensors = [torch.tensor(x, requires_grad=True) for x in inputs]
     out = fun(*tensors)
     first = torch.autograd.grad(_weighted_torch(torch, out), tensors, create_graph=True)
-    total = sum(_weighted_torch(torch, g) for g in first)
+    total = torch.stack([_weighted_torch(torch, g) for g in first]).sum()
     differentiable = second and total.requires_grad
     again = torch.autograd.grad(total, tensors, allow_unused=True) if differentiable else [None] * len(inputs)
     again = [np.zeros_like(x) if g is None else g.numpy(force=True) for x, g in zip(inputs, again, strict=True)]

@@ -36,6 +36,18 @@ CASES = {
         lambda a, b, **k: F.huber_loss(a, b, delta=0.7, **k),
         (A, B),
     ),
+    **{
+        f"{name}_weighted": (
+            lambda a, b, fun=fun, **k: fun(a, b, weight=P, **k),
+            lambda a, b, peer=peer, **k: peer(a, b, weight=t(P), **k),
+            (A, B),
+        )
+        for name, fun, peer in (
+            ("mse", nn.mse, F.mse_loss),
+            ("l1", nn.l1, F.l1_loss),
+            ("huber", nn.huber, F.huber_loss),
+        )
+    },
     "smooth_l1": (nn.smooth_l1, F.smooth_l1_loss, (A, B)),
     "smooth_l1_beta": (
         lambda a, b, **k: nn.smooth_l1(a, b, beta=0.3, **k),

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+import functorch_lite.numpy as fnp
 from functorch_lite import nn, random, tree
+from tests.records import sequence_references as sequences
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,15 @@ def _with_affine(layer):
     return layer.replace(weight=1 - 0.3 * n, **({} if getattr(layer, "bias", None) is None else {"bias": 0.5 * n}))
 
 
+def _recurrent(kind, key, dtype, **options):
+    layer = kind(3, 4, batch_first=True, dtype=dtype, key=key, **options)
+    return nn.Sequential(layer, nn.Lambda(sequences.first))
+
+
+def _side_by_side(parts):
+    return fnp.concatenate(parts, axis=-1)
+
+
 R = LayerRecord
 LAYERS = [
     R("linear", lambda k, d: nn.Linear(4, 3, dtype=d, key=k), (4,), lambda m, x: x @ m.weight.T + m.bias),
@@ -252,4 +263,90 @@ LAYERS = [
         lambda m, x: x + x @ m.layer.weight.T + m.layer.bias,
     ),
     R("flatten", lambda k, d: nn.Flatten(-2), (2, 3), lambda m, x: x.reshape(len(x), 6)),
+    R("prelu", lambda k, d: nn.PReLU(4, axis=-1, dtype=d), (4,), lambda m, x: np.where(x > 0, x, m.weight * x)),
+    R("rrelu_in_inference", lambda k, d: nn.RReLU(0.1, 0.3), (4,), lambda m, x: np.where(x > 0, x, 0.2 * x)),
+    R("drop_path_in_inference", lambda k, d: nn.DropPath(0.5), (4,), lambda m, x: x),
+    R("alpha_dropout_in_inference", lambda k, d: nn.AlphaDropout(0.5), (4,), lambda m, x: x),
+    R(
+        "einsum",
+        lambda k, d: nn.Einsum("...nd,dhe->...nhe", (4, 2, 3), bias_shape=(2, 3), dtype=d, key=k),
+        (5, 4),
+        lambda m, x: np.tensordot(x, m.weight, 1) + m.bias,
+    ),
+    R(
+        "embedding_bag",
+        lambda k, d: nn.EmbeddingBag(7, 3, dtype=d, key=k),
+        (4,),
+        lambda m, x: m.embedding.weight[x].mean(axis=-2),
+        integers=7,
+    ),
+    R(
+        "parallel",
+        lambda k, d: nn.Parallel(nn.Linear(4, 3, dtype=d, key=k), nn.Identity(), combine=_side_by_side),
+        (4,),
+        lambda m, x: np.concatenate([sequences.linear(m.layers[0], x), x], axis=-1),
+    ),
+    R(
+        "adaptive_log_softmax",
+        lambda k, d: nn.AdaptiveLogSoftmax(8, 9, (3, 6), div_value=2.0, dtype=d, key=k),
+        (8,),
+        sequences.adaptive_log_softmax,
+    ),
+    R("rnn", lambda k, d: _recurrent(nn.RNN, k, d), (5, 3), sequences.over_time(sequences.rnn_step)),
+    R("lstm", lambda k, d: _recurrent(nn.LSTM, k, d), (5, 3), sequences.over_time(sequences.lstm_step)),
+    R(
+        "gru_both_ways",
+        lambda k, d: _recurrent(nn.GRU, k, d, num_layers=2, bidirectional=True),
+        (5, 3),
+        sequences.over_time(sequences.gru_step),
+    ),
+    R("attention", lambda k, d: nn.MultiheadAttention(8, 2, dtype=d, key=k), (5, 8), sequences.attention),
+    R(
+        "attention_grouped",
+        lambda k, d: nn.MultiheadAttention(8, 4, num_kv_heads=2, dtype=d, key=k),
+        (5, 8),
+        sequences.attention,
+    ),
+    R(
+        "encoder_layer",
+        lambda k, d: nn.TransformerEncoderLayer(8, 2, 12, dtype=d, key=k),
+        (5, 8),
+        sequences.encoder_layer,
+    ),
+    R(
+        "encoder_layer_pre_norm",
+        lambda k, d: nn.TransformerEncoderLayer(8, 2, 12, norm_first=True, dtype=d, key=k),
+        (5, 8),
+        sequences.encoder_layer,
+    ),
+    R("rotary", lambda k, d: nn.RotaryEmbedding(base=100.0), (5, 6), sequences.rotary),
+    R(
+        "instance_norm",
+        lambda k, d: _with_affine(nn.InstanceNorm2d(3, affine=True, dtype=d)),
+        (3, 4, 2),
+        group_norm_reference,
+    ),
+    R("local_response_norm", lambda k, d: nn.LocalResponseNorm(3, 0.5), (4, 3, 2), sequences.local_response_norm),
+    R("adaptive_max_pool2d", lambda k, d: nn.AdaptiveMaxPool2d((3, 2)), (2, 7, 5), sequences.adaptive_max_pool),
+    R(
+        "lp_pool1d",
+        lambda k, d: nn.LPPool1d(2, 2),
+        (2, 6),
+        lambda m, x: np.sqrt((x * x).reshape(*x.shape[:-1], 3, 2).sum(-1)),
+    ),
+    R("unfold", lambda k, d: nn.Unfold((2, 3), padding=1, stride=2), (2, 6, 5), sequences.unfold),
+    R("pixel_shuffle", lambda k, d: nn.PixelShuffle(2), (8, 3, 2), sequences.pixel_shuffle),
+    R("unflatten", lambda k, d: nn.Unflatten(-1, (2, 3)), (6,), lambda m, x: x.reshape(-1, 2, 3)),
+    R(
+        "pad_reflect",
+        lambda k, d: nn.Pad((1, 2), "reflect"),
+        (2, 5),
+        lambda m, x: np.pad(x, ((0, 0), (0, 0), (1, 2)), "reflect"),
+    ),
+    R(
+        "upsample",
+        lambda k, d: nn.Upsample(scale_factor=3.0),
+        (2, 3, 2),
+        lambda m, x: np.kron(x, np.ones((3, 3), x.dtype)),
+    ),
 ]

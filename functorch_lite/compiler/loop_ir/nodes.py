@@ -309,10 +309,13 @@ Statement = (
 
 def blocks(statement: Any) -> Sequence[list[Any]]:
     """The blocks inside a statement."""
-    if isinstance(statement, Loop):
+    kind = type(statement)
+    if kind is Value or kind is Store:  # by far the most
+        return ()
+    if kind is Loop:
         return (statement.body,)
-    if isinstance(statement, While):
+    if kind is While:
         return (statement.test, statement.body)
-    if isinstance(statement, If):
+    if kind is If:
         return (statement.then, statement.otherwise)
     return ()

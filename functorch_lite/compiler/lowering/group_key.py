@@ -7,12 +7,12 @@ values are stored. Groups with one key share a kernel: the layers of a network, 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
-from functorch_lite.core.program import Literal, Var
+from functorch_lite.core.program import Equation, Literal, Var
 
 _NUMBERS = (bool, float, complex, np.generic)
 
@@ -41,8 +41,9 @@ def group_key(group: Group, schedule: Schedule, stored: Sequence[Var]) -> GroupK
 
 class _Writer:
     def __init__(self, schedule: Schedule):
-        self.schedule = schedule
-        self.own: dict[Var, int] = {}
+        self.movement: dict[Any, Equation] = cast(Any, schedule.movement)
+        self.alias = schedule.alias
+        self.own: dict[Any, int] = {}
         self.inputs: dict[Any, int] = {}
         self.hashable = True
 
@@ -53,8 +54,8 @@ class _Writer:
             return found
         if type(atom) is Literal and atom.aval.size == 1:
             return "number", atom.aval, np.asarray(atom.value, atom.aval.dtype).tobytes()
-        equation = self.schedule.movement.get(atom)
-        if equation is None or atom in self.schedule.alias:
+        equation = self.movement.get(atom)
+        if equation is None or atom in self.alias:
             return "array", self.inputs.setdefault(atom, len(self.inputs)), atom.aval
         read = tuple([self.operand(a) for a in equation.inputs])
         return "map", equation.prim, self.params(equation.params), read, atom.aval

@@ -15,7 +15,7 @@ import hashlib
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -143,23 +143,29 @@ def load(
     >>> ctypes.CFUNCTYPE(ctypes.c_int64)(code.address("one"))()
     1
     """
-    data = _object(ir_text, target, passes, cache)
+    data = object_of(ir_text, target, passes, cache)
     names = [quoted or plain for quoted, plain in _EXPORTED.findall(f"\n{ir_text}")]
-    builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
-    for name, address in symbols.items():
-        builder.import_symbol(name, address)
-    for name in names:
-        builder.export_symbol(name)
-    linker, library = _linkers.next()
     try:
-        return Loaded(linker, builder.link(linker, library), names)
+        return link(data, names, symbols)
     except RuntimeError as e:
         absent = sorted(set(_DECLARED.findall(f"\n{ir_text}")) - set(symbols))
         unknown = [name for name in absent if llvm.address_of_symbol(name) is None]
         raise RuntimeError(f"{e}; not found: {', '.join(unknown) or 'none'}") from e
 
 
-def _object(ir_text: str, wanted: Target | None, passes: int, cache: bool) -> bytes:
+def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int] = _NO_SYMBOLS) -> Loaded:
+    """The functions `names` of an object file."""
+    builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
+    for name, address in symbols.items():
+        builder.import_symbol(name, address)
+    for name in names:
+        builder.export_symbol(name)
+    linker, library = _linkers.next()
+    return Loaded(linker, builder.link(linker, library), list(names))
+
+
+def object_of(ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True) -> bytes:
+    """The object file of a module: the one that is kept, or a new one."""
     wanted = wanted or target()
     if not cache:
         return compile_object(ir_text, wanted, passes)
@@ -174,9 +180,13 @@ def _object(ir_text: str, wanted: Target | None, passes: int, cache: bool) -> by
     return found
 
 
+def versions() -> tuple[object, ...]:
+    """The versions and the platform that an object file depends on."""
+    return llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple()
+
+
 def _key(ir_text: str, wanted: Target, passes: int) -> str:
-    versions = (llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple())
-    rest = repr((wanted.cpu, wanted.features, versions, CODEGEN_LEVEL, passes))
+    rest = repr((wanted.cpu, wanted.features, versions(), CODEGEN_LEVEL, passes))
     return hashlib.sha256(f"{rest}\n{ir_text}".encode()).hexdigest()
 
 

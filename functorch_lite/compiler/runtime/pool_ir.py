@@ -19,11 +19,10 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
     bell         32 bits: changes with each job; workers sleep on it (a futex)
     sleepers     workers that sleep, or are about to        stop   1: workers leave
     made         workers started                            ids    their pthreads
-    alone        jobs that the caller will do alone         penalty  how many after the next that others held up
+    alone        until when (nanoseconds of the clock) callers do everything themselves
 
-Where other processes want the processors too, a worker may be put to sleep with a range in its hands. A job that waited
-for others longer than the caller itself worked is such a one: the next 4 jobs are not shared, and twice as many as the
-last time when that happens again, up to 256.
+Where other processes want the processors too, a worker may be put to sleep with a range in its hands. After a job whose
+caller waited for others longer than it worked, none is shared for 8 times as long as it waited.
 
 `pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
 process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps.
@@ -40,7 +39,7 @@ _LINE = 8
 WORDS = {
     "share": 0, "state": 1, "threads": 2, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
     "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
-    "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "penalty": 4 * _LINE + 2, "bell": 5 * _LINE, "sleepers": 6 * _LINE,
+    "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "bell": 5 * _LINE, "sleepers": 6 * _LINE,
     "stop": 7 * _LINE, "made": 7 * _LINE + 1,
     "ids": 8 * _LINE,
 }
@@ -221,12 +220,11 @@ alone:
   ret void
 locked:
   %alone.at = word alone
-  %alone.left = load i64, ptr %alone.at
-  %penalized = icmp sgt i64 %alone.left, 0
-  br i1 %penalized, label %decline, label %accept
+  %alone.until = load i64, ptr %alone.at
+  %t0 = call i64 @now()
+  %declined = icmp slt i64 %t0, %alone.until
+  br i1 %declined, label %decline, label %accept
 decline:
-  %alone.next = sub i64 %alone.left, 1
-  store i64 %alone.next, ptr %alone.at
   store atomic i64 0, ptr %lock release, align 8
   br label %alone
 accept:
@@ -238,7 +236,6 @@ begin:
   call void @start(ptr %pool)
   br label %ready
 ready:
-  %t0 = call i64 @now()
   %made.at = word made
   %made = load i64, ptr %made.at
   %threads = add i64 %made, 1
@@ -299,14 +296,10 @@ done:
   %worked = sub i64 %t1, %t0
   %waited = sub i64 %t2, %t1
   %held.up = icmp sgt i64 %waited, %worked
-  %penalty.at = word penalty
-  %penalty = load i64, ptr %penalty.at
-  %double = mul i64 %penalty, 2
-  %more = call i64 @llvm.smax.i64(i64 %double, i64 4)
-  %most.alone = call i64 @llvm.smin.i64(i64 %more, i64 256)
-  %penalty.next = select i1 %held.up, i64 %most.alone, i64 0
-  store i64 %penalty.next, ptr %penalty.at
-  store i64 %penalty.next, ptr %alone.at
+  %while = mul i64 %waited, 8
+  %until = add i64 %t2, %while
+  %alone.next = select i1 %held.up, i64 %until, i64 0
+  store i64 %alone.next, ptr %alone.at
   store atomic i64 0, ptr %lock release, align 8
   ret void
 }
@@ -361,7 +354,6 @@ define void @resume(ptr %pool) {
 }
 
 declare i64 @llvm.smin.i64(i64, i64)
-declare i64 @llvm.smax.i64(i64, i64)
 """
 
 

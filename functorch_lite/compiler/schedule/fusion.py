@@ -6,7 +6,7 @@
   equation become one, so an optimizer's updates of one array are one loop.
 - A movement operation (broadcast, permute, slice, flip, reshape) is never run: who reads it reads its operand through
   an index map. One that merges or splits axes is another name for its operand's memory. What no index map says
-  (concatenate, pad) is a kernel, which computes its operands in place where only it needs them.
+  (concatenate, pad) is a kernel of its own.
 - A reduction joins the group that computes its operand. The axes it reduces split the group's domain into rows and
   what is inside a row; all reductions of a group share the split. What is computed from its result, once a row, and
   what spreads that over the row again, joins too: softmax and layer norm are one kernel, with as many passes over a

@@ -10,7 +10,7 @@ A loop qualifies when it carries no value and leaves nothing between its iterati
     own      a local or working space where an iteration reads nothing but what it has written, and of which nothing is
              read after the loop before it is written anew, may be another one for each range of iterations.
 
-A kernel that can fail, and a loop around calls, are left alone. Buffers of one kernel do not overlap, but that an
+A loop around calls, or that may leave the kernel, is left alone. Buffers of one kernel do not overlap, but that an
 output may lie where an input is that is read only at the place about to be written (memory/plan.py).
 
 How iterations are dealt out changes no result: nothing inside an iteration depends on it.
@@ -26,14 +26,15 @@ from typing import Any, NamedTuple
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Index, Loop, Value, blocks
 
-WORTH_NS = 50_000.0  # a sleeping worker takes 10 to 40 us to come
+WORTH_NS = 80_000.0  # a sleeping worker takes 10 to 40 us to come
 GRAIN_NS = 10_000.0
 FEW = 16  # iterations, too few to be dealt out evenly
 VERY_LONG = 4
 OWN_BYTES = 256 << 10  # on the stack of a thread
 VECTOR_BYTES = 64
 MOST_LANES = 16
-_OP_NS = 0.4
+_OP_NS = 0.3
+_LOAD_NS = 0.15
 _SLOW_NS = 8.0
 _DIVIDE_NS = 3.0
 _BYTE_NS = 0.05
@@ -44,7 +45,7 @@ _DIVIDES = frozenset({"div", "sqrt", "rem"})
 _FAST = frozenset({
     "add", "sub", "mul", "fma", "neg", "abs", "max", "min", "floor", "ceil", "round", "trunc", "copysign", "select",
     "and", "or", "xor", "not", "shl", "shr", "sar", "eq", "ne", "lt", "le", "gt", "ge", "is_nan", "is_finite",
-    "convert", "bitcast", "load", "clz",
+    "convert", "bitcast", "clz",
 })
 
 
@@ -57,7 +58,7 @@ class Shared(NamedTuple):
 
 def shared_loops(function: Function) -> dict[int, Shared]:
     """The loops of a kernel, by identity, that threads share."""
-    if function.can_fail or function.integers:
+    if function.integers:
         return {}
     return _Finder(function).block(function.body, WORTH_NS)
 
@@ -124,6 +125,8 @@ def _time(statements: Sequence[Any], lanes: int, times: float, moved: dict[Buffe
 def _value_time(v: Value) -> float:
     if v.op in _FREE:
         return 0.0
+    if v.op == "load":
+        return _LOAD_NS
     if v.op in _FAST:
         return _OP_NS
     return _DIVIDE_NS if v.op in _DIVIDES else _SLOW_NS
@@ -143,8 +146,9 @@ def _lanes(loop: Loop) -> int:
 def every(statements: Iterable[Any]) -> Iterator[Any]:
     for s in statements:
         yield s
-        for block in blocks(s):
-            yield from every(block)
+        if type(s) is not Value:
+            for block in blocks(s):
+                yield from every(block)
 
 
 # --- accesses ---------------------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ class _Place(NamedTuple):
     count: int
 
 
-class _Inside:
+class Inside:
     """What is inside a loop: accesses to each buffer, and what its values are."""
 
     def __init__(self, loop: Loop):
@@ -195,7 +199,7 @@ class _Inside:
         self.accesses: dict[Buffer, list[Access]] = {}
         self.extents: dict[Value, int] = {}
         self.defined: set[Value] = {loop.variable}
-        self.calls = False
+        self.leaves = False  # calls something, or may leave the function
         for s in every(loop.body):
             self._meet(s)
 
@@ -214,7 +218,7 @@ class _Inside:
         elif isinstance(s, nodes.If):
             self.defined |= {result for result, _, _ in s.results}
         elif not isinstance(s, nodes.Store | nodes.Copy | nodes.Fill):
-            self.calls = True
+            self.leaves = True
 
     def place(self, access: Access) -> tuple[int, _Place]:
         """The stride of the loop's variable in an access, and the rest of it."""
@@ -245,8 +249,8 @@ class _Inside:
 
 def own_buffers(loop: Loop, function: Function) -> tuple[Buffer, ...] | None:
     """The buffers that a shared loop's ranges have for themselves; None where the loop cannot be shared."""
-    inside = _Inside(loop)
-    if loop.carried or inside.calls:
+    inside = Inside(loop)
+    if loop.carried or inside.leaves:
         return None
     own = []
     for buffer, accesses in inside.accesses.items():
@@ -310,11 +314,11 @@ def _fits(extent: int, stride: int, rests: Sequence[_Place], modulus: int) -> bo
 # --- own --------------------------------------------------------------------------------------------------------------
 
 
-def _is_own(inside: _Inside, buffer: Buffer, function: Function) -> bool:
+def _is_own(inside: Inside, buffer: Buffer, function: Function) -> bool:
     """Whether an iteration reads of a buffer nothing but what it has written itself, and others nothing of that."""
     if not _Written(inside, buffer).block(inside.loop.body, set()):
         return False
-    whole = _Inside(Loop(Value("variable", "i64"), 1, function.body))
+    whole = Inside(Loop(Value("variable", "i64"), 1, function.body))
     return _Written(whole, buffer, inside.loop).block(function.body, set())
 
 
@@ -325,7 +329,7 @@ class _Written:
     `spoiling`, a loop that is left out, nothing counts as written any more.
     """
 
-    def __init__(self, inside: _Inside, buffer: Buffer, spoiling: Loop | None = None):
+    def __init__(self, inside: Inside, buffer: Buffer, spoiling: Loop | None = None):
         self.inside = inside
         self.buffer = buffer
         self.spoiling = spoiling

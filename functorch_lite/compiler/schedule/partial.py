@@ -41,13 +41,11 @@ _MOST = 0.2  # of the loop's own time, for that
 
 def in_parts(function: Function) -> Function:
     """The kernel with its long sums in parts; itself where there are none."""
-    if function.can_fail or function.integers:
+    if function.integers:
         return function
-    for place, s in enumerate(function.body):
+    for number, s in enumerate(function.body):
         if isinstance(s, Loop) and _is_worth(s) and parallel.own_buffers(s, function) is None:
-            made = _split(function, place, s)
-            if made is not None:
-                return in_parts(made)
+            function = _split(function, number, s) or function
     return function
 
 
@@ -57,16 +55,17 @@ def _is_worth(loop: Loop) -> bool:
     return parallel.time_of(loop) >= parallel.WORTH_NS
 
 
-def _split(function: Function, place: int, loop: Loop) -> Function | None:
-    """The kernel with one of its statements, a loop, in parts; None where that cannot be, or costs too much."""
-    found = sums_in_memory(loop)
+def _split(function: Function, number: int, loop: Loop) -> Function | None:
+    """The kernel with a loop of its body in parts; None where that cannot be, or costs too much."""
+    found = None if parallel.Inside(loop).leaves else sums_in_memory(loop)
     if found is None or not (found or loop.carried) or any(c.combine not in ASSOCIATIVE for c in loop.carried):
         return None
-    made = _Split(loop, found, place)
+    made = _Split(loop, found, number)
     sums = list(made.memory.values())
     if _SUM_NS * sum(b.nbytes for b in sums) > _MOST * parallel.time_of(loop):
         return None
     main, *rest = made.statements()
+    place = next(k for k, s in enumerate(function.body) if s is loop)
     body = [*function.body[:place], main, *rest, *function.body[place + 1 :]]
     whole = replace(function, params=[*function.params, *sums], body=body, locals=[*function.locals, *made.carried],
                     scratch=[*function.scratch, *sums])
@@ -131,7 +130,7 @@ def _used(s: Any) -> Sequence[Value]:
 
 
 class _Split:
-    def __init__(self, loop: Loop, found: dict[Buffer, str], place: int):
+    def __init__(self, loop: Loop, found: dict[Buffer, str], number: int):
         assert isinstance(loop.extent, int)
         self.loop = loop
         self.found = found
@@ -139,9 +138,9 @@ class _Split:
         self.size = loop.extent // (PARTS * step) * step
         self.rest = loop.extent - PARTS * self.size
         self.count = PARTS + bool(self.rest)
-        self.carried = [Buffer(f"parts{place}_{k}", c.value.kind, self.count, "local")
+        self.carried = [Buffer(f"parts{number}_{k}", c.value.kind, self.count, "local")
                         for k, c in enumerate(loop.carried)]
-        self.memory = {b: Buffer(f"{b.name}_parts{place}", b.kind, self.count * b.size, "scratch") for b in found}
+        self.memory = {b: Buffer(f"{b.name}_parts{number}", b.kind, self.count * b.size, "scratch") for b in found}
 
     def statements(self) -> list[Any]:
         """The loop of parts, the part of what is left, and the sums of all parts."""

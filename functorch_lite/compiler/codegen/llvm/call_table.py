@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 INPUTS, OUTPUTS, CONTEXT, ARENA = range(4)
-LONG = 32  # calls: a shorter run is written out
+LONG = 16  # calls: a shorter run is written out
 
 
 class Pointer(NamedTuple):

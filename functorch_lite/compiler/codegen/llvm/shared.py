@@ -117,9 +117,10 @@ def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[in
         if buffer not in own:
             allocate(writer, buffer)
     writer.block(function.body)
-    emitter.line("ret void")
+    emitter.line("ret i32 0" if function.can_fail else "ret void")
     emitter.lines[1:1] = writer.entry
-    head = f"define internal void @{function.name}({', '.join([*params, 'ptr %pool'])}) #0"
+    result = "i32" if function.can_fail else "void"
+    head = f"define internal {result} @{function.name}({', '.join([*params, 'ptr %pool'])}) #0"
     return "\n".join([*writer.functions, f"{head} {{\n{emitter.text}\n}}\n"])
 
 

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Calling native code from Python: what executables share, whether compiled now or found on disk."""
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from functorch_lite.core.evaluate import Evaluator
+from functorch_lite.core.program import Program
+
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
+
+
+class NativeCode:
+    """A program as native code. Called with one array for each input, it returns a list of new arrays.
+
+    Safe to call from several threads and from within itself: each call has an arena of its own.
+
+    entry: address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)`. donations: for an output that may take
+    over the memory of a donated input, the numbers of the two. work: a rough count of operations and elements moved.
+    fill: a byte written all over outputs and scratch memory before a call, by who checks that none is left unset.
+    """
+
+    fill: int | None = None
+    is_native = True
+
+    program: Program
+    optimized: Program
+    entry: int
+    context: int
+    arena_bytes: int
+    donations: dict[int, int]
+
+    def _prepare(self, program: Program, optimized: Program) -> None:
+        """Set what calls need, `entry` being known."""
+        self.program = program
+        self.optimized = optimized
+        self._run = _RUN(self.entry)
+        self._in = [(a.shape, a.dtype) for a in program.in_avals]
+        self._out = [(a.shape, a.dtype) for a in program.out_avals]
+        self._arenas: list[np.ndarray] = []
+        self._calls = threading.local()
+        self._elsewhere: Evaluator | None = None
+
+    def __call__(self, *args: Any) -> list[Any]:
+        return self.donating(args, ())
+
+    def donating(self, args: Sequence[Any], given_up: Sequence[int]) -> list[Any]:
+        """Call with inputs that the caller has given up (their numbers): outputs may take over their memory."""
+        if len(args) != len(self._in):
+            raise TypeError(f"a program of {len(self._in)} inputs was called with {len(args)}.")
+        if any(type(a) is not np.ndarray and not isinstance(a, np.generic | np.ndarray) for a in args):
+            return self._evaluate(args)
+        arrays = [_plain_array(a, dtype) for a, (_, dtype) in zip(args, self._in, strict=True)]
+        outs, arena = [np.empty(shape, dtype) for shape, dtype in self._out], self._take_arena()
+        if self.fill is not None:
+            for memory in (*outs, arena):
+                memory.reshape(-1).view(np.uint8)[...] = self.fill
+        for k, i in self.donations.items():
+            if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
+                outs[k] = np.ndarray(*self._out[k], arrays[i])
+        n = len(arrays)
+        pointers = np.fromiter((a.ctypes.data for a in (*arrays, *outs)), np.uintp, n + len(outs))
+        where = pointers.ctypes.data
+        frame = {}, getattr(self._calls, "frame", None)
+        self._calls.frame = frame
+        try:
+            status = self._run(where, where + 8 * n, arena.ctypes.data, self.context)
+        finally:
+            self._calls.frame = frame[1]
+            self._arenas.append(arena)
+        if status:
+            self.fail(status)
+        return [o if o.ndim else o[()] for o in outs]
+
+    def fail(self, status: int) -> None:
+        """Raise the error of a call that came back with this status."""
+        raise RuntimeError(f"compiled code left with status {status}.")
+
+    def _take_arena(self) -> np.ndarray:
+        try:
+            return self._arenas.pop()
+        except IndexError:
+            raw = np.empty(self.arena_bytes + 64, np.uint8)
+            start = -raw.ctypes.data % 64
+            return raw[start : start + max(self.arena_bytes, 1)]
+
+    def _evaluate(self, args):
+        """Arrays of another library than NumPy: one call of it for each equation."""
+        if self._elsewhere is None:
+            self._elsewhere = Evaluator(self.optimized)
+        return self._elsewhere(*args)
+
+
+def _is_apart(args: Sequence[Any], number: int) -> bool:
+    """Whether no other array of a call shares memory with this one."""
+    mine = args[number]
+    return not any(k != number and a.ndim and np.may_share_memory(a, mine) for k, a in enumerate(args))
+
+
+def _plain_array(value: Any, dtype: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != dtype or not array.dtype.isnative:
+        array = array.astype(dtype)
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=("C", "A"))
