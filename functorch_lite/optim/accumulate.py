@@ -54,11 +54,13 @@ def accumulate(opt: GradientTransformation, every: int) -> GradientTransformatio
         def step(mean, inner):
             updates, inner = opt.update(map_updates(lambda g, m: m, grads, mean), inner, params)
             updates = map_updates(lambda g, u: fnp.asarray(u, dtype=g.dtype), grads, updates)
-            return updates, AccumulateState(fnp.zeros_like(count), zeros_like(mean), inner)
+            return updates, zeros_like(mean), inner
 
         def wait(mean, inner):
-            return map_updates(fnp.zeros_like, grads), AccumulateState(count, mean, inner)
+            return map_updates(fnp.zeros_like, grads), mean, inner
 
-        return lax.cond(count >= every, step, wait, mean, state.inner)
+        full = count >= every
+        updates, mean, inner = lax.cond(full, step, wait, mean, state.inner)
+        return updates, AccumulateState(fnp.where(full, 0, count), mean, inner)
 
     return GradientTransformation(init, update)

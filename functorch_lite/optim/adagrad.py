@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
 from functorch_lite.nn.select import Where
-from functorch_lite.optim.base import GradientTransformation, Schedule, is_zero, map_state, map_updates
+from functorch_lite.optim.base import GradientTransformation, Schedule, check_at_least, is_zero, map_state, map_updates
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
 from functorch_lite.optim.scale import scale_by_learning_rate
@@ -20,6 +20,8 @@ class AdagradState(NamedTuple):
 
 def scale_by_sum_of_squares(initial: float = 0.0, eps: float = 1e-10) -> GradientTransformation:
     """g / (sqrt(s) + eps) with s = s + g^2, which starts at `initial`."""
+    check_at_least("adagrad", "initial_accumulator_value", initial, 0.0)
+    check_at_least("adagrad", "eps", eps, 0.0)
 
     def update(grads, state, params=None):
         total = map_state(lambda g, s: s + g * g, grads, state.total)
@@ -40,7 +42,20 @@ def adagrad(
 ) -> GradientTransformation:
     """p - learning_rate * g / (sqrt(sum g^2) + eps), g with weight_decay p added. As torch.optim.Adagrad.
 
+        s = s + g^2          p = p - learning_rate g / (sqrt(s) + eps)
+
+    learning_rate: at least 0, or a schedule. initial_accumulator_value (the first s), eps, weight_decay: at least 0;
+    decay on the leaves `where` selects (see `add_decayed_weights`). Optax's defaults are 0.1 and 1e-7 for the first
+    two.
+
+    Raises ArgumentError for values outside these ranges.
+
     Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12 (2011).
+
+    >>> import numpy as np
+    >>> opt = adagrad(0.1)
+    >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0]
+    array([0.9])
     """
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     scaled = scale_by_sum_of_squares(initial_accumulator_value, eps)

@@ -79,6 +79,11 @@ def adam(
     leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside these ranges.
 
     Source: D. Kingma, J. Ba, arXiv:1412.6980; amsgrad: S. Reddi and others, arXiv:1904.09237.
+
+    >>> import numpy as np
+    >>> opt = adam(0.1)
+    >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0].round(6)
+    array([0.9])
     """
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     return chain(*decay, scale_by_adam(b1, b2, eps, amsgrad=amsgrad), scale_by_learning_rate(learning_rate))

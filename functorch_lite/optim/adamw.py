@@ -21,10 +21,21 @@ def adamw(
 ) -> GradientTransformation:
     """p - learning_rate (scale_by_adam(g) + weight_decay p). As torch.optim.AdamW.
 
-    where: which leaves decay, as in `add_decayed_weights`; ("*.weight",) leaves the biases out. Optax's default
-    weight_decay is 1e-4.
+        m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2          (with amsgrad the largest v so far)
+        p = p - learning_rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay p)
+
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps, weight_decay: at least 0. where: which
+    leaves decay, as in `add_decayed_weights`; ("*.weight",) leaves the biases out. Optax's default weight_decay is
+    1e-4.
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: I. Loshchilov, F. Hutter, arXiv:1711.05101.
+
+    >>> import numpy as np
+    >>> opt = adamw(0.1, weight_decay=0.5)
+    >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0].round(6)
+    array([0.85])
     """
     return chain(
         scale_by_adam(b1, b2, eps, amsgrad=amsgrad),

@@ -28,15 +28,13 @@ ValueAndGrad = Callable[[Params], tuple[Any, Any]]
 
 class LbfgsState(NamedTuple):
     """count, n_evaluations: steps taken and calls of the function, int64 []. value [], grad [n]: at the parameters,
-    known after the first step. step [n]: the last step. steps, changes [history, n]: steps s and changes y of the
-    gradient, newest last; inverse [history]: 1 / (y s), 0 where there is none yet. scale []: y s / y y of the
-    newest."""
+    known after the first step. steps, changes [history, n]: steps s and changes y of the gradient, newest last; inverse
+    [history]: 1 / (y s), 0 where there is none yet. scale []: y s / y y of the newest."""
 
     count: Any
     n_evaluations: Any
     value: Any
     grad: Any
-    step: Any
     steps: Any
     changes: Any
     inverse: Any
@@ -71,8 +69,8 @@ def lbfgs(
     above minus this, the parameters stay.
 
     As torch.optim.LBFGS(max_iter=1, line_search_fn="strong_wolfe"), which calls the function once more in each step:
-    here the value and gradient where the search ended are kept. So the function must be the same in every step: for
-    minibatches begin with a new state, or take `state._replace(count=0)`. The step can be jitted.
+    here the value and gradient where the search ended are kept. So the function must be the same in every step; for
+    another one begin with a new state. It is traced, and the step can be jitted.
 
     Raises ArgumentError for values outside these ranges.
 
@@ -88,13 +86,13 @@ def lbfgs(
     array([3., 3.])
     """
     _check(learning_rate, history, n_search, c1, c2, tolerance_change)
-    search = {"c1": c1, "c2": c2, "tolerance": tolerance_change, "n_max": n_search}
+    search = {"c1": c1, "c2": c2, "tolerance": tolerance_change, "n_max": n_search} if line_search else None
 
     def init(params):
         flat = _flatten(params)
         zero, count, none = fnp.sum(fnp.zeros_like(flat)), zero_count(params), fnp.zeros_like(flat)
         past = fnp.broadcast_to(none, (history, none.size)) + 0
-        return LbfgsState(count, count, zero, none, none, past, past, past[:, 0], zero + 1)
+        return LbfgsState(count, count, zero, none, past, past, past[:, 0], zero + 1)
 
     def step(params, value_and_grad, state):
         flat = _flatten(params)
@@ -103,33 +101,39 @@ def lbfgs(
             value, grads = value_and_grad(_unflatten(params, at))
             return fnp.asarray(value, dtype=flat.dtype), _flatten_like(params, grads)
 
-        is_first = state.count == 0
-        known = (flat, state.value, state.grad)
-        value, grad = lax.cond(is_first, lambda at, v, g: evaluate(at), lambda at, v, g: (v, g), *known)
-        direction = _direction(state, grad)
-        slope = fnp.sum(grad * direction)
-        first_length = 1.0 / fnp.maximum(fnp.sum(fnp.abs(grad)), 1.0)
-        t = (learning_rate * fnp.where(is_first, first_length, 1.0)).astype(flat.dtype)
-        origin = Point(fnp.zeros_like(t), value, slope, grad)
-
-        def along(t):
-            value, grad = evaluate(flat + t * direction)
-            return Point(t, value, fnp.sum(grad * direction), grad)
-
-        def move(origin, t):
-            if not line_search:
-                return along(t), fnp.ones_like(state.count)
-            return strong_wolfe(along, origin, t, fnp.max(fnp.abs(direction)), **search)
-
-        def stay(origin, t):
-            return origin, fnp.zeros_like(state.count)
-
-        point, n = lax.cond(slope > -tolerance_change, stay, move, origin, t)
-        n_evaluations = state.n_evaluations + n + fnp.where(is_first, 1, 0)
-        new = _remember(state, point, grad, point.t * direction, history)
-        return _unflatten(params, flat + point.t * direction), new._replace(n_evaluations=n_evaluations)
+        flat, state = _step(flat, evaluate, state, learning_rate, search, tolerance_change)
+        return _unflatten(params, flat), state
 
     return Minimizer(init, step)
+
+
+def _step(flat, evaluate, state: LbfgsState, learning_rate: float, search: Any, tolerance: float) -> Any:
+    """`(parameters [n], state)` after a step from the parameters `flat` [n]; search: settings of the search or None."""
+    is_first = state.count == 0
+    known = (flat, state.value, state.grad)
+    value, grad = lax.cond(is_first, lambda at, v, g: evaluate(at), lambda at, v, g: (v, g), *known)
+    direction = _direction(state, grad)
+    slope = fnp.sum(grad * direction)
+    first_length = 1.0 / fnp.maximum(fnp.sum(fnp.abs(grad)), 1.0)
+    t = (learning_rate * fnp.where(is_first, first_length, 1.0)).astype(flat.dtype)
+
+    def along(t):
+        value, grad = evaluate(flat + t * direction)
+        return Point(t, value, fnp.sum(grad * direction), grad)
+
+    def move(origin, t):
+        if search is None:
+            return along(t), fnp.ones_like(state.count)
+        return strong_wolfe(along, origin, t, fnp.max(fnp.abs(direction)), **search)
+
+    def stay(origin, t):
+        return origin, fnp.zeros_like(state.count)
+
+    origin = Point(fnp.zeros_like(t), value, slope, grad)
+    point, n = lax.cond(slope > -tolerance, stay, move, origin, t)
+    n_evaluations = state.n_evaluations + n + fnp.where(is_first, 1, 0)
+    moved = point.t * direction
+    return flat + moved, _remember(state, point, grad, moved)._replace(n_evaluations=n_evaluations)
 
 
 def _check(learning_rate, history, n_search, c1, c2, tolerance_change) -> None:
@@ -159,7 +163,7 @@ def _direction(state: LbfgsState, grad: Any) -> Any:
     return -r
 
 
-def _remember(state: LbfgsState, point: Point, grad: Any, step: Any, history: int) -> LbfgsState:
+def _remember(state: LbfgsState, point: Point, grad: Any, step: Any) -> LbfgsState:
     """The state after a step: its pair (s, y) is kept, and the oldest forgotten, if y s says something."""
     change = point.grad - grad
     curvature = fnp.sum(change * step)
@@ -173,9 +177,7 @@ def _remember(state: LbfgsState, point: Point, grad: Any, step: Any, history: in
     scale = fnp.where(keep, usable / fnp.where(keep, square, fnp.ones_like(square)), state.scale)
     steps, changes = pushed(state.steps, step), pushed(state.changes, change)
     inverse = pushed(state.inverse, 1.0 / usable)
-    return LbfgsState(
-        state.count + 1, state.n_evaluations, point.value, point.grad, step, steps, changes, inverse, scale
-    )
+    return LbfgsState(state.count + 1, state.n_evaluations, point.value, point.grad, steps, changes, inverse, scale)
 
 
 def _flatten(params: Params) -> Any:

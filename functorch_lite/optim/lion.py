@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
-from functorch_lite.optim.base import GradientTransformation, Schedule, is_zero, map_state, map_updates, zeros_like
+from functorch_lite.optim.base import (
+    GradientTransformation,
+    Schedule,
+    check_range,
+    is_zero,
+    map_state,
+    map_updates,
+    zeros_like,
+)
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
 from functorch_lite.optim.scale import scale_by_learning_rate
@@ -19,6 +27,8 @@ class LionState(NamedTuple):
 
 def scale_by_lion(b1: float = 0.9, b2: float = 0.99) -> GradientTransformation:
     """sign(b1 m + (1 - b1) g), then m = b2 m + (1 - b2) g."""
+    check_range("lion", "b1", b1, 0.0, 1.0)
+    check_range("lion", "b2", b2, 0.0, 1.0)
 
     def update(grads, state, params=None):
         signs = map_updates(lambda g, m: fnp.sign(b1 * m + (1 - b1) * g), grads, state.mean)
@@ -35,9 +45,21 @@ def lion(
     weight_decay: float = 0.0,
     where: Where = None,
 ) -> GradientTransformation:
-    """p - learning_rate (sign(b1 m + (1 - b1) g) + weight_decay p); `where` as in `add_decayed_weights`.
+    """p - learning_rate (sign(b1 m + (1 - b1) g) + weight_decay p).
+
+        u = sign(b1 m + (1 - b1) g)          m = b2 m + (1 - b2) g          p = p - learning_rate (u + weight_decay p)
+
+    learning_rate: at least 0, or a schedule; about a third to a tenth of that of AdamW. b1, b2: decays in [0, 1).
+    weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`).
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: X. Chen and others, arXiv:2302.06675.
+
+    >>> import numpy as np
+    >>> opt = lion(0.1)
+    >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0]
+    array([0.9])
     """
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     return chain(scale_by_lion(b1, b2), *decay, scale_by_learning_rate(learning_rate))

@@ -26,7 +26,7 @@ from functorch_lite.optim.base import (
 
 class ProdigyState(NamedTuple):
     """count: steps taken, int64 []; distance: the estimate d, float64 []; numerator: float64 []; mean, square, total:
-    the averages m, v, s, and start: the first parameters, all like the parameters."""
+    the averages m, v, s, like the parameters but at least float32; start: the first parameters."""
 
     count: Any
     distance: Any
@@ -77,7 +77,8 @@ def prodigy(
     def init(params):
         count = zero_count(params)
         zero = count.astype(fnp.float64)
-        mean, square, total = zeros_like(params), zeros_like(params), zeros_like(params)
+        # d^2 g^2 is too small for float16 at first.
+        mean, square, total = (zeros_like(tree.map(_wide, params)) for _ in range(3))
         return ProdigyState(count, zero + initial, zero, mean, square, total, tree.map(fnp.positive, params))
 
     def update(grads, state, params=None):
@@ -85,16 +86,19 @@ def prodigy(
         count, d = state.count + 1, state.distance
         rate = rate_at(learning_rate, state.count)
         gamma = rate * d * fnp.sqrt(bias_correction(b2, count)) / bias_correction(b1, count)
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * cast(d, g) * g, grads, state.mean)
-        square = map_state(lambda g, v: b2 * v + (1 - b2) * (cast(d, g) * g) * (cast(d, g) * g), grads, state.square)
+        wide = map_updates(_wide, grads)
+        scaled = map_updates(lambda g: cast(d, g) * g, wide)
+        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, scaled, state.mean)
+        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), scaled, state.square)
         weight = (d if safeguard_warmup else gamma) * d / initial
-        total = map_state(lambda g, s: b3 * s + cast(weight, g) * g, grads, state.total)
-        numerator = b3 * state.numerator + gamma * d / initial * _progress(grads, state.start, params)
+        total = map_state(lambda g, s: b3 * s + cast(weight, g) * g, wide, state.total)
+        numerator = b3 * state.numerator + gamma * d / initial * _progress(wide, state.start, params)
         distance = fnp.maximum(d, growth * _quotient(numerator, _size(total)))
 
         def step(g, m, v, p, keep):
             u = m / (fnp.sqrt(v) + cast(distance * eps, v))
-            return -cast(gamma, u) * (u + weight_decay * p if keep and not is_zero(weight_decay) else u)
+            u = u + weight_decay * p if keep and not is_zero(weight_decay) else u
+            return (-cast(gamma, u) * u).astype(g.dtype)
 
         selected = trainable_mask(params) if where is None else mask(params, where)
         updates = map_updates(step, grads, mean, square, params, selected)
@@ -110,6 +114,11 @@ def _check(learning_rate, b1, b2, b3, eps, initial, growth, weight_decay) -> Non
         check_at_least("prodigy", name, value, 0.0)
     for name, value in {"initial": initial, "growth": growth}.items():
         check_positive("prodigy", name, value)
+
+
+def _wide(x: Any) -> Any:
+    """`x` in float32 where its dtype is a shorter floating-point one."""
+    return x.astype(fnp.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "biu" else x
 
 
 def _progress(grads: Any, start: Any, params: Any) -> Any:

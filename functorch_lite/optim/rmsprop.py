@@ -8,6 +8,7 @@ from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
+    check_at_least,
     check_range,
     is_zero,
     map_state,
@@ -30,6 +31,7 @@ class RmsState(NamedTuple):
 def scale_by_rms(alpha: float = 0.99, eps: float = 1e-8, *, centered: bool = False) -> GradientTransformation:
     """g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2; `centered` subtracts the squared mean of g from v."""
     check_range("rmsprop", "alpha", alpha, 0.0, 1.0)
+    check_at_least("rmsprop", "eps", eps, 0.0)
 
     def init(params):
         return RmsState(zeros_like(params), zeros_like(params) if centered else None)
@@ -57,8 +59,20 @@ def rmsprop(
 ) -> GradientTransformation:
     """p - learning_rate * velocity(scale_by_rms(g + weight_decay p)). As torch.optim.RMSprop: eps outside the root.
 
+        v = alpha v + (1 - alpha) g^2          a = alpha a + (1 - alpha) g with `centered`, else 0
+        u = momentum u + g / (sqrt(v - a^2) + eps)          p = p - learning_rate u
+
+    learning_rate: at least 0, or a schedule. alpha: decay in [0, 1) (Optax: 0.9). eps, momentum, weight_decay: at least
+    0; decay on the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside.
+
     Source: T. Hinton, "Neural networks for machine learning", lecture 6e (2012).
+
+    >>> import numpy as np
+    >>> opt = rmsprop(0.1, alpha=0.75)
+    >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0].round(6)
+    array([0.8])
     """
+    check_at_least("rmsprop", "momentum", momentum, 0.0)
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     velocity = [] if is_zero(momentum) else [trace(momentum)]
     scaled = scale_by_rms(alpha, eps, centered=centered)

@@ -64,6 +64,12 @@ def sgd(
     momentum or with dampening.
 
     Source: I. Sutskever and others, "On the importance of initialization and momentum in deep learning", ICML 2013.
+
+    >>> import numpy as np
+    >>> opt = sgd(0.1, momentum=0.9)
+    >>> p, state = opt.step(np.array([1.0]), np.array([1.0]), opt.init(np.array([1.0])))
+    >>> opt.step(p, np.array([1.0]), state)[0].round(6)
+    array([0.71])
     """
     check_at_least("sgd", "momentum", momentum, 0.0)
     if nesterov and (is_zero(momentum) or not is_zero(dampening)):

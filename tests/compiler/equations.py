@@ -31,7 +31,7 @@ class Case(NamedTuple):
     expected: np.ndarray
 
 
-def case(name: str, prim: Primitive, *arrays: Any, **params: Any) -> Case:
+def case(name: str, prim: Primitive, /, *arrays: Any, **params: Any) -> Case:
     """The primitive on these arrays (C-ordered copies of them)."""
     given = [np.array(a, order="C", copy=True) for a in arrays]
     with np.errstate(all="ignore"):

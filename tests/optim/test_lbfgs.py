@@ -46,6 +46,23 @@ def test_a_jitted_step_is_the_eager_step():
             np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10)
 
 
+def test_a_vmapped_step_is_a_loop_over_the_members():
+    opt = optim.lbfgs(history=3)
+    starts = np.array([[-1.2, 1.0], [0.5, 2.0], [1.0, 1.0]])
+
+    def step(p, state):
+        return opt.step(p, fl.value_and_grad(lambda p: (1 - p[0]) ** 2 + 5 * (p[1] - p[0] ** 2) ** 2), state)
+
+    params, states = starts, fl.vmap(opt.init)(starts)
+    for _ in range(4):
+        params, states = fl.vmap(step)(params, states)
+    for i in range(3):
+        p, state = starts[i], opt.init(starts[i])
+        for _ in range(4):
+            p, state = step(p, state)
+        np.testing.assert_allclose(params[i], p, rtol=1e-8)
+
+
 def test_a_quadratic_of_n_parameters_takes_about_n_steps():
     rng = np.random.default_rng(2)
     root = rng.normal(size=(6, 6))

@@ -268,6 +268,33 @@ def test_J10_the_compiled_program_keeps_the_recomputation():
     assert sum(e.prim.name == "sin" for e in equations(program)) == 2
 
 
+def _peak(wrap):
+    x, ws = np.ones((64, 64)), np.ones((8, 64, 64))
+
+    def layer(x, w):
+        h = fl.checkpoint_name(np.tanh(x @ w), "hidden")
+        return np.sin(h) * np.cos(h)
+
+    def net(x):
+        for w in ws:
+            x = wrap(layer)(x, w)
+        return np.sum(x)
+
+    return fl.jit(fl.grad(net)).memory(x).temporaries
+
+
+def test_J9_the_peak_of_compiled_code_grows_with_what_is_kept():
+    names = fl.checkpoint_policies.save_only_these_names("hidden")
+    nothing, named, everything = (
+        _peak(wrap) for wrap in (fl.checkpoint, lambda f: fl.checkpoint(f, policy=names), lambda f: f)
+    )
+    assert nothing < named < everything
+
+
+def test_J10_recomputation_in_compiled_code_saves_memory():
+    assert _peak(fl.checkpoint) < 0.5 * _peak(lambda f: f)
+
+
 # --- J11 to J13: pytrees --------------------------------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")
