@@ -25,6 +25,7 @@ from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.passes.fold import fold_constants
 from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.compiler.passes.inline import inline_calls
+from functorch_lite.config import config
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program, memoized
 
@@ -53,7 +54,8 @@ def compile(program: Program, donated: Sequence[int] = (), mode: str = "plain") 
 
     mode: "plain"; "verify" runs the evaluator beside it and compares; "profile" has clocks in it.
     """
-    return memoized(program, ("executable", mode, *donated), lambda: _compile(program, donated, mode))
+    key = ("executable", mode, config.num_threads, *donated)
+    return memoized(program, key, lambda: _compile(program, donated, mode))
 
 
 def _compile(program: Program, donated: Sequence[int], mode: str) -> Executable:

@@ -240,13 +240,12 @@ ready:
   %made = load i64, ptr %made.at
   %threads = add i64 %made, 1
   %parts = mul i64 %threads, RANGES
-  %n.up = add i64 %n, %parts
-  %n.top = sub i64 %n.up, 1
-  %even = sdiv i64 %n.top, %parts
+  %even = sdiv i64 %n, %parts
   %even.up = add i64 %even, %grain
   %even.top = sub i64 %even.up, 1
   %grains = sdiv i64 %even.top, %grain
-  %each = mul i64 %grains, %grain
+  %grains.some = call i64 @llvm.smax.i64(i64 %grains, i64 1)
+  %each = mul i64 %grains.some, %grain
   %each.up = add i64 %n, %each
   %each.top = sub i64 %each.up, 1
   %ranges = sdiv i64 %each.top, %each
@@ -354,6 +353,7 @@ define void @resume(ptr %pool) {
 }
 
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 """
 
 

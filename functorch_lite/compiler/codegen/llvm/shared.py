@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from functorch_lite.compiler.codegen.llvm.emitter import TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter
+from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Index, Loop, blocks
@@ -107,6 +108,7 @@ class PartWriter(FunctionWriter):
 def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[int, Shared]) -> str:
     """A kernel with shared loops, and their parts, as the text of LLVM functions."""
     writer = SharingWriter(emitter, function.name, loops)
+    writer.outlined = used_often(function.body)
     params = []
     for k, buffer in enumerate(function.params):
         writer.pointers[buffer] = f"%p{k}"
@@ -198,6 +200,7 @@ def _part(name: str, loop: Loop, shared: Shared, outside: Outside, given: list[V
     """The function of a range of iterations. given: the values from outside as the kernel has them."""
     emitter = Emitter(e.has_fma, e.lanes_bytes)
     writer = PartWriter(emitter)
+    writer.outlined = used_often(loop.body)
     emitter.lines.append("entry:")
     types = [(v.type, v.kind) for v in given] + [("ptr", "")] * len(outside.buffers)
     for k, (what, (kind, scalar)) in enumerate(zip([*outside.values, *outside.buffers], types, strict=True)):
