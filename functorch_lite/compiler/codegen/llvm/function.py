@@ -284,6 +284,7 @@ class FunctionWriter:
         return lanes
 
     def scalar_loop(self, loop: nodes.Loop) -> None:
+        """A loop, one iteration at a time (in the lanes of a vector loop around it)."""
         e = self.e
         dynamic = not isinstance(loop.extent, int)
         end = self.get(loop.extent).text if isinstance(loop.extent, nodes.Value) else str(loop.extent)
@@ -320,6 +321,7 @@ class FunctionWriter:
         self.e.start(label)
 
     def vector_loop(self, loop: nodes.Loop, lanes: int) -> None:
+        """A loop, `lanes` iterations at a time, the last ones under a mask."""
         e = self.e
         extent = loop.extent
         assert isinstance(extent, int)
@@ -482,6 +484,7 @@ class FunctionWriter:
                 first.lanes)
 
     def loop_while(self, s: nodes.While) -> None:
+        """`while`: the test, then the body, again and again."""
         e = self.e
         _, header, after = self.open_loop(nodes.Value("variable", "i64"))
         phis = [self.phi(c, self.get(c.initial)) for c in s.carried]

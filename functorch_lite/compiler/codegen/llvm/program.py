@@ -175,6 +175,7 @@ class ProgramWriter(FunctionWriter):
         return self.address(buffer, start)
 
     def kernel_call(self, s: nodes.KernelCall) -> None:
+        """A call of a kernel; where it left with a status, the failure runs in Python, and the program leaves too."""
         e = self.e
         given = ", ".join([*(f"ptr {self.place(p)}" for p in s.places), *self._pool(s.kernel)])
         if not s.kernel.can_fail:
