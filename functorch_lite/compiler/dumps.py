@@ -9,6 +9,7 @@ from functorch_lite.compiler.lowering.program import Lowered, lower_program
 from functorch_lite.compiler.memory.plan import Plan, plan_memory
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.schedule.fusion import Schedule
+from functorch_lite.compiler.schedule.printer import schedule_text
 from functorch_lite.core.program import Program
 
 Pass = Callable[[Program], Program]
@@ -28,15 +29,6 @@ def stage_text(program: Program, passes: Sequence[Pass], stage: str) -> str:
 def stage_names(passes: Sequence[Pass]) -> list[str]:
     """The stages in order; a pass that runs twice is shown after its first run."""
     return ["program", *dict.fromkeys(p.__name__ for p in passes), *_LATER]
-
-
-def _schedule(program: Program) -> str:
-    lines = []
-    for number, group in enumerate(Schedule(program).groups):
-        what = "step" if group.domain is None else f"kernel over {group.domain}"
-        reduced = f", reducing {group.reduced}" if group.reduced else ""
-        lines.append(f"{number}: {what}{reduced}: {' '.join(e.prim.name for e in group.equations)}")
-    return "\n".join(lines)
 
 
 def _memory(program: Program) -> str:
@@ -64,7 +56,7 @@ def _llvm(program: Program) -> str:
 
 _LATER: dict[str, Callable[[Program], str]] = {
     "optimized": str,
-    "schedule": _schedule,
+    "schedule": lambda program: schedule_text(Schedule(program)),
     "loop_ir": lambda program: function_text(lower_program(program).function),
     "memory": _memory,
     "llvm": _llvm,

@@ -83,11 +83,11 @@ def check(prim, x, y, params, machine=MACHINES[0], orders=None):
         assert_close(out, eval_rules[prim](np, x, y, **params), x.size)
 
 
-def dot(x, y, contract, batch=NONE, **how):
+def check_dot(x, y, contract, batch=NONE, **how):
     check(dot_general_p, x, y, {"contract": contract, "batch": batch}, **how)
 
 
-def convolve(x, w, strides, padding, lhs=None, rhs=None, groups=1, batch_groups=1, **how):
+def check_convolution(x, w, strides, padding, lhs=None, rhs=None, groups=1, batch_groups=1, **how):
     ones = (1,) * len(strides)
     params = {"strides": strides, "padding": padding, "lhs_dilation": lhs or ones, "rhs_dilation": rhs or ones,
               "groups": groups, "batch_groups": batch_groups}
@@ -128,21 +128,21 @@ def test_products_of_operands_in_every_order(size, machine):
     for dtype in ("float32", "float64"):
         x, y = array((m, k), dtype), array((k, n), dtype)
         for orders in itertools.product(((0, 1), (1, 0)), repeat=2):
-            dot(x, y, ((1,), (0,)), machine=machine, orders=orders)
+            check_dot(x, y, ((1,), (0,)), machine=machine, orders=orders)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_every_dtype(dtype):
     for m, n, k in ((5, 21, 9), (40, 35, 20), (1, 7, 40)):
-        dot(array((m, k), dtype), array((k, n), dtype), ((1,), (0,)))
-        dot(array((3, m, k), dtype), array((3, n, k), dtype), ((2,), (2,)), ((0,), (0,)))
+        check_dot(array((m, k), dtype), array((k, n), dtype), ((1,), (0,)))
+        check_dot(array((3, m, k), dtype), array((3, n, k), dtype), ((2,), (2,)), ((0,), (0,)))
 
 
 def test_products_of_operands_with_axes_in_every_order():
     x, y = array((2, 3, 4, 5), "float64"), array((3, 5, 2, 7), "float64")
     for left in itertools.permutations(range(4)):
-        dot(x, y, ((3, 1), (1, 0)), ((0,), (2,)), orders=(left, (0, 1, 2, 3)))
-        dot(y, x, ((1,), (3,)), ((0,), (1,)), orders=((2, 1, 3, 0), left))
+        check_dot(x, y, ((3, 1), (1, 0)), ((0,), (2,)), orders=(left, (0, 1, 2, 3)))
+        check_dot(y, x, ((1,), (3,)), ((0,), (1,)), orders=((2, 1, 3, 0), left))
 
 
 @st.composite
@@ -183,8 +183,8 @@ def test_kernels_touch_no_memory_outside_their_arrays(at_end):
 def test_products_keep_infinities_and_nan():
     x, y = array((9, 20), "float32"), array((20, 35), "float32")
     x[2, 3], x[4, 5], y[6, 7] = np.inf, np.nan, -np.inf
-    dot(x, y, ((1,), (0,)))
-    dot(x, np.ascontiguousarray(y.T), ((1,), (1,)))
+    check_dot(x, y, ((1,), (0,)))
+    check_dot(x, np.ascontiguousarray(y.T), ((1,), (1,)))
 
 
 # --- convolutions ---------------------------------------------------------------------------------------------------
@@ -207,20 +207,20 @@ CONVOLUTIONS: tuple[Any, ...] = (
 def test_convolutions_equal_their_eval_rule(case, machine):
     x, w, *settings_ = case
     for dtype in ("float32", "float64"):
-        convolve(array(x, dtype), array(w, dtype), *settings_, machine=machine)
+        check_convolution(array(x, dtype), array(w, dtype), *settings_, machine=machine)
 
 
 @pytest.mark.parametrize("dtype", ("float16", "bfloat16", "int32", "uint8", "complex64", "complex128"))
 def test_convolutions_of_every_dtype(dtype):
     for x, w, *settings_ in (*CONVOLUTIONS[:1], *CONVOLUTIONS[3:5], *CONVOLUTIONS[8:11]):
-        convolve(array(x, dtype), array(w, dtype), *settings_)
+        check_convolution(array(x, dtype), array(w, dtype), *settings_)
 
 
 def test_convolutions_of_operands_in_every_order():
     x, w = array((2, 4, 6, 20), "float64"), array((3, 4, 3, 2), "float64")
     for order in itertools.permutations(range(4)):
-        convolve(x, w, (1, 2), ((1, 1), (0, 1)), orders=(order, (1, 0, 3, 2)))
-        convolve(w, x, (1, 1), ((3, 4), (9, 10)), orders=((1, 0, 2, 3), order))
+        check_convolution(x, w, (1, 2), ((1, 1), (0, 1)), orders=(order, (1, 0, 3, 2)))
+        check_convolution(w, x, (1, 1), ((3, 4), (9, 10)), orders=((1, 0, 2, 3), order))
 
 
 @st.composite
@@ -242,7 +242,7 @@ def convolutions(draw):
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_random_convolutions(case):
     x, w, strides, padding, lhs, rhs, parts, machine = case
-    convolve(array(x, "float64"), array(w, "float64"), strides, padding, lhs, rhs, machine=machine, **parts)
+    check_convolution(array(x, "float64"), array(w, "float64"), strides, padding, lhs, rhs, machine=machine, **parts)
 
 
 # --- the interpreter, records and programs --------------------------------------------------------------------------
@@ -286,6 +286,7 @@ def compared(monkeypatch):
 
 @pytest.mark.parametrize("record", (*CONTRACTION, *CONVOLUTION), ids=lambda record: record.name)
 def test_kernels_give_what_the_records_evaluate(record, compared):
+    """`compared` asserts, wherever one of the two primitives is evaluated."""
     for sample in record.draw():
         for name in (None, *record.dtypes):
             kind = "c" if name and name.startswith("complex") else "f"

@@ -24,7 +24,7 @@ X = np.array([0.5, -1.0, 2.0])
 MANY = np.linspace(-1.0, 1.0, 200)
 
 
-def compiled(fun, *args):
+def checked(fun, *args):
     """The executable of `fun`, verified, after its outputs were found to be the evaluator's and the interpreter's."""
     program = fl.make_program(fun)(*args)
     optimized = pipeline.optimize(program)
@@ -56,12 +56,12 @@ def runs_natively(executable):
     return not list(statements(executable.lowered.function.body, nodes.HostCall))
 
 
-def with_gradient(fun, *args):
-    """`compiled` of a function and of its gradient in the first argument."""
+def checked_with_gradient(fun, *args):
+    """`checked` of a function and of its gradient in the first argument."""
     def total(*given):
         return sum(jnp.sum(leaf) for leaf in fl.tree.leaves(fun(*given)))
 
-    return compiled(fun, *args), compiled(fl.grad(total), *args)
+    return checked(fun, *args), checked(fl.grad(total), *args)
 
 
 # --- scans ------------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_scan_of_any_length(length, reverse, start):
     def run(c, xs):
         return lax.scan(lambda c, x: (jnp.sin(c) * x + c, c * x), c, xs, reverse=reverse)
 
-    for executable in with_gradient(run, start, np.linspace(0.1, 1.0, length)):
+    for executable in checked_with_gradient(run, start, np.linspace(0.1, 1.0, length)):
         assert length == 0 or runs_natively(executable)
 
 
@@ -83,13 +83,13 @@ def test_carries_that_swap(start):
     def run(pair):
         return lax.scan(lambda c, _: ((c[1], c[0] * 0.5), None), pair, None, length=5)[0]
 
-    for executable in with_gradient(run, start):
+    for executable in checked_with_gradient(run, start):
         assert runs_natively(executable)
 
 
 def test_carries_that_turn_round():
     start = (MANY, MANY + 1, MANY + 2)
-    compiled(lambda c: lax.scan(lambda c, _: ((c[1], c[2], c[0]), c[1]), c, None, length=4), start)
+    checked(lambda c: lax.scan(lambda c, _: ((c[1], c[2], c[0]), c[1]), c, None, length=4), start)
 
 
 @pytest.mark.parametrize("start", [np.float64(1.0), MANY])
@@ -97,7 +97,7 @@ def test_a_carry_that_passes_through(start):
     def run(a, b):
         return lax.scan(lambda c, _: ((c[0], c[1] * c[0] + c[0]), c[0]), (a, b), None, length=3)
 
-    with_gradient(run, start, start + 1)
+    checked_with_gradient(run, start, start + 1)
 
 
 @pytest.mark.parametrize("start", [np.float64(1.0), MANY])
@@ -109,12 +109,12 @@ def test_one_value_as_carry_and_output(start):
 
         return lax.scan(lambda c, x: step(c[0] + c[1], x), (c, c), None, length=3)
 
-    with_gradient(run, start)
+    checked_with_gradient(run, start)
 
 
 @pytest.mark.parametrize("start", [np.float64(1.0), MANY])
 def test_an_output_that_is_the_old_carry(start):
-    with_gradient(lambda c: lax.scan(lambda c, _: (c * 0.5 + 1, (c, -c)), c, None, length=3), start)
+    checked_with_gradient(lambda c: lax.scan(lambda c, _: (c * 0.5 + 1, (c, -c)), c, None, length=3), start)
 
 
 def test_a_new_carry_from_the_old_one_read_elsewhere():
@@ -122,7 +122,7 @@ def test_a_new_carry_from_the_old_one_read_elsewhere():
     def step(c, _):
         return c[::-1] * 0.5 + jnp.mean(c) + jnp.roll(c, 1), jnp.max(c)
 
-    with_gradient(lambda c: lax.scan(step, c, None, length=4), MANY)
+    checked_with_gradient(lambda c: lax.scan(step, c, None, length=4), MANY)
 
 
 def test_a_new_carry_from_a_product():
@@ -131,7 +131,7 @@ def test_a_new_carry_from_a_product():
     def run(h, w):
         return lax.scan(lambda h, _: (jnp.tanh(w @ h + h), h[:2]), h, None, length=6)
 
-    with_gradient(run, MANY[:30], w)
+    checked_with_gradient(run, MANY[:30], w)
 
 
 @pytest.mark.parametrize("start", [np.bool_(True), np.int32(5), np.complex128(1 + 2j), np.float32(0.3)])
@@ -142,7 +142,7 @@ def test_kinds_of_carries(start, shape):
     def step(c, x):
         return (~c if c.dtype == bool else c * c - c, x), c
 
-    compiled(lambda c: lax.scan(lambda c, x: ((step(c[0], x)[0][0], x), c[0]), (c, np.int64(0)), np.arange(4)), start)
+    checked(lambda c: lax.scan(lambda c, x: ((step(c[0], x)[0][0], x), c[0]), (c, np.int64(0)), np.arange(4)), start)
 
 
 def test_nested_scans_and_whiles():
@@ -153,7 +153,7 @@ def test_nested_scans_and_whiles():
     def outer(c, x):
         return lax.scan(inner, c + x, np.arange(3.0))
 
-    for executable in with_gradient(lambda c: lax.scan(outer, c, np.arange(2.0)), np.abs(X)):
+    for executable in checked_with_gradient(lambda c: lax.scan(outer, c, np.arange(2.0)), np.abs(X)):
         assert runs_natively(executable)
 
 
@@ -164,7 +164,7 @@ def test_sixty_numbers_stay_values():
 
         return sum(lax.scan(step, list(c), None, length=10)[0])
 
-    executable = compiled(run, tuple(np.arange(60.0)))
+    executable = checked(run, tuple(np.arange(60.0)))
     (loop,) = list(statements(executable.lowered.function.body, nodes.Loop))
     assert len(loop.carried) == 60
     assert not list(statements(loop.body, (nodes.KernelCall, nodes.Copy, nodes.Store)))
@@ -183,7 +183,7 @@ def _moved_in_loops(executable):
 
 
 def test_element_wise_steps_are_in_place():
-    executable = compiled(lambda c: lax.scan(lambda c, x: (c * 0.5 + x, None), c, np.arange(4.0))[0], MANY)
+    executable = checked(lambda c: lax.scan(lambda c, x: (c * 0.5 + x, None), c, np.arange(4.0))[0], MANY)
     assert _moved_in_loops(executable) == 0
 
 
@@ -196,7 +196,7 @@ def test_rows_of_a_large_carry_are_written_in_place():
 
         return lax.scan(step, (table, x), np.arange(20))
 
-    forward, backward = with_gradient(run, np.ones((20, 30)), MANY[:30])
+    forward, backward = checked_with_gradient(run, np.ones((20, 30)), MANY[:30])
     assert _moved_in_loops(forward) <= 60
     assert runs_natively(forward)
     assert runs_natively(backward)
@@ -211,7 +211,7 @@ def test_scatters_into_a_carry_are_in_place(combine):
 
         return lax.scan(step, c, np.arange(6))
 
-    executable = compiled(run, MANY)
+    executable = checked(run, MANY)
     assert _moved_in_loops(executable) < MANY.size
 
 
@@ -227,14 +227,14 @@ def test_updates_in_a_row_and_through_inner_loops_and_branches():
 
         return lax.scan(step, c, np.arange(5))
 
-    forward, _ = with_gradient(run, MANY)
+    forward, _ = checked_with_gradient(run, MANY)
     assert _moved_in_loops(forward) < MANY.size
 
 
 def test_an_update_by_the_carry_itself_is_not_in_place():
-    compiled(lambda c: lax.scan(lambda c, i: (lax.dynamic_update_slice(c, c[10:20], (i,)), None), c, np.arange(5))[0],
+    checked(lambda c: lax.scan(lambda c, i: (lax.dynamic_update_slice(c, c[10:20], (i,)), None), c, np.arange(5))[0],
              MANY)
-    compiled(lambda c: lax.scan(lambda c, i: (lax.dynamic_update_slice(c, c[::-1][:50], (i,)), c[3]), c,
+    checked(lambda c: lax.scan(lambda c, i: (lax.dynamic_update_slice(c, c[::-1][:50], (i,)), c[3]), c,
                                 np.arange(5)), MANY)
 
 
@@ -257,7 +257,7 @@ def test_gradients_of_loops_of_unknown_length(n, start):
     def run(c, n):
         return lax.fori_loop(0, n, lambda i, c: jnp.sin(c) * 0.9 + c * c * 0.01, c)
 
-    for executable in with_gradient(run, start, np.int64(n)):
+    for executable in checked_with_gradient(run, start, np.int64(n)):
         assert runs_natively(executable)
 
 
@@ -265,8 +265,8 @@ def test_second_derivatives_of_a_while():
     def run(x):
         return lax.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, s[1] * s[1] * x), (0, x))[1]
 
-    compiled(fl.grad(fl.grad(run)), np.float64(0.9))
-    compiled(lambda x, t: fl.jvp(fl.grad(run), (x,), (t,)), np.float64(0.9), np.float64(1.0))
+    checked(fl.grad(fl.grad(run)), np.float64(0.9))
+    checked(lambda x, t: fl.jvp(fl.grad(run), (x,), (t,)), np.float64(0.9), np.float64(1.0))
 
 
 def test_stacks_inside_scans_are_used_again():
@@ -276,7 +276,7 @@ def test_stacks_inside_scans_are_used_again():
 
         return lax.scan(step, c, np.array([3, 0, 40, 7]))
 
-    forward, backward = with_gradient(run, X)
+    forward, backward = checked_with_gradient(run, X)
     assert runs_natively(forward)
     assert runs_natively(backward)
 
@@ -285,7 +285,7 @@ def test_whiles_of_rows_in_a_batch():
     def run(x):
         return lax.while_loop(lambda c: c < 10.0, lambda c: c * 1.7 + 0.3, x)
 
-    for executable in with_gradient(fl.vmap(run), np.array([0.5, 20.0, 3.0, 9.0])):
+    for executable in checked_with_gradient(fl.vmap(run), np.array([0.5, 20.0, 3.0, 9.0])):
         assert runs_natively(executable)
 
 
@@ -296,12 +296,12 @@ def test_conditions_in_whiles():
         return i + 1, lax.switch(i % 4, [lambda c: c, lambda c: -c, lambda c: c * c], c)
 
     for start in (np.float64(0.3), X, MANY):
-        for executable in with_gradient(lambda c: lax.while_loop(lambda s: s[0] < 7, step, (0, c))[1], start):
+        for executable in checked_with_gradient(lambda c: lax.while_loop(lambda s: s[0] < 7, step, (0, c))[1], start):
             assert runs_natively(executable)
 
 
 def test_memory_of_stacks_is_given_back_when_read():
-    executable = compiled(fl.grad(lambda x, n: lax.fori_loop(0, n, lambda i, c: jnp.sin(c), x)), np.float64(1.0),
+    executable = checked(fl.grad(lambda x, n: lax.fori_loop(0, n, lambda i, c: jnp.sin(c), x)), np.float64(1.0),
                           np.int64(9))
     body = executable.lowered.function.body
     assert len(list(statements(body, nodes.Release))) == 1
@@ -372,7 +372,7 @@ def test_each_row_its_own_branch(shape):
         branches = [lambda x: (x * s, jnp.sum(x)), lambda x: (jnp.sin(x), s), lambda x: (x[...] + 1, jnp.max(x))]
         return lax.switch(i, branches, x)
 
-    for executable in with_gradient(fl.vmap(run, in_axes=(0, 0, None)), x, index, scale):
+    for executable in checked_with_gradient(fl.vmap(run, in_axes=(0, 0, None)), x, index, scale):
         assert runs_natively(executable)
 
 
@@ -380,7 +380,7 @@ def test_only_the_branch_of_a_row_runs():
     def run(x):
         return lax.cond(x > 0, lambda x: lax.while_loop(lambda c: c > 1, lambda c: c / 2, x), lambda x: -x, x)
 
-    compiled(fl.vmap(run), np.array([5.0, -1.0, 8.0, -3.0]))
+    checked(fl.vmap(run), np.array([5.0, -1.0, 8.0, -3.0]))
     seen = []
 
     def note(x):

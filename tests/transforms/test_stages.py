@@ -25,7 +25,7 @@ def test_every_stage_has_a_text():
     assert lowered.stages[0] == "program" and lowered.stages[-1] == "llvm"
     for stage in lowered.stages:
         assert lowered.as_text(stage).strip()
-    assert "kernel over (4, 6), reducing (1,)" in lowered.as_text("schedule")
+    assert lowered.as_text("schedule") == "kernel 4x6 in rows of 6 = reduce_max sub exp reduce_sum div\n"
     with pytest.raises(ArgumentError, match="there is no stage 'assembler'. The stages are program, "):
         lowered.as_text("assembler")
 

@@ -31,16 +31,6 @@ for _prim, _combine in (
 # --- loops -----------------------------------------------------------------------------------------------------------
 
 
-def over(b: Builder, extents: Sequence[int], strides: Sequence[int], vector: bool, body: Callable[[Index], None],
-         position: Index = ZERO) -> None:
-    """Run `body(position)` at every position of nested loops, the last one in vectors if `vector`."""
-    if not extents:
-        body(position)
-        return
-    with b.loop(extents[0], vector=vector and len(extents) == 1) as i:
-        over(b, extents[1:], strides[1:], vector, body, position + i * strides[0])
-
-
 def reduced(b: Builder, extents: Sequence[int], strides: Sequence[int], vector: bool, combine: str, kind: str,
             element: Callable[[Index], Value]) -> Value:
     """The elements at the positions of nested loops, combined; the last loop runs in vectors if `vector`."""

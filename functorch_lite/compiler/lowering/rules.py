@@ -113,13 +113,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """How a reduction lowers: elements (in the accumulator's kind) are combined by an associative operation.
+    """How a reduction lowers: elements are combined by an associative operation.
 
-    wide: half precision accumulates in float32, and the result is rounded once.
+    Half precision accumulates in float32, and the result is rounded once.
     """
 
     combine: str
-    wide: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def store_element(b: Builder, buffer: Buffer, at: Index, element: Element) -> No
         b.store(buffer, at, element)
 
 
-def scalar(name: str, *, real_only: bool = True) -> Callable[..., Value]:
+def scalar(name: str) -> Callable[..., Value]:
     """The element-wise rule that is one scalar operation of loop IR."""
 
     def rule(at: Point, *values: Value) -> Value:

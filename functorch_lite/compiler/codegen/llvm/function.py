@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value, type_text
+from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
 from functorch_lite.compiler.loop_ir import nodes
@@ -577,6 +577,3 @@ def _bf16_bits(number):
     if number != number:
         return (word >> 16) | 0x40
     return (word + 0x7FFF + ((word >> 16) & 1)) >> 16
-
-
-__all__ = ["FunctionWriter", "type_text", "write_kernel"]

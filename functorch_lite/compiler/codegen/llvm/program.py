@@ -9,7 +9,7 @@ runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of consta
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from functorch_lite.compiler.codegen.llvm import growing
 from functorch_lite.compiler.codegen.llvm.call_table import ARENA, CONTEXT, INPUTS, LONG, OUTPUTS, CallTable, Pointer
@@ -25,12 +25,6 @@ from functorch_lite.compiler.memory.plan import Plan
 from functorch_lite.compiler.schedule.parallel import shared_loops
 
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
-
-
-class Module(NamedTuple):
-    """The text of an LLVM module."""
-
-    text: str
 
 
 def write_module(
