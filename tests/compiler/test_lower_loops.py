@@ -17,6 +17,7 @@ from functorch_lite import lax
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.verify import verify
+from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.core.evaluate import Evaluator
 from tests.compiler.interpreting import run_interpreted, with_constants
 
@@ -430,3 +431,16 @@ def test_interrupting_a_long_loop(name):
     )
     assert done.stdout.splitlines() == ["interrupted in time"] * 3
     assert done.stderr == ""
+
+
+def test_an_interrupt_that_comes_before_a_step_catches_errors(monkeypatch):
+    def interrupted(executable, number, places):
+        raise KeyboardInterrupt("early")
+
+    run = fl.jit(lambda x: lax.while_loop(lambda c: c >= 0.0, lambda c: fl.pure_callback(np.abs, np.zeros(()), c), x))
+    assert run(-1.0) == -1.0
+    monkeypatch.setattr(Executable, "_in_python", interrupted)
+    fresh = fl.jit(lambda x: lax.while_loop(lambda c: c >= 0.0, lambda c: fl.pure_callback(np.abs, np.zeros(()), c), x))
+    with pytest.raises(KeyboardInterrupt, match="early"):
+        fresh(1.0)
+    assert fresh(-1.0) == -1.0

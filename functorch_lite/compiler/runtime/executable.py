@@ -22,8 +22,6 @@ from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import reset_trace, root, set_trace
 from functorch_lite.errors import FunctorchLiteError, add_place, replays
 
-_HOST = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p)
-
 
 class Executable(NativeCode):
     """A program that was compiled in this process."""
@@ -39,10 +37,9 @@ class Executable(NativeCode):
         self.stands_alone = not symbols and not lowered.steps
         self.entry = self._loaded.address("run")
         self._prepare(program, optimized)
-        self._host = _HOST(self._in_python) if lowered.steps else None
+        self._step = self._in_python  # kept alive: native code has its address
         self._context = np.zeros(3 + len(lowered.constants), np.uintp)  # the last is for subclasses
-        if self._host is not None:
-            self._context[0] = ctypes.cast(self._host, ctypes.c_void_p).value or 0
+        self._context[0] = id(self._step)
         for k, constant in enumerate(lowered.constants):
             self._context[k + 1] = constant.ctypes.data
         self._context[len(lowered.constants) + 1] = threads.pool_address(config.num_threads) if self.shares else 0

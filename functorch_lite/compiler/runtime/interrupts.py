@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Ctrl-C in compiled loops: `i32 poll_signals(ptr last)`, which they call every millisecond or so.
+"""Ctrl-C in compiled code. Where a signal's handler raises, the exception is put aside and the program leaves with
+status INTERRUPTED; `reraise` raises it.
 
-On the main thread it has Python run the handlers of signals that came, at most every 20 ms, since that may have to wait
-for the GIL. `last` is where the time of the last look is kept, 0 at first; with a null pointer it looks in any case.
-Where a handler raises, the exception is put aside and the program leaves with status INTERRUPTED; `reraise` raises it.
+    i32 poll_signals(ptr last)
+
+is what loops call every millisecond or so. On the main thread it has Python run the handlers of signals that came, at
+most every 20 ms, since that may have to wait for the GIL. `last` is where the time of the last look is kept, 0 at
+first; with a null pointer it looks in any case.
+
+    i32 run_step(ptr function, i64 number, ptr places)
+
+calls a Python function for a step in Python. The function puts aside what the step raises; what comes through all the
+same is of a handler that ran before its `try` began or after it ended. (A ctypes callback would print and drop it.)
 """
 
 import ctypes
@@ -15,13 +23,17 @@ from typing import NoReturn
 
 import numpy as np
 
+from functorch_lite.compiler.codegen.llvm.program import RUN_STEP
 from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED
 from functorch_lite.compiler.loop_ir.polls import POLL
 from functorch_lite.compiler.runtime import engine
 
 _PAUSE = 20_000_000  # nanoseconds
 _MONOTONIC = 6 if sys.platform == "darwin" else 1
-_PYTHON = ("PyThread_get_thread_ident", "PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
+_PYTHON = (
+    "PyThread_get_thread_ident", "PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch",
+    "PyErr_Clear", "PyLong_FromVoidPtr", "PyLong_AsLong", "PyObject_Vectorcall", "Py_DecRef",
+)  # fmt: skip
 _words = np.zeros(4, np.uintp)  # the type, value and traceback of an exception put aside; the main thread
 
 _TEXT = f"""
@@ -30,6 +42,11 @@ declare i32 @PyGILState_Ensure()
 declare void @PyGILState_Release(i32)
 declare i32 @PyErr_CheckSignals()
 declare void @PyErr_Fetch(ptr, ptr, ptr)
+declare void @PyErr_Clear()
+declare ptr @PyLong_FromVoidPtr(ptr)
+declare i64 @PyLong_AsLong(ptr)
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare void @Py_DecRef(ptr)
 @words = external global [4 x i64]
 
 define i32 @{POLL}(ptr %last) {{
@@ -63,9 +80,7 @@ look:
   %raised = icmp slt i32 %found, 0
   br i1 %raised, label %aside, label %none
 aside:
-  %value.at = getelementptr i64, ptr @words, i64 1
-  %trace.at = getelementptr i64, ptr @words, i64 2
-  call void @PyErr_Fetch(ptr @words, ptr %value.at, ptr %trace.at)
+  call void @put_aside()
   call void @PyGILState_Release(i32 %gil)
   ret i32 {INTERRUPTED}
 none:
@@ -73,6 +88,51 @@ none:
   ret i32 0
 fine:
   ret i32 0
+}}
+
+define internal void @put_aside() {{
+  %value.at = getelementptr i64, ptr @words, i64 1
+  %trace.at = getelementptr i64, ptr @words, i64 2
+  call void @PyErr_Fetch(ptr @words, ptr %value.at, ptr %trace.at)
+  ret void
+}}
+
+define i32 @{RUN_STEP}(ptr %function, i64 %number, ptr %places) {{
+entry:
+  %args = alloca [2 x ptr]
+  %gil = call i32 @PyGILState_Ensure()
+  %number.at = inttoptr i64 %number to ptr
+  %first = call ptr @PyLong_FromVoidPtr(ptr %number.at)
+  %second = call ptr @PyLong_FromVoidPtr(ptr %places)
+  %second.at = getelementptr ptr, ptr %args, i64 1
+  store ptr %first, ptr %args
+  store ptr %second, ptr %second.at
+  %found = call ptr @PyObject_Vectorcall(ptr %function, ptr %args, i64 2, ptr null)
+  call void @Py_DecRef(ptr %first)
+  call void @Py_DecRef(ptr %second)
+  %raised = icmp eq ptr %found, null
+  br i1 %raised, label %failed, label %returned
+returned:
+  %status = call i64 @PyLong_AsLong(ptr %found)
+  call void @Py_DecRef(ptr %found)
+  call void @PyGILState_Release(i32 %gil)
+  %short = trunc i64 %status to i32
+  ret i32 %short
+failed:
+  %main.at = getelementptr i64, ptr @words, i64 3
+  %main = load i64, ptr %main.at
+  %here = call i64 @PyThread_get_thread_ident()
+  %is.main = icmp eq i64 %here, %main
+  br i1 %is.main, label %aside, label %dropped
+aside:
+  call void @put_aside()
+  br label %leave
+dropped:
+  call void @PyErr_Clear()
+  br label %leave
+leave:
+  call void @PyGILState_Release(i32 %gil)
+  ret i32 {INTERRUPTED}
 }}
 """
 _CLOCK = f"""  %spec = alloca [2 x i64]
@@ -87,8 +147,8 @@ _NO_CLOCK = f"""  %old = load i64, ptr %last
 
 
 def symbols(ir: str) -> dict[str, int]:
-    """The address of `poll_signals`, if a module calls it."""
-    return {POLL: _load().address(POLL)} if f"@{POLL}(" in ir else {}
+    """The addresses of those of the two functions that a module calls."""
+    return {name: _load().address(name) for name in (POLL, RUN_STEP) if f"@{name}(" in ir}
 
 
 @functools.cache

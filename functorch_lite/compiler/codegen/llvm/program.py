@@ -3,8 +3,8 @@
 
     i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)
 
-`inputs` and `outputs` are arrays of pointers to data. `context` points to what the process gives: the function that
-runs steps in Python (`i32 (i64 step, ptr places)`), then the pointers of constant arrays, then the thread pool or null.
+`inputs` and `outputs` are arrays of pointers to data. `context` points to what the process gives: the Python function
+that runs steps in Python, then the pointers of constant arrays, then the thread pool or null.
 """
 
 import itertools
@@ -23,6 +23,9 @@ from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Plan
 from functorch_lite.compiler.schedule.parallel import shared_loops
+
+RUN_STEP = "run_step"
+"""The function that calls a Python function; runtime/interrupts.py defines it."""
 
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
@@ -208,7 +211,8 @@ class ProgramWriter(FunctionWriter):
             e.line(f"store ptr {pointer}, ptr {slot}")
         function = e.fresh()
         e.line(f"{function} = load ptr, ptr %context")
-        return e.new(f"call i32 {function}(i64 {s.number}, ptr %places)", "i32")
+        e.declarations[RUN_STEP] = f"declare i32 @{RUN_STEP}(ptr, i64, ptr)"
+        return e.new(f"call i32 @{RUN_STEP}(ptr {function}, i64 {s.number}, ptr %places)", "i32")
 
     # --- signals ----------------------------------------------------------------------------------------------------
 
