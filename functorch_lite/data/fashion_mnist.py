@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from functorch_lite.data.cache import DataError, Dataset, load_files
+from functorch_lite.data.cache import DataError, Published, load_files
 from functorch_lite.data.idx import read_idx
 from functorch_lite.errors import ArgumentError
 
@@ -34,7 +34,7 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
-_DATASET = Dataset(
+_DATASET = Published(
     name="fashion-mnist",
     package="dataset-fashion-mnist",
     mirrors=(
@@ -66,7 +66,7 @@ def fashion_mnist(
     >>> images.shape, FASHION_MNIST_CLASSES[labels[0]]      # doctest: +SKIP
     ((10000, 28, 28), 'Ankle boot')
     """
-    images, labels = load_files(_DATASET, _FILES[_checked("fashion_mnist", split)], data_dir=data_dir)
+    images, labels = load_files(_DATASET, _FILES[check_split("fashion_mnist", split)], data_dir=data_dir)
     return read_idx(images), read_idx(labels)
 
 
@@ -82,7 +82,7 @@ def digits(split: Split = "train") -> tuple[np.ndarray, np.ndarray]:
     >>> images.shape, images.dtype.name, labels.shape
     ((297, 8, 8), 'uint8', (297,))
     """
-    _checked("digits", split)
+    check_split("digits", split)
     try:
         from sklearn.datasets import load_digits
     except ImportError as e:
@@ -94,7 +94,8 @@ def digits(split: Split = "train") -> tuple[np.ndarray, np.ndarray]:
     return images, labels[rows].astype(np.uint8)
 
 
-def _checked(function: str, split: str) -> str:
+def check_split(function: str, split: str) -> str:
+    """`split` itself. Raises ArgumentError unless it is "train" or "test"; `function` is whom the error names."""
     if split not in _FILES:
         raise ArgumentError(f"{function}: `split` should be 'train' or 'test', but is {split!r}.")
     return split

@@ -12,7 +12,7 @@ from functorch_lite.data import DataError, cache, fashion_mnist
 from functorch_lite.errors import ArgumentError
 
 CONTENT = {"images": b"four images", "labels": b"four labels"}
-DATASET = cache.Dataset(
+DATASET = cache.Published(
     name="toys",
     package="dataset-toys",
     mirrors=("https://one.invalid", "https://two.invalid"),
@@ -35,6 +35,7 @@ def calls(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cache, "SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.setattr(cache, "fetch_package", fetcher("package"))
+    monkeypatch.setattr(cache, "fetch_with_pip", fetcher("pip"))
     monkeypatch.setattr(cache, "fetch_https", fetcher("https"))
     return asked
 
@@ -110,6 +111,17 @@ def test_when_nothing_helps_the_error_lists_the_ways(calls, tmp_path):
         assert part in text
     for part in ("package dataset-toys: no package here", "HTTPS: no https here", "FUNCTORCH_LITE_DATA"):
         assert part in text
+
+
+def test_ways_that_a_data_set_has_not_are_not_asked_nor_listed(calls, tmp_path):
+    plain = cache.Published(name="toys", sha256=DATASET.sha256, mirrors=DATASET.mirrors)
+    with pytest.raises(DataError) as raised:
+        cache.load_files(plain, ["images"], data_dir=tmp_path)
+    assert calls == ["https"]
+    assert "1. the cache folder" in str(raised.value)
+    assert "2. a download over HTTPS" in str(raised.value)
+    assert "apt-get" not in str(raised.value)
+    assert "download the file from https://one.invalid, and copy the file, gzipped or not," in str(raised.value)
 
 
 def test_the_setting_names_the_cache_folder(calls, tmp_path):
@@ -205,6 +217,71 @@ def test_what_each_mirror_answered_is_told(monkeypatch):
     monkeypatch.setattr(cache.urllib.request, "urlopen", refuse)
     with pytest.raises(DataError, match=r"one.invalid/images.gz: timed out; https://two.invalid/images.gz: timed out"):
         cache.fetch_https(DATASET, ["images"])
+
+
+# Archives, and pip
+
+ARCHIVE = gzip.compress(b"a source package", mtime=0)
+PACKAGE = cache.Published(
+    name="toys",
+    sha256={"toys-1.0.tar.gz": hashlib.sha256(ARCHIVE).hexdigest()},
+    requirement="toys==1.0",
+    mirrors=("https://one.invalid",),
+    is_archive=True,
+)
+
+
+def load_package(tmp_path):
+    return cache.load_files(PACKAGE, PACKAGE.sha256, data_dir=tmp_path / "cache")
+
+
+def test_an_archive_is_kept_and_read_as_it_was_published(calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "fetch_with_pip", lambda dataset, names: {"toys-1.0.tar.gz": ARCHIVE})
+    assert load_package(tmp_path) == [ARCHIVE]
+    assert (tmp_path / "cache" / "toys" / "toys-1.0.tar.gz").read_bytes() == ARCHIVE
+    monkeypatch.delattr(cache, "fetch_with_pip")
+    assert load_package(tmp_path) == [ARCHIVE]
+
+
+def test_pip_is_asked_before_https_and_both_are_listed(calls, tmp_path):
+    with pytest.raises(DataError) as raised:
+        load_package(tmp_path)
+    assert calls == ["pip", "https"]
+    for part in ("2. pip download toys==1.0: no pip here", "3. a download over HTTPS", "copy the file as they are"):
+        assert part.replace("they are", "it is") in str(raised.value)
+    assert "run `pip download --no-deps --no-binary :all: toys==1.0`, or download" in str(raised.value)
+
+
+def test_a_torn_archive_is_named(calls, tmp_path):
+    fill(tmp_path / "cache", {"toys-1.0.tar.gz": ARCHIVE[:-3]})
+    with pytest.raises(DataError, match=r"toys-1.0.tar.gz should have the SHA-256 .*torn or another one. Delete it"):
+        load_package(tmp_path)
+
+
+def test_an_archive_comes_over_https_by_its_own_name(monkeypatch):
+    replies = {"https://one.invalid/toys-1.0.tar.gz": ARCHIVE}
+    monkeypatch.setattr(cache.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(replies[url]))
+    assert cache.fetch_https(PACKAGE, PACKAGE.sha256) == {"toys-1.0.tar.gz": ARCHIVE}
+
+
+def test_pip_gets_the_sha256_and_its_file_is_verified(monkeypatch):
+    asked = []
+
+    def run(command, folder):
+        asked.append((command, (folder / "requirements.txt").read_text()))
+        (folder / "toys-1.0.tar.gz").write_bytes(ARCHIVE)
+
+    monkeypatch.setattr(cache, "_run", run)
+    assert cache.fetch_with_pip(PACKAGE, PACKAGE.sha256) == {"toys-1.0.tar.gz": ARCHIVE}
+    ((command, requirements),) = asked
+    assert {"--no-deps", "--require-hashes"} <= set(command)
+    assert requirements == f"toys==1.0 --hash=sha256:{hashlib.sha256(ARCHIVE).hexdigest()}\n"
+
+
+def test_a_machine_without_pip_is_told_so(monkeypatch):
+    monkeypatch.setattr(cache.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="pip is not installed for"):
+        cache.fetch_with_pip(PACKAGE, PACKAGE.sha256)
 
 
 # Atomic writing
