@@ -12,6 +12,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 import functorch_lite.numpy as fnp
 from functorch_lite import lax, random
 from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.nn.islands import in_float32
 from functorch_lite.primitives.reduction import logsumexp as reduce_logsumexp
 from functorch_lite.transforms.arguments import on_its_device
 
@@ -154,6 +155,7 @@ def prelu(x: Array, weight: Array, axis: int = 1) -> Array:
     return fnp.where(x > 0, x, fnp.reshape(weight, channels) * x)
 
 
+@in_float32
 def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """log(sum(exp(x))) along `axis` (all axes by default), without overflow; -inf, with gradient 0, for all -inf."""
     axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
@@ -161,12 +163,14 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: boo
     return out.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else out
 
 
+@in_float32
 def softmax(x: Array, axis: int = -1) -> Array:
     """exp(x) / sum(exp(x)) along `axis`."""
     exponentials = fnp.exp(x - fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True))
     return exponentials / fnp.sum(exponentials, axis=axis, keepdims=True)
 
 
+@in_float32
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - logsumexp(x) along `axis`."""
     shifted = x - fnp.max(lax.stop_gradient(x), axis=axis, keepdims=True)

@@ -5,7 +5,7 @@ Element i of n of an axis covers floor(i size / n) to ceil((i + 1) size / n), as
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite.backends.registry import constant
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.conv import sizes
+from functorch_lite.nn.max_indices import flat_places, max_with_indices
 from functorch_lite.nn.module import Array, Module
 from functorch_lite.primitives.windows import reduce_window_sum
 
@@ -27,12 +28,15 @@ class _AdaptivePool(Module):
             raise ArgumentError(f"`output_size` should be positive, but is {self.output_size}.")
 
     def __call__(self, x: Array) -> Array:
+        self._check(x)
+        for axis, size in zip(range(-1, -self.n_spatial - 1, -1), reversed(self.output_size), strict=True):
+            x = fnp.moveaxis(self._pooled(fnp.moveaxis(x, axis, -1), size), -1, axis)
+        return x
+
+    def _check(self, x: Array) -> None:
         n = self.n_spatial
         if x.ndim < n or 0 in x.shape[-n:]:
             raise ShapeError(f"{type(self).__name__}: expected at least {n} axes with elements, got {x.shape}.")
-        for axis, size in zip(range(-1, -n - 1, -1), reversed(self.output_size), strict=True):
-            x = fnp.moveaxis(self._pooled(fnp.moveaxis(x, axis, -1), size), -1, axis)
-        return x
 
     def _pooled(self, x: Array, size: int) -> Array:
         """x with its last axis pooled to `size`."""
@@ -49,13 +53,30 @@ class _AdaptiveAvgPool(_AdaptivePool):
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
+    return_indices: bool
+
+    def __init__(self, output_size: int | Sequence[int], *, return_indices: bool = False):
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def __call__(self, x: Array) -> Any:
+        if not self.return_indices:
+            return super().__call__(x)
+        self._check(x)
+        spatial = x.shape[-self.n_spatial :]
+        per_axis = [_covered(*_windows(n, size)) for n, size in zip(spatial, self.output_size, strict=True)]
+        return max_with_indices(x, flat_places(per_axis, spatial))
+
     def _pooled(self, x: Array, size: int) -> Array:
         start, stop = _windows(x.shape[-1], size)
-        # All windows as long as the longest: the shorter ones repeat their last element.
-        places = np.minimum(start[:, None] + np.arange((stop - start).max()), stop[:, None] - 1)
-        windows = fnp.take(x, constant(places, x), axis=-1)
+        windows = fnp.take(x, constant(_covered(start, stop), x), axis=-1)
         first = fnp.argmax(windows, axis=-1)
         return fnp.take_along_axis(windows, first[..., None], axis=-1)[..., 0]
+
+
+def _covered(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """The places of each window, all as long as the longest: the shorter ones repeat their last element."""
+    return np.minimum(start[:, None] + np.arange((stop - start).max()), stop[:, None] - 1)
 
 
 def _windows(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +106,8 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """x [..., length] -> the largest elements of windows that tile the input [..., output_size].
 
-    The gradient goes to the first of equal elements.
+    The gradient goes to the first of equal elements. return_indices: the result is a pair with the index of each
+    element in the flattened spatial axes.
     """
 
     n_spatial = 1

@@ -18,6 +18,7 @@ from functorch_lite.nn.initializers import uniform
 from functorch_lite.nn.linear import Linear
 from functorch_lite.nn.module import Array, Module, buffer
 from functorch_lite.nn.positions import RotaryEmbedding
+from functorch_lite.primitives.attention import attention
 from functorch_lite.transforms.arguments import on_its_device
 
 Window = int | tuple[int | None, int | None] | None
@@ -41,6 +42,7 @@ def scaled_dot_product_attention(
     mask: broadcasts to [..., n, m]; a boolean one is True where a query may look, a floating one is the added bias.
     is_causal: query i sees keys up to i. window: i sees i - before to i + after, both included, for (before, after) or
     one int for both; None is no bound. All three hold together; a query that sees nothing gets zeros.
+    Without mask and dropout neither the weights nor their gradient are ever whole in memory.
     scale: 1 / sqrt(e) by default. enable_gqa: axis -3 holds heads, and the h heads of query share the g of key and
     value, h / g neighbours each. dropout_p: drops weights in `nn.apply(..., training=True)`. Half-precision scores are
     computed in float32.
@@ -55,6 +57,9 @@ def scaled_dot_product_attention(
     _check(query, key, value, mask)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     groups = _groups(query, key, value) if enable_gqa else 1
+    if mask is None and not (dropout_p and is_training()) and _is_real(query, key, value):
+        _check_dropout(dropout_p)
+        return _fused(query, key, value, scale, _bounds(is_causal, window), groups)
     if groups > 1:
         query, key, value = _by_group(query, groups), key[..., None, :, :], value[..., None, :, :]
         mask = mask if mask is None or mask.ndim < 3 else _mask_by_group(mask, groups)
@@ -110,10 +115,34 @@ def _masked(scores: Array, mask: Array | None, is_causal: bool, window: Window) 
     return fnp.where(mask, scores, -fnp.inf) if mask.dtype == bool else scores + mask.astype(scores.dtype)
 
 
+def _bounds(is_causal: bool, window: Window) -> tuple[int | None, int | None]:
+    before, after = window if isinstance(window, tuple) else (window, window)
+    return before, 0 if is_causal else after
+
+
+def _is_real(*arrays: Array) -> bool:
+    return all(fnp.issubdtype(x.dtype, np.floating) or x.dtype == fnp.bfloat16 for x in arrays)
+
+
+def _fused(query: Array, key: Array, value: Array, scale: float, bounds: Any, groups: int) -> Array:
+    """Attention as one primitive; its first axis is all leading axes together."""
+    dtype = fnp.result_type(query.dtype, key.dtype, value.dtype)
+    wide = dtype if dtype.itemsize >= 4 else fnp.float32
+    split = -3 if groups > 1 else -2
+    lead = np.broadcast_shapes(*(x.shape[:split] for x in (query, key, value)))
+    flat = [_flat(x.astype(wide), lead, split) for x in (query, key, value)]
+    before, after = bounds
+    out, _ = attention(*flat, factor=scale, before=before, after=after, groups=groups)
+    return fnp.reshape(out, (*lead, *query.shape[split:-1], value.shape[-1])).astype(dtype)
+
+
+def _flat(x: Array, lead: tuple[int, ...], split: int) -> Array:
+    return fnp.reshape(fnp.broadcast_to(x, (*lead, *x.shape[split:])), (-1, *x.shape[-2:]))
+
+
 def _seen(positions: Array, n_keys: int, is_causal: bool, window: Window) -> Array | None:
     """Which keys 0..n_keys the queries at `positions` [n] see, [n, n_keys]; None for all."""
-    before, after = window if isinstance(window, tuple) else (window, window)
-    after = 0 if is_causal else after
+    before, after = _bounds(is_causal, window)
     if before is None and after is None:
         return None
     distance = fnp.arange(n_keys, dtype=positions.dtype) - positions[:, None]
@@ -129,9 +158,13 @@ def _softmax(scores: Array) -> Array:
     return exponentials / fnp.where(total == 0, 1, total)
 
 
-def _dropped(weights: Array, p: float) -> Array:
+def _check_dropout(p: float) -> None:
     if not 0 <= p < 1:
         raise ArgumentError(f"attention: `dropout` should be in [0, 1), but is {p}.")
+
+
+def _dropped(weights: Array, p: float) -> Array:
+    _check_dropout(p)
     if p == 0 or not is_training():
         return weights
     kept = random.bernoulli(next_key("attention"), 1 - p, weights.shape)

@@ -12,8 +12,12 @@ A function inside the model that is itself transformed (a block under `vmap`, th
 block with dropout or statistics in it should be run there by an `apply` of its own, with its own key, and returned.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+import numpy as np
 
 from functorch_lite import random, tree
 from functorch_lite.core.tracer import surroundings
@@ -26,20 +30,24 @@ _NEEDS_KEY = """\
     out, model = nn.apply(model, x, key=key, training=True)     # a new key for each step"""
 
 
-class _Pass:
-    """One forward pass: its key and how often it was used, and the changes by identity of the module."""
+class Pass:
+    """One forward pass: its key and how often it was used, and the changes by identity of the module.
 
-    __slots__ = ("key", "n_keys", "training", "changes")
+    first: the number of its first key, where it is a part of a pass.
+    """
 
-    def __init__(self, key: Array | None, training: bool):
+    __slots__ = ("key", "n_keys", "training", "changes", "first")
+
+    def __init__(self, key: Array | None, training: bool, first: Array | None = None):
         self.key = key
+        self.first = first
         self.n_keys = 0
         self.training = training
         self.changes: dict[int, tuple[Module, dict[str, Any]]] = {}
 
 
-_INFERENCE = _Pass(None, False)
-_current: ContextVar[_Pass] = ContextVar("functorch_lite_forward_pass", default=_INFERENCE)
+_INFERENCE = Pass(None, False)
+pass_variable: ContextVar[Pass] = ContextVar("functorch_lite_forward_pass", default=_INFERENCE)
 
 
 def apply(model: Any, *args: Any, key: Array | None = None, training: bool = False, **kwargs: Any) -> tuple[Any, Any]:
@@ -54,12 +62,12 @@ def apply(model: Any, *args: Any, key: Array | None = None, training: bool = Fal
     >>> layer = Dropout(0.5)                                                                # doctest: +SKIP
     >>> out, layer = apply(layer, np.ones(4), key=random.key(0), training=True)             # doctest: +SKIP
     """
-    current = _Pass(key, training)
-    token, around = _current.set(current), surroundings.set(current)
+    current = Pass(key, training)
+    token, around = pass_variable.set(current), surroundings.set(current)
     try:
         out = model(*args, **kwargs)
     finally:
-        _current.reset(token)
+        pass_variable.reset(token)
         surroundings.reset(around)
     if not current.changes:
         return out, model
@@ -71,27 +79,33 @@ def apply(model: Any, *args: Any, key: Array | None = None, training: bool = Fal
 
 def is_training() -> bool:
     """Whether the running forward pass is one of `nn.apply(..., training=True)`. For authors of layers."""
-    return _current.get().training
+    return pass_variable.get().training
 
 
 def next_key(layer: str) -> Array:
     """A random key that no other layer of this forward pass gets; `layer` names the caller in the error."""
-    current = _current.get()
+    current = pass_variable.get()
     if current.key is None:
         raise ArgumentError(_NEEDS_KEY.format(layer=layer))
     current.n_keys += 1
-    return random.fold_in(current.key, current.n_keys - 1)
+    number = current.n_keys - 1
+    return random.fold_in(current.key, number if current.first is None else current.first + np.uint32(number))
+
+
+def optional_key() -> Array | None:
+    """What `next_key` gives, or None in a pass without a key: for a layer that runs an `apply` of its own."""
+    return None if pass_variable.get().key is None else next_key("")
 
 
 def get_state(module: Module, name: str) -> Any:
     """The buffer `name` of `module`, as this forward pass has left it so far."""
-    _, changes = _current.get().changes.get(id(module), (module, {}))
+    _, changes = pass_variable.get().changes.get(id(module), (module, {}))
     return changes.get(name, getattr(module, name))
 
 
 def set_state(module: Module, **changes: Any) -> None:
     """Note new values for buffers of `module`; `nn.apply` returns them in the model. Outside of it: nothing."""
-    current = _current.get()
+    current = pass_variable.get()
     if current is _INFERENCE:
         return
     noted = current.changes
@@ -121,3 +135,26 @@ def _check_all_used(changes: dict[int, tuple[Module, dict[str, Any]]], used: set
             f"nn.apply: a {type(strangers[0]).__name__} that is no part of the model changed its statistics. "
             "Make it a field of the model; inside an inner transform run it by an nn.apply of its own."
         )
+
+
+# A part of a pass that is traced for itself (nn/blocks.py).
+
+
+def forward_pass() -> Pass | None:
+    """The running forward pass of `nn.apply`, None outside of one."""
+    current = pass_variable.get()
+    return None if current is _INFERENCE else current
+
+
+@contextmanager
+def in_pass(around: Pass | None, key: Array | None = None, first: Array | None = None) -> Iterator[Pass | None]:
+    """A part of the pass `around`, whose keys are derived from `key` by the numbers from `first` on."""
+    if around is None:
+        yield None
+        return
+    part = Pass(key, around.training, first)
+    token = pass_variable.set(part)
+    try:
+        yield part
+    finally:
+        pass_variable.reset(token)

@@ -10,12 +10,14 @@ import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.errors import ArgumentError, ArgumentTypeError, ShapeError
 from functorch_lite.nn.activations import logsumexp
+from functorch_lite.nn.islands import float32_loss
 from functorch_lite.nn.reductions import Reduction, reduced
 from functorch_lite.transforms.arguments import on_its_device
 
 Array = Any
 
 
+@float32_loss
 @on_its_device
 def ctc_loss(
     log_p: Array,

@@ -124,6 +124,50 @@ def lecun_normal() -> Initializer:
     return variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
+def lecun_uniform() -> Initializer:
+    """Uniform with variance 1 / fan_in (LeCun)."""
+    return variance_scaling(1.0, "fan_in", "uniform")
+
+
+def glorot_uniform() -> Initializer:
+    """Uniform with variance 2 / (fan_in + fan_out): JAX's name of `xavier_uniform`."""
+    return variance_scaling(1.0, "fan_avg", "uniform")
+
+
+def glorot_normal() -> Initializer:
+    """Cut normal with variance 2 / (fan_in + fan_out), as in JAX; PyTorch's `xavier_normal` is not cut."""
+    return variance_scaling(1.0, "fan_avg", "truncated_normal")
+
+
+def he_uniform() -> Initializer:
+    """Uniform with variance 2 / fan_in: JAX's name of `kaiming_uniform`."""
+    return variance_scaling(2.0, "fan_in", "uniform")
+
+
+def he_normal() -> Initializer:
+    """Cut normal with variance 2 / fan_in, as in JAX; PyTorch's `kaiming_normal` is not cut."""
+    return variance_scaling(2.0, "fan_in", "truncated_normal")
+
+
+def calculate_gain(nonlinearity: str, negative_slope: float = 0.01) -> float:
+    """The `gain` that keeps the variance of what passes a function: linear (and convolutions), sigmoid, tanh, relu,
+    leaky_relu with its negative_slope, or selu; PyTorch's values.
+
+    Raises ArgumentError for another name.
+
+    >>> round(calculate_gain("leaky_relu", 0.2), 3)
+    1.387
+    """
+    if nonlinearity.startswith(("linear", "conv", "sigmoid")):
+        return 1.0
+    gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)), "selu": 3 / 4}
+    if nonlinearity not in gains:
+        raise ArgumentError(
+            f"calculate_gain: `nonlinearity` should be linear, sigmoid, {', '.join(gains)}, but is {nonlinearity!r}."
+        )
+    return gains[nonlinearity]
+
+
 def torch_default(fan_in: int) -> Initializer:
     """Uniform in +-1 / sqrt(fan_in): what PyTorch's Linear and Conv use for weight and bias alike."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
@@ -146,3 +190,66 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 def identity(gain: float = 1.0) -> Initializer:
     """The identity matrix times `gain`, for a weight [out, in]."""
     return lambda key, shape, dtype=None: fnp.eye(*shape, dtype=dtype or default_float()) * gain
+
+
+def dirac(groups: int = 1) -> Initializer:
+    """A convolution [out, in / groups, *kernel] that copies as many input channels as it can, each group by itself.
+
+    Raises ArgumentError for a weight that is not of 3, 4 or 5 axes, or when `groups` does not divide the channels.
+    """
+
+    def init(key, shape, dtype=None):
+        if len(shape) not in (3, 4, 5) or shape[0] % groups:
+            raise ArgumentError(
+                f"dirac: the weight should have 3, 4 or 5 axes and `groups` {groups} divide the first, but its "
+                f"shape is {tuple(shape)}."
+            )
+        per_group = fnp.eye(shape[0] // groups, shape[1], dtype=dtype or default_float())
+        return _at_centre(fnp.tile(per_group, (groups, 1)), shape[2:], [size // 2 for size in shape[2:]])
+
+    return init
+
+
+def delta_orthogonal(gain: float = 1.0) -> Initializer:
+    """A convolution [out, in, *kernel], out >= in, that is an `orthogonal` matrix at its centre and else 0.
+
+    Raises ArgumentError for a weight that is not of 3, 4 or 5 axes, or with fewer output than input channels.
+    Source: L. Xiao and others, arXiv:1806.05393.
+    """
+
+    def init(key, shape, dtype=None):
+        if len(shape) not in (3, 4, 5) or shape[0] < shape[1]:
+            raise ArgumentError(
+                "delta_orthogonal: the weight should have 3, 4 or 5 axes and as many output as input channels or more, "
+                f"but its shape is {tuple(shape)}."
+            )
+        matrix = orthogonal(gain)(key, shape[:2], dtype)
+        return _at_centre(matrix, shape[2:], [(size - 1) // 2 for size in shape[2:]])
+
+    return init
+
+
+def _at_centre(matrix: Any, kernel: Sequence[int], centre: list[int]) -> Any:
+    """[out, in, *kernel]: `matrix` at the place `centre` of the kernel, zeros elsewhere."""
+    widths = [(0, 0), (0, 0)] + [(c, size - c - 1) for c, size in zip(centre, kernel, strict=True)]
+    return fnp.pad(fnp.reshape(matrix, (*matrix.shape, *(1,) * len(kernel))), widths)
+
+
+def sparse(sparsity: float, std: float = 0.01) -> Initializer:
+    """Normal draws for a weight of 2 axes, with the part `sparsity` (0 to 1, rounded up) of each column set to 0.
+
+    Raises ArgumentError for another number of axes or a sparsity outside of 0..1.
+    Source: J. Martens, "Deep learning via Hessian-free optimization" (2010).
+    """
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(f"sparse: `sparsity` should be in 0..1, but is {sparsity}.")
+
+    def init(key, shape, dtype=None):
+        if len(shape) != 2:
+            raise ArgumentError(f"sparse: the weight should have 2 axes, but its shape is {tuple(shape)}.")
+        values_key, places_key = random.split(key)
+        order = fnp.argsort(fnp.argsort(random.uniform(places_key, tuple(shape)), axis=0), axis=0)
+        values = normal(std)(values_key, shape, dtype)
+        return fnp.where(order < math.ceil(sparsity * shape[0]), 0, values)
+
+    return init

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import functorch_lite.numpy as fnp
 from functorch_lite.errors import ShapeError
+from functorch_lite.nn.islands import in_float32
 from functorch_lite.nn.module import Array, Module
 from functorch_lite.nn.norm import GroupNorm
 from functorch_lite.primitives.windows import reduce_window_sum
@@ -51,6 +52,7 @@ class LocalResponseNorm(Module):
     k: float = 1.0
     n_spatial: int = 2
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         axis = x.ndim - self.n_spatial - 1
         if axis < 0:

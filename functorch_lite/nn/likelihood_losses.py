@@ -11,6 +11,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, sigmoid
+from functorch_lite.nn.islands import float32_loss
 from functorch_lite.nn.losses import bce_with_logits
 from functorch_lite.nn.reductions import Reduction, reduced, same_shapes
 from functorch_lite.transforms.arguments import on_its_device
@@ -18,6 +19,7 @@ from functorch_lite.transforms.arguments import on_its_device
 Array = Any
 
 
+@float32_loss
 def poisson_nll(
     x: Array,
     counts: Array,
@@ -40,6 +42,7 @@ def poisson_nll(
     return reduced(losses, reduction)
 
 
+@float32_loss
 def gaussian_nll(
     x: Array,
     targets: Array,
@@ -74,6 +77,7 @@ def _fitting_variance(variance: Array, x: Array) -> Array:
     raise ShapeError(f"gaussian_nll: `variance` {variance.shape} does not fit x {x.shape}.")
 
 
+@float32_loss
 def focal(
     logits: Array,
     targets: Array,
@@ -95,6 +99,7 @@ def focal(
     return reduced(losses, reduction)
 
 
+@float32_loss
 def dice(probabilities: Array, targets: Array, *, smooth: float = 1.0, axis: Any = -1) -> Array:
     """1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), the sums along `axis`, and the mean of what is left.
 
@@ -107,6 +112,7 @@ def dice(probabilities: Array, targets: Array, *, smooth: float = 1.0, axis: Any
     return fnp.mean(1 - (2 * both + smooth) / (each + smooth))
 
 
+@float32_loss
 @on_its_device
 def ntxent(x: Array, y: Array, *, temperature: float = 0.5, reduction: Reduction = "mean") -> Array:
     """The contrastive loss of SimCLR for two views x, y [n, features] of the same n examples.

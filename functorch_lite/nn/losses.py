@@ -13,12 +13,14 @@ from functorch_lite import lax
 from functorch_lite.core.dtypes import is_inexact
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_softmax, logsumexp, softplus
+from functorch_lite.nn.islands import float32_loss
 from functorch_lite.nn.reductions import Reduction, difference, reduced, same_shapes, weighted
 from functorch_lite.primitives.indexing import gather
 
 Array = Any
 
 
+@float32_loss
 def cross_entropy(
     logits: Array,
     targets: Array,
@@ -53,6 +55,7 @@ def cross_entropy(
     return _weighted(losses, importance, reduction)
 
 
+@float32_loss
 def nll(
     log_p: Array,
     targets: Array,
@@ -113,17 +116,20 @@ def _nll(log_p, targets, weight, ignore_index, smoothing, reduction):
     return fnp.sum(losses) / fnp.sum(importance)
 
 
+@float32_loss
 def mse(predictions: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
     """(predictions - targets)^2, each times `weight` of the same shape, by whose sum the mean then divides."""
     distance = difference("mse", predictions, targets)
     return weighted("mse", distance * distance, weight, reduction)
 
 
+@float32_loss
 def l1(predictions: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
     """|predictions - targets|, each times `weight` as in `mse`."""
     return weighted("l1", fnp.abs(difference("l1", predictions, targets)), weight, reduction)
 
 
+@float32_loss
 def huber(
     predictions: Array,
     targets: Array,
@@ -148,6 +154,7 @@ def huber(
     return reduced(losses, reduction)
 
 
+@float32_loss
 def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reduction: Reduction = "mean") -> Array:
     """huber(delta=beta) / beta; l1 when beta is 0."""
     if beta == 0:
@@ -155,6 +162,7 @@ def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0, reductio
     return huber(predictions, targets, delta=beta, reduction=reduction) / beta
 
 
+@float32_loss
 def bce(probabilities: Array, targets: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
     """Binary cross-entropy of probabilities in [0, 1]; logarithms are cut at -100 as in PyTorch.
 
@@ -167,6 +175,7 @@ def bce(probabilities: Array, targets: Array, *, weight: Array | None = None, re
     return reduced(losses if weight is None else losses * weight, reduction)
 
 
+@float32_loss
 def bce_with_logits(
     logits: Array,
     targets: Array,
@@ -185,6 +194,7 @@ def bce_with_logits(
     return reduced(losses if weight is None else losses * weight, reduction)
 
 
+@float32_loss
 def kl_div(
     log_q: Array,
     p: Array,
@@ -204,6 +214,7 @@ def kl_div(
     return fnp.sum(each) / log_q.shape[0] if reduction == "batchmean" else reduced(each, reduction)
 
 
+@float32_loss
 def cosine_similarity(x: Array, y: Array, *, axis: int = -1, eps: float = 1e-8) -> Array:
     """x . y / (|x| |y|) along `axis`, each norm at least `eps`."""
     norms = [fnp.maximum(fnp.sqrt(fnp.sum(z * z, axis=axis)), eps) for z in (x, y)]

@@ -10,11 +10,13 @@ from typing import Any
 import functorch_lite.numpy as fnp
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.activations import log_sigmoid, one_hot, relu, softplus
+from functorch_lite.nn.islands import float32_loss
 from functorch_lite.nn.reductions import Reduction, reduced, same_shapes
 
 Array = Any
 
 
+@float32_loss
 def pairwise_distance(x: Array, y: Array, *, p: float = 2.0, eps: float = 1e-6, keepdims: bool = False) -> Array:
     """The p-norm of x - y + eps along the last axis: x, y [..., n] that broadcast -> [...]; p may be infinite.
 
@@ -32,24 +34,28 @@ def pairwise_distance(x: Array, y: Array, *, p: float = 2.0, eps: float = 1e-6, 
     return fnp.sum(distance**p, axis=-1, keepdims=keepdims) ** (1 / p)
 
 
+@float32_loss
 def soft_margin(x: Array, y: Array, *, reduction: Reduction = "mean") -> Array:
     """log(1 + exp(-y x)) for scores x and signs y of one shape."""
     same_shapes("soft_margin", x=x, y=y)
     return reduced(softplus(-y * x), reduction)
 
 
+@float32_loss
 def hinge_embedding(x: Array, y: Array, *, margin: float = 1.0, reduction: Reduction = "mean") -> Array:
     """x where y = 1, max(0, margin - x) where y = -1: x are distances, y signs of the same shape."""
     same_shapes("hinge_embedding", x=x, y=y)
     return reduced(fnp.where(y == 1, x, 0) + fnp.where(y == -1, relu(margin - x), 0), reduction)
 
 
+@float32_loss
 def margin_ranking(x1: Array, x2: Array, y: Array, *, margin: float = 0.0, reduction: Reduction = "mean") -> Array:
     """max(0, margin - y (x1 - x2)): y = 1 where x1 should rank higher than x2, -1 where lower; all of one shape."""
     same_shapes("margin_ranking", x1=x1, x2=x2, y=y)
     return reduced(relu(margin - y * (x1 - x2)), reduction)
 
 
+@float32_loss
 def cosine_embedding(x1: Array, x2: Array, y: Array, *, margin: float = 0.0, reduction: Reduction = "mean") -> Array:
     """1 - cos(x1, x2) where y = 1, max(0, cos(x1, x2) - margin) where y = -1: x1, x2 [..., n], y [...].
 
@@ -63,6 +69,7 @@ def cosine_embedding(x1: Array, x2: Array, y: Array, *, margin: float = 0.0, red
     return reduced(fnp.where(y == 1, 1 - cosine, 0) + fnp.where(y == -1, relu(cosine - margin), 0), reduction)
 
 
+@float32_loss
 def multi_margin(
     x: Array,
     labels: Array,
@@ -87,6 +94,7 @@ def multi_margin(
     return reduced(losses if weight is None else losses * fnp.take(weight, labels, axis=0), reduction)
 
 
+@float32_loss
 def multilabel_margin(x: Array, labels: Array, *, reduction: Reduction = "mean") -> Array:
     """sum over labels j and other classes i of max(0, 1 - (x[j] - x[i])) / n: x [..., n], labels integer [..., n].
 
@@ -102,6 +110,7 @@ def multilabel_margin(x: Array, labels: Array, *, reduction: Reduction = "mean")
     return reduced(fnp.sum(fnp.where(counts, short, 0), axis=(-2, -1)) / n, reduction)
 
 
+@float32_loss
 def multilabel_soft_margin(x: Array, y: Array, *, weight: Array | None = None, reduction: Reduction = "mean") -> Array:
     """The mean over classes of -(y log sigmoid(x) + (1 - y) log sigmoid(-x)): x, y in [0, 1] [..., n], weight [n]."""
     same_shapes("multilabel_soft_margin", x=x, y=y)
@@ -109,6 +118,7 @@ def multilabel_soft_margin(x: Array, y: Array, *, weight: Array | None = None, r
     return reduced(fnp.mean(losses if weight is None else losses * weight, axis=-1), reduction)
 
 
+@float32_loss
 def triplet_margin(
     anchor: Array,
     positive: Array,
@@ -134,6 +144,7 @@ def triplet_margin(
     )
 
 
+@float32_loss
 def triplet_margin_with_distance(
     anchor: Array,
     positive: Array,

@@ -17,6 +17,7 @@ from functorch_lite import lax
 from functorch_lite.core.dtypes import default_float
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.context import get_state, is_training, set_state
+from functorch_lite.nn.islands import in_float32
 from functorch_lite.nn.module import Array, Module, buffer
 
 
@@ -49,6 +50,7 @@ class _BatchNorm(Module):
         self.running_var = fnp.ones(shape, dtype) if track_running_stats else None
         self.num_features, self.eps, self.momentum, self.axis_name = num_features, eps, momentum, axis_name
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         axis = self._channel_axis(x)
         shape = tuple(self.num_features if i == axis else 1 for i in range(x.ndim))
@@ -80,7 +82,7 @@ class _BatchNorm(Module):
         shape = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
         centred = x - fnp.reshape(mean, shape)
         variance = lax.pmean(fnp.mean(centred * centred, axis=axes), self.axis_name)
-        return mean, variance, n * lax.psum(1, self.axis_name)
+        return mean, variance, n * lax.axis_size(self.axis_name)
 
     def _update(self, mean: Array, variance: Array, n: int) -> None:
         if n < 2:
@@ -140,6 +142,7 @@ class LayerNorm(Module):
         self.bias = fnp.zeros(shape, dtype) if affine and bias else None
         self.normalized_shape, self.eps = shape, eps
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         axes = _last_axes("LayerNorm", x, self.normalized_shape)
         centred = x - fnp.mean(x, axis=axes, keepdims=True)
@@ -164,6 +167,7 @@ class RMSNorm(Module):
         self.weight = fnp.ones(shape, dtype or default_float()) if affine else None
         self.normalized_shape, self.eps = shape, eps
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         axes = _last_axes("RMSNorm", x, self.normalized_shape)
         eps = float(fnp.finfo(x.dtype).eps) if self.eps is None else self.eps
@@ -202,6 +206,7 @@ class GroupNorm(Module):
         self.bias = fnp.zeros((num_channels,), dtype) if affine else None
         self.num_groups, self.num_channels, self.eps, self.n_spatial = num_groups, num_channels, eps, n_spatial
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         n = self.n_spatial
         axis = x.ndim - n - 1

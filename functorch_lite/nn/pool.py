@@ -14,6 +14,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite.backends.registry import constant
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.nn.conv import sizes
+from functorch_lite.nn.max_indices import flat_places, max_with_indices
 from functorch_lite.nn.module import Array, Module
 from functorch_lite.primitives.windows import reduce_window_max, reduce_window_sum
 
@@ -68,6 +69,7 @@ class _Pool(Module):
 
 class _MaxPool(_Pool):
     dilation: tuple[int, ...]
+    return_indices: bool
 
     def __init__(
         self,
@@ -77,12 +79,24 @@ class _MaxPool(_Pool):
         *,
         dilation: int | Sequence[int] = 1,
         ceil_mode: bool = False,
+        return_indices: bool = False,
     ):
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
         self.dilation = sizes(dilation, self.n_spatial, "dilation")
+        self.return_indices = return_indices
 
-    def __call__(self, x: Array) -> Array:
-        return reduce_window_max(x, *self._windows(x, self.dilation))
+    def __call__(self, x: Array) -> Any:
+        windows = self._windows(x, self.dilation)
+        return max_with_indices(x, self._places(x, windows)) if self.return_indices else reduce_window_max(x, *windows)
+
+    def _places(self, x: Array, windows: Any) -> np.ndarray:
+        n = self.n_spatial
+        per_axis = []
+        for size, window, stride, pair, dilation in zip(x.shape, *windows, strict=True):
+            span = dilation * (window - 1) + 1
+            starts = np.arange((size + sum(pair) - span) // stride + 1) * stride - pair[0]
+            per_axis.append(starts[:, None] + dilation * np.arange(window))
+        return flat_places(per_axis[-n:], x.shape[-n:])
 
 
 class _AvgPool(_Pool):
@@ -128,7 +142,8 @@ class MaxPool1d(_MaxPool):
 class MaxPool2d(_MaxPool):
     """The largest element of each window of x [..., height, width].
 
-    stride defaults to kernel_size; padding counts as -inf; ceil_mode lets the last window overhang.
+    stride defaults to kernel_size; padding counts as -inf; ceil_mode lets the last window overhang. return_indices: the
+    result is a pair with the index of each element in the flattened [height, width], as `MaxUnpool2d` takes it.
 
     >>> MaxPool2d(2)(np.arange(16.0).reshape(1, 4, 4))
     array([[[ 5.,  7.],

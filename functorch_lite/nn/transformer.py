@@ -11,6 +11,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite import random
 from functorch_lite.nn.activations import relu
 from functorch_lite.nn.attention import KVCache, MultiheadAttention
+from functorch_lite.nn.blocks import traced_once
 from functorch_lite.nn.dropout import Dropout
 from functorch_lite.nn.linear import Linear
 from functorch_lite.nn.module import Array, Module
@@ -105,6 +106,7 @@ class TransformerEncoderLayer(_Layer):
     (3, 5, 8)
     """
 
+    @traced_once
     def __call__(
         self,
         x: Array,
@@ -139,6 +141,7 @@ class TransformerDecoderLayer(_Layer):
         self.cross_attn = MultiheadAttention(d_model, nhead, dropout=dropout, key=two, **shared)
         self.norm3 = LayerNorm(d_model, self.norm1.eps, **shared)
 
+    @traced_once
     def __call__(
         self,
         x: Array,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Composable transforms of pure functions: jvp, linearize, grad, vmap, jit, checkpoint, custom rules."""
 
+from functorch_lite.transforms import attention as attention
 from functorch_lite.transforms.arguments import ShapeDtype as ShapeDtype
 from functorch_lite.transforms.callbacks import debug as debug
 from functorch_lite.transforms.callbacks import ensure_compile_time_eval as ensure_compile_time_eval

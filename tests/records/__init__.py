@@ -10,7 +10,7 @@ from tests.records.op_record import Sample as Sample
 FAMILIES = (
     "broadcast", "movement", "elementwise", "comparison", "casts", "transcendental", "contraction", "convolution",
     "indexing", "reduction", "cumulative", "sorting", "windows", "special", "linalg", "fft", "random_bits",
-    "control_flow",
+    "attention", "control_flow",
 )
 
 ALL_RECORDS: list[OpRecord] = [

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 import functorch_lite.numpy as fnp
 from functorch_lite import nn, random, tree
 from tests.records import sequence_references as sequences
+from tests.records import wrapper_references as wrappers
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,21 @@ def _side_by_side(parts):
 
 
 R = LayerRecord
+
+
+def _adapted(layer, key):
+    """With an adapter of rank 2 whose arrays are all drawn."""
+    model = nn.lora(layer, 2, 3.0, where="*", key=key)
+    a, b = (
+        random.normal(k, x.shape, x.dtype) for k, x in zip(random.split(key), (model.lora_a, model.lora_b), strict=True)
+    )
+    return model.replace(lora_a=a, lora_b=b)
+
+
+def _two_linear(key, dtype):
+    return nn.Sequential(*[nn.Linear(4, 4, dtype=dtype, key=k) for k in random.split(key)])
+
+
 LAYERS = [
     R("linear", lambda k, d: nn.Linear(4, 3, dtype=d, key=k), (4,), lambda m, x: x @ m.weight.T + m.bias),
     R(
@@ -348,5 +364,56 @@ LAYERS = [
         lambda k, d: nn.Upsample(scale_factor=3.0),
         (2, 3, 2),
         lambda m, x: np.kron(x, np.ones((3, 3), x.dtype)),
+    ),
+    R(
+        "leaky_relu_class",
+        lambda k, d: nn.LeakyReLU(0.2),
+        (4,),
+        lambda m, x: np.where(x > 0, x, np.asarray(0.2, x.dtype) * x),
+    ),
+    R("dropout2d_in_inference", lambda k, d: nn.Dropout2d(0.5), (2, 3, 2), lambda m, x: x),
+    R("lora_linear", lambda k, d: _adapted(nn.Linear(4, 3, dtype=d, key=k), k), (4,), wrappers.lora_linear),
+    R(
+        "lora_conv1d",
+        lambda k, d: _adapted(nn.Conv1d(4, 6, 3, padding=1, groups=2, dtype=d, key=k), k),
+        (4, 5),
+        lambda m, x: conv_reference(m.layer.replace(weight=wrappers.lora_conv_weight(m)), x),
+    ),
+    R(
+        "lora_embedding",
+        lambda k, d: _adapted(nn.Embedding(7, 3, dtype=d, key=k), k),
+        (4,),
+        lambda m, x: (m.layer.weight + m.scaling * (m.lora_b @ m.lora_a).T)[x],
+        integers=7,
+    ),
+    R(
+        "weight_norm",
+        lambda k, d: nn.WeightNorm(nn.Linear(4, 3, dtype=d, key=k)),
+        (4,),
+        lambda m, x: x @ (m.v * m.g / np.linalg.norm(m.v, axis=1, keepdims=True)).T + m.layer.bias,
+    ),
+    R(
+        "spectral_norm_in_inference",
+        lambda k, d: nn.SpectralNorm(nn.Linear(4, 3, dtype=d, key=k), key=k),
+        (4,),
+        lambda m, x: x @ (m.original / (m.u @ m.original @ m.v)).T + m.layer.bias,
+    ),
+    R(
+        "stacked",
+        lambda k, d: nn.Stacked([nn.Linear(4, 4, dtype=d, key=key) for key in random.split(k, 3)]),
+        (4,),
+        wrappers.stacked_linear,
+    ),
+    R(
+        "tied",
+        lambda k, d: nn.tie(_two_linear(k, d), ".layers[0].weight", ".layers[1].weight"),
+        (4,),
+        lambda m, x: (x @ m.layer[0].weight.T + m.layer[0].bias) @ m.layer[0].weight.T + m.layer[1].bias,
+    ),
+    R(
+        "fractional_max_pool2d_in_inference",
+        lambda k, d: nn.FractionalMaxPool2d((2, 1), output_size=(3, 2)),
+        (2, 7, 5),
+        wrappers.fractional_max_pool,
     ),
 ]

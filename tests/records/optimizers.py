@@ -126,6 +126,16 @@ OPTIMIZERS = [
     R("ema", lambda: optim.chain(optim.adam(0.05), optim.ema(0.9))),
     R("swa", lambda: optim.chain(optim.adam(0.05), optim.swa(10, 3))),
     R("inject", lambda: optim.inject(optim.adamw, learning_rate=0.05, b1=0.9, weight_decay=0.01)),
+    R("amsgrad_optax", lambda: optim.adam(0.05, amsgrad=True, compat="optax")),
+    R("nadam_optax", lambda: optim.nadam(0.05, compat="optax")),
+    R("radam_optax", lambda: optim.radam(0.05, compat="optax")),
+    R("adagrad_optax", lambda: optim.adagrad(0.3, compat="optax")),
+    R("rmsprop_optax", lambda: optim.rmsprop(0.01, momentum=0.5, centered=True, compat="optax")),
+    R("yogi_optax", lambda: optim.yogi(0.05, compat="optax")),
+    R("lars_optax", lambda: optim.lars(0.5, 0.5, trust=0.1, weight_decay=0.01, compat="optax")),
+    R("adafactor_optax", lambda: optim.adafactor(0.1, compat="optax")),
+    R("muon_optax", lambda: optim.muon(0.05, compat="optax")),
+    R("clip_optax", lambda: optim.chain(optim.clip_by_global_norm(0.5, compat="optax"), optim.sgd(0.3))),
     R("clip_adaptive", lambda: optim.chain(optim.clip_adaptive(0.1), optim.sgd(0.3))),
 ]
 

@@ -2,6 +2,7 @@
 """Composite primitives as what they are composed of, so that the parts fuse with what is around them.
 
     logsumexp x  =  log(sum(exp(x - m))) + m,   m = max(x), or 0 where that is not finite
+    attention_tangent: see primitives/attention.py
 
 They are filed as calls: inlining puts the equations in their place.
 """
@@ -16,6 +17,7 @@ from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Program
 from functorch_lite.core.staging import stage_closed
+from functorch_lite.primitives.attention import attention_tangent_p, composed_tangent
 from functorch_lite.primitives.broadcast import reduce_sum
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.comparison import is_finite, select
@@ -46,6 +48,13 @@ def _logsumexp(aval: Aval, axes: tuple[int, ...]) -> Program:
         return [convert(out, aval.dtype) if wide != aval.dtype else out]
 
     return stage_closed(fun, [aval], name="logsumexp")
+
+
+@inline_rules.register(attention_tangent_p)
+def _(equation: Equation) -> Callee:
+    avals = [a.aval for a in equation.inputs]
+    program = stage_closed(lambda *args: [composed_tangent(*args, **equation.params)], avals, name="attention_tangent")
+    return Callee(_at_line(program, equation.source), equation.inputs)
 
 
 def _at_line(program: Program, source: Any) -> Program:
