@@ -37,13 +37,18 @@ from functorch_lite.transforms import vmap as vmap
 
 __version__ = "0.1.0"
 
-_LAZY = frozenset(("nn", "optim", "random", "scipy"))  # loaded when first used: `import functorch_lite` stays quick
+# Loaded when first used: `import functorch_lite` stays quick.
+_LAZY = frozenset(("data", "interop", "models", "nn", "optim", "random", "scipy", "train"))
 
 if TYPE_CHECKING:
+    from functorch_lite import data as data
+    from functorch_lite import interop as interop
+    from functorch_lite import models as models
     from functorch_lite import nn as nn
     from functorch_lite import optim as optim
     from functorch_lite import random as random
     from functorch_lite import scipy as scipy
+    from functorch_lite import train as train
 
 
 def __getattr__(name: str):
