@@ -4,7 +4,7 @@
     python examples/fashion_mnist.py            # or: make train
 
 60,000 grey images 28x28 of clothes in ten classes; two convolutions and one linear layer; Adam with a cosine learning
-rate. It prints a line for each epoch and the accuracy on the 10,000 test images, and writes to out/
+rate. After each epoch it prints the loss and the accuracy on the 10,000 test images, and it writes to out/
   curves.png          loss and accuracy during training
   predictions.png     some test images and what the model takes them for
 
@@ -20,6 +20,7 @@ References
 import argparse
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,38 +51,40 @@ class CNN(nn.Module):
         return self.out(x.reshape(x.shape[0], -1))
 
 
+class State(NamedTuple):
+    model: CNN
+    opt_state: Any
+
+
 def to_input(images):
     """Pixels uint8 [batch, size, size] -> floats around 0 [batch, 1, size, size]."""
     return ((images.astype(np.float32) - 73.0) / 90.0)[:, None]
 
 
 def loss_fn(model, images, labels):
+    """The loss, and with it all figures."""
     logits = model(to_input(images))
-    return nn.cross_entropy(logits, labels), train.accuracy(logits, labels)
+    loss = nn.cross_entropy(logits, labels)
+    return loss, {"loss": loss, "accuracy": train.accuracy(logits, labels)}
 
 
 def make_train_step(opt):
     @fl.jit
-    def train_step(model, opt_state, images, labels):
-        (loss, accuracy), grads = fl.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
-        model, opt_state = opt.step(model, grads, opt_state)
-        return model, opt_state, loss, accuracy
+    def train_step(state, batch):
+        grads, figures = fl.grad(loss_fn, has_aux=True)(state.model, *batch)
+        return State(*opt.step(state.model, grads, state.opt_state)), figures
 
     return train_step
 
 
 @fl.jit
+def figures_of(state, batch):
+    return loss_fn(state.model, *batch)[1]
+
+
+@fl.jit
 def predict(model, images):
     return model(to_input(images)).argmax(-1)
-
-
-def predict_all(model, images, device, batch_size=1000):
-    parts = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    return np.concatenate([to_host(predict(model, fl.numpy.asarray(part, device=device))) for part in parts])
-
-
-def to_host(x):
-    return x.get() if hasattr(x, "get") else x  # a CuPy array comes to the host by .get()
 
 
 def load(name):
@@ -93,7 +96,7 @@ def load(name):
 
 def arguments(argv):
     parser = argparse.ArgumentParser(description="Train a small CNN on Fashion-MNIST.")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--steps", type=int, help="stop after this many steps in all")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -107,49 +110,34 @@ def arguments(argv):
 
 def main(argv=None):
     args = arguments(argv)
-    (images, labels), (test_images, test_labels), names = load(args.data)
-    per_epoch = len(images) // args.batch_size
-    n_steps = min(args.steps or args.epochs * per_epoch, args.epochs * per_epoch)
+    training, test, names = load(args.data)
+    batches = data.Loader(training, args.batch_size, seed=args.seed)
+    test_batches = data.Loader(test, 1000, seed=None, drop_last=False)
+    n_steps = min(args.steps or args.epochs * len(batches), args.epochs * len(batches))
 
-    model = CNN(images.shape[-1], key=fl.random.key(args.seed))
-    model = fl.tree.map(lambda leaf: fl.numpy.asarray(leaf, device=args.device), model)
+    def put(tree):
+        return fl.tree.map(lambda leaf: fl.numpy.asarray(leaf, device=args.device), tree)
+
+    model = CNN(training[0].shape[-1], key=fl.random.key(args.seed))
     opt = optim.adam(optim.cosine_decay(args.learning_rate, n_steps, warmup=n_steps // 20))
-    opt_state, train_step = opt.init(model), make_train_step(opt)
+    train_step = make_train_step(opt)
     n_parameters = sum(leaf.size for leaf in fl.tree.leaves(model))
-    print(f"{args.data}: {len(images)} images, {n_parameters} parameters, {n_steps} steps of {args.batch_size}")
+    print(f"{args.data}: {len(training[0])} images, {n_parameters} parameters, {n_steps} steps of {args.batch_size}")
 
-    start, step = time.perf_counter(), 0
-    history = {"training loss": [], "training accuracy": [], "test accuracy": []}
-    for epoch in range(args.epochs):
-        n_left = min(per_epoch, n_steps - step)
-        if n_left == 0:
-            break
-        batches = data.batches((images, labels), args.batch_size, seed=(args.seed, epoch))
-        with train.progress(n_left, f"epoch {epoch + 1}/{args.epochs}") as bar:
-            for (x, y), _ in zip(batches, range(n_left), strict=False):
-                x, y = (fl.numpy.asarray(part, device=args.device) for part in (x, y))
-                model, opt_state, loss, accuracy = train_step(model, opt_state, x, y)
-                step += 1
-                history["training loss"].append((step, float(loss)))
-                history["training accuracy"].append((step, float(accuracy)))
-                bar.update(loss=float(loss), accuracy=float(accuracy))
-        predictions = predict_all(model, test_images, args.device)
-        test_accuracy = float(np.mean(predictions == test_labels))
-        history["test accuracy"].append((step, test_accuracy))
-        mean_loss = np.mean([value for _, value in history["training loss"][-n_left:]])
-        seconds = time.perf_counter() - start
-        line = f"epoch {epoch + 1}: loss {mean_loss:.4f}, test accuracy {test_accuracy:.2%}, {seconds:.0f} s"
-        print(line, flush=True)
-
-    print(f"test accuracy {test_accuracy:.2%} after {step} steps in {time.perf_counter() - start:.0f} s")
+    start = time.perf_counter()
+    result = train.fit(
+        lambda state, batch: train_step(state, put(batch)), put(State(model, opt.init(model))), batches,
+        steps=n_steps, title=args.data, plot=args.out / "curves.png" if args.plot else None,
+        evaluate=lambda state: train.evaluate(lambda state, batch: figures_of(state, put(batch)), state, test_batches),
+    )  # fmt: skip
+    accuracy = result.history["eval/accuracy"][-1][1]
+    print(f"test accuracy {accuracy:.2%} after {result.step} steps in {time.perf_counter() - start:.0f} s")
     if args.plot:
-        train.plot_curves(args.out / "curves.png", history, title=args.data)
-        shown = slice(0, 32)
-        train.plot_predictions(
-            args.out / "predictions.png", test_images[shown], predictions[shown], test_labels[shown], names
-        )
+        images, labels = (part[:32] for part in test)
+        predictions = fl.numpy.asarray(predict(result.state.model, put(images)), device="cpu")
+        train.plot_predictions(args.out / "predictions.png", images, predictions, labels, names)
         print(f"pictures: {args.out / 'curves.png'}, {args.out / 'predictions.png'}")
-    return test_accuracy
+    return accuracy
 
 
 if __name__ == "__main__":

@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.errors import ArgumentError, FunctorchLiteError
+from functorch_lite.errors import ArgumentError, MissingPackageError
 
+_MOST_COLUMNS = 3
 _SMOOTHING = 50  # points of the running mean drawn over a noisy curve
 
 
-class MissingPackageError(FunctorchLiteError, ImportError):
-    """An optional package is needed and not installed."""
-
-
 def plot_curves(path: str | os.PathLike[str], history: Mapping[str, Sequence[Any]], *, title: str = "") -> Path:
-    """Draw each series of `history` in a panel of its own and write the picture to `path` (.png, .svg, .pdf).
+    """Draw each series of `history` in a panel and write the picture to `path` (.png, .svg, .pdf).
 
-    A series is numbers, drawn over 1, 2, 3 ..., or pairs (step, number). Folders are made. Returns the path.
+    A series is numbers, drawn over 1, 2, 3 ..., or pairs (step, number); `eval/loss` is drawn beside `loss`, if there
+    is one. Folders are made. Returns the path.
 
     Raises ArgumentError for an empty history, MissingPackageError without matplotlib.
 
@@ -31,14 +29,33 @@ def plot_curves(path: str | os.PathLike[str], history: Mapping[str, Sequence[Any
     """
     if not history:
         raise ArgumentError("plot_curves: `history` has no series.")
-    figure = _figure((5 * len(history), 3.5))
-    for axes, (name, series) in zip(_panels(figure, 1, len(history)), history.items(), strict=True):
-        points = np.asarray(series, dtype=np.float64)
-        steps, values = (points[:, 0], points[:, 1]) if points.ndim == 2 else (np.arange(1, len(points) + 1), points)
-        _draw(axes, steps, values)
+    groups = _groups(history)
+    n_columns = min(len(groups), _MOST_COLUMNS)
+    n_rows = -(-len(groups) // n_columns)
+    figure = _figure((5 * n_columns, 3.5 * n_rows))
+    panels = _panels(figure, n_rows, n_columns)
+    for axes in panels[len(groups) :]:
+        axes.axis("off")
+    for axes, (name, members) in zip(panels, groups.items(), strict=False):
+        for member in members:
+            points = np.asarray(history[member], dtype=np.float64)
+            pairs = points.ndim == 2
+            steps, values = (points[:, 0], points[:, 1]) if pairs else (np.arange(1, len(points) + 1), points)
+            _draw(axes, steps, values, member)
         axes.set_title(name)
         axes.grid(alpha=0.3)
+        if len(members) > 1:
+            axes.legend()
     return _save(figure, path, title)
+
+
+def _groups(history: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The series of each panel."""
+    groups: dict[str, list[str]] = {}
+    for name in history:
+        base = name.removeprefix("eval/")
+        groups.setdefault(base if base in history else name, []).append(name)
+    return groups
 
 
 def plot_predictions(
@@ -67,12 +84,14 @@ def plot_predictions(
     return _save(figure, path, "")
 
 
-def _draw(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
-    noisy = len(values) > 4 * _SMOOTHING
-    axes.plot(steps, values, alpha=0.35 if noisy else 1.0, marker="" if len(values) > 30 else "o")
-    if noisy:
-        mean = np.convolve(values, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="valid")
-        axes.plot(steps[_SMOOTHING - 1 :], mean)
+def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+    if len(values) <= 4 * _SMOOTHING:
+        axes.plot(steps, values, marker="" if len(values) > 30 else "o", label=name)
+        return
+    mean = np.convolve(values, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="valid")
+    middle = steps[_SMOOTHING // 2 :][: len(mean)]
+    (line,) = axes.plot(middle, mean, label=name)
+    axes.plot(steps, values, alpha=0.35, color=line.get_color(), zorder=1)
 
 
 def _figure(size: tuple[float, float]) -> Any:

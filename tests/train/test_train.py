@@ -6,7 +6,7 @@ import pytest
 
 from functorch_lite import train
 from functorch_lite.errors import ArgumentError, ShapeError
-from functorch_lite.train import display
+from functorch_lite.train import display, plots
 
 
 def test_accuracy_counts_the_largest_logits():
@@ -48,6 +48,16 @@ def test_plots_are_written(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     images, labels = np.zeros((5, 4, 4)), np.array([0, 1, 2, 0, 1])
     path = train.plot_predictions(tmp_path / "p.png", images, np.array([0, 1, 1, 0, 1]), labels, ["a", "b", "c"])
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluation_is_drawn_beside_what_it_evaluates(tmp_path):
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    names = ["loss", "a", "eval/loss", "eval/b", "c", "d"]
+    assert plots._groups(dict.fromkeys(names)) == {
+        "loss": ["loss", "eval/loss"], "a": ["a"], "eval/b": ["eval/b"], "c": ["c"], "d": ["d"],
+    }  # fmt: skip
+    path = train.plot_curves(tmp_path / "x.png", {name: list(np.linspace(2, 1, 300)) for name in names})
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
