@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -280,16 +281,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):
-    import builtins
-
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("safetensors"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"pip install 'functorch_lite\[train\]'"):
         train.save(tmp_path / "x.safetensors", np.zeros(3))
 

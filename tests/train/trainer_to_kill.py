@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorboardX  # noqa: F401  (loaded once, before the forks)
 
 import functorch_lite as fl
 from functorch_lite import nn, optim, train
