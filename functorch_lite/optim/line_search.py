@@ -6,8 +6,9 @@ For f along a line, slope(t) = f'(t), a length t is accepted when
     f(t) <= f(0) + c1 t slope(0)          |slope(t)| <= c2 |slope(0)|
 
 The first phase makes the step longer until an interval holds such a point, the second makes the interval smaller; both
-by the minimum of a cubic. Source: J. Nocedal, S. Wright, "Numerical optimization" (2006), section 3.5; the order of the
-tests is PyTorch's, after minFunc.
+by the minimum of a cubic, or the middle where values are not finite: a length where f is NaN counts as too long.
+Source: J. Nocedal, S. Wright, "Numerical optimization" (2006), section 3.5; the order of the tests is PyTorch's, after
+minFunc.
 """
 
 from collections.abc import Callable
@@ -59,6 +60,9 @@ def strong_wolfe(
     largest element of the direction; the interval is given up when it is shorter than tolerance / size.
     """
 
+    def look(t):
+        return _without_nan(evaluate(t))
+
     def is_high(point):
         return point.value > origin.value + c1 * point.t * origin.slope
 
@@ -71,17 +75,17 @@ def strong_wolfe(
         found = found | (~good & (s.last.slope >= 0))
         phase = fnp.where(good, DONE, fnp.where(found, ZOOMING, BRACKETING))
         ended = s._replace(phase=phase, first=_select(good, s.last, s.first), second=s.last)
-        return lax.cond(found | good, lambda s, ended: ended, lambda s, ended: _lengthen(s, evaluate), s, ended)
+        return lax.cond(found | good, lambda s, ended: ended, lambda s, ended: _lengthen(s, look), s, ended)
 
     def zoom(s):
         t, stuck = _trial(s)
-        return _narrow(s._replace(last=evaluate(t), stuck=stuck, n_steps=s.n_steps + 1), is_high, is_flat)
+        return _narrow(s._replace(last=look(t), stuck=stuck, n_steps=s.n_steps + 1), is_high, is_flat)
 
     def go_on(s):
         wide = (s.phase == BRACKETING) | (fnp.abs(s.second.t - s.first.t) * size >= tolerance)
         return (s.phase != DONE) & (s.n_steps < n_max) & wide
 
-    first = evaluate(t)
+    first = look(t)
     with at_home_of([first.value]):
         zero, no = fnp.zeros((), fnp.int64), fnp.zeros((), bool)
     start = Search(zero, zero, first, origin, origin, no)
@@ -90,6 +94,11 @@ def strong_wolfe(
     unbounded = s.phase == BRACKETING
     first, second = _select(unbounded, origin, s.first), _select(unbounded, s.last, s.second)
     return _select(first.value <= second.value, first, second), s.n_steps + 1
+
+
+def _without_nan(point: Point) -> Point:
+    value = fnp.where(fnp.isnan(point.value), fnp.inf, point.value)
+    return point._replace(value=value.astype(point.value.dtype))
 
 
 def _lengthen(s: Search, evaluate: Callable[[Any], Point]) -> Search:
@@ -128,12 +137,14 @@ def _cubic_minimum(a: Point, b: Point, low: Any, high: Any) -> Any:
     ordered = a.t <= b.t
     left, right = _select(ordered, a, b), _select(ordered, b, a)
     width = right.t - left.t
-    d1 = left.slope + right.slope - 3.0 * (left.value - right.value) / (left.t - right.t)
-    square = d1 * d1 - left.slope * right.slope
+    finite = fnp.isfinite(left.value + right.value) & fnp.isfinite(left.slope + right.slope)
+    rise, first, last = (fnp.where(finite, x, 0.0) for x in (right.value - left.value, left.slope, right.slope))
+    d1 = first + last - 3.0 * rise / width
+    square = d1 * d1 - first * last
     d2 = fnp.sqrt(fnp.maximum(square, 0.0))
-    below = right.slope - left.slope + 2.0 * d2
-    usable = (square >= 0) & (below != 0)
-    t = right.t - width * ((right.slope + d2 - d1) / fnp.where(usable, below, 1.0))
+    below = last - first + 2.0 * d2
+    usable = finite & (square >= 0) & (below != 0)
+    t = right.t - width * ((last + d2 - d1) / fnp.where(usable, below, 1.0))
     return fnp.where(usable, fnp.clip(t, low, high), 0.5 * (low + high))
 
 

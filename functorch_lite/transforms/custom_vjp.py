@@ -112,7 +112,7 @@ class custom_vjp(Custom):
             if part is None:
                 found += [None] * sub.num_leaves
                 continue
-            leaves, got = tree.flatten(part, is_leaf=lambda x: x is None)
+            leaves = _cotangents(part, sub)
             if len(leaves) != sub.num_leaves:
                 message = tree.first_difference(tree.unflatten(sub, [0.0] * sub.num_leaves), part)
                 raise ArgumentError(
@@ -127,6 +127,15 @@ class custom_vjp(Custom):
             else checked_type("custom_vjp", self._fun, path, "cotangent", canonical(ct)[0], aval, w)
             for path, ct, aval, w in zip(paths, found, avals, weak, strict=True)
         ]
+
+
+def _cotangents(part: Any, argument: tree.TreeDef) -> list[Any]:
+    """The leaves of a cotangent for an argument: None is a zero, but nothing where the argument itself has None."""
+    try:
+        matched = argument.flatten_up_to(part)
+    except ValueError:
+        matched = part
+    return tree.leaves(matched, is_leaf=lambda x: x is None)
 
 
 # --- rules of custom_vjp: as functions before staging, as programs in a staged equation -------------------------------

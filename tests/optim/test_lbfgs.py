@@ -120,6 +120,22 @@ def test_an_accepted_length_has_the_strong_wolfe_conditions(name, first):
     assert 1 <= n <= 26
 
 
+@pytest.mark.parametrize("beyond", [np.nan, np.inf])
+def test_a_search_comes_back_from_where_the_function_is_not_finite(beyond):
+    """f is -log(3 - t), less t: its minimum is at 2, and from 3 on it is no number."""
+
+    def evaluate(t):
+        inside = t < 3.0
+        room = fnp.where(inside, 3.0 - t, 1.0)
+        value, slope = -fnp.log(room) - t, 1.0 / room - 1.0
+        return Point(t, fnp.where(inside, value, beyond), fnp.where(inside, slope, np.nan), slope[None])
+
+    for first in (0.01, 1.0, 5.0, 1000.0):
+        point, n = optim.strong_wolfe(evaluate, evaluate(np.float64(0.0)), np.float64(first), np.float64(1.0))
+        assert 0.0 < point.t < 3.0 and np.isfinite(point.value) and n <= 25
+        assert abs(point.slope) <= 0.9 * (1 - 1 / 3)
+
+
 def test_a_function_without_a_minimum_gives_the_longest_trial():
     evaluate = line(lambda t: -t)
     point, n = optim.strong_wolfe(evaluate, evaluate(0.0), np.asarray(1.0), np.asarray(1.0), n_max=4)

@@ -133,3 +133,21 @@ def test_methods_can_have_rules():
     Layer.scaled.defjvp(lambda primals, tangents: (primals[1] * 2, 7.0 * tangents[1]))
     fl.tree.register(Layer, lambda layer: ((), None), lambda _, __: Layer())
     assert fl.grad(Layer().scaled)(1.0) == 7.0
+
+
+@pytest.mark.parametrize("transform", [lambda g: g, fl.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("zero", [None, 0.0], ids=["None", "a number"])
+def test_cotangents_have_none_where_the_argument_has_none(transform, zero):
+    """A layer without bias: None in its tree is no leaf, and None for a leaf beside it still means zero."""
+
+    @fl.custom_vjp
+    def f(params, x):
+        return params["weight"] * x
+
+    f.defvjp(
+        lambda params, x: (f(params, x), (params, x)),
+        lambda kept, ct: ({"bias": None, "scale": zero, "weight": ct * kept[1]}, ct * kept[0]["weight"]),
+    )
+    params = {"bias": None, "scale": 1.0, "weight": 2.0}
+    by_params, by_x = transform(fl.grad(f, (0, 1)))(params, 3.0)
+    assert by_params == {"bias": None, "scale": 0.0, "weight": 3.0} and by_x == 2.0
