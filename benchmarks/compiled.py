@@ -80,6 +80,8 @@ def measure(workload: Workload, peers: Sequence[Peer], effort: Effort) -> Row:
             start = time.perf_counter()
             outcome = call()
             row.first[peer.name] = time.perf_counter() - start
+            call()
+            peer.settle()
             outcomes[peer.name] = [peer.value(leaf) for leaf in leaves(outcome)]
             calls[peer.name] = call
         except Exception as error:  # a line of the table, not the end of the run

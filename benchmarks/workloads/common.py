@@ -16,7 +16,10 @@ Group = Literal["small", "scan", "call", "bound", "rest"]
 
 @dataclass(frozen=True)
 class Api:
-    """The names that functorch_lite and JAX share. at(x)[i].add(y): functional update; tree: functions on pytrees."""
+    """The names that functorch_lite and JAX share. at(x)[i].add(y): functional update; tree: functions on pytrees.
+
+    attention(q, k, v): the library's own causal attention, on [heads, length, width].
+    """
 
     np: Any
     lax: Any
@@ -26,6 +29,7 @@ class Api:
     vmap: Callable[..., Any]
     hessian: Callable[..., Any]
     at: Callable[[Any], Any]
+    attention: Callable[..., Any]
 
 
 @dataclass(frozen=True)

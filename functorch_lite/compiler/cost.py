@@ -30,7 +30,9 @@ class Cost(NamedTuple):
     python_steps: int
 
     def __add__(self, other: Any) -> "Cost":
-        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+        a, b, c, d, e = self
+        v, w, x, y, z = other
+        return Cost(a + v, b + w, c + x, d + y, e + z)
 
     def times(self, n: int) -> "Cost":
         """The cost of running n times."""
@@ -89,6 +91,9 @@ def _kernel(kernel: Function, known) -> Cost:
     found = known.get(kernel.name)
     if found is None:
         work = _block(kernel.body, known)
+        if kernel.arena is not None:
+            known[kernel.name] = work
+            return work
         moved = sum(b.nbytes * (2 if b.role == "inout" else 1) for b in kernel.params)
         found = known[kernel.name] = Cost(work.flops, work.transcendentals, moved, 1, 0)
     return found

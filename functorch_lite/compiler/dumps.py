@@ -45,7 +45,7 @@ def module_of(lowered: Lowered, plan: Plan) -> str:
     machine = engine.target()
     return write_module(
         lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, plan,
-        has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes,
+        parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes,
     )
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from functorch_lite.compiler import dumps as dumps
 from functorch_lite.compiler.cost import Cost, cost_of
+from functorch_lite.compiler.lowering import attention as attention
 from functorch_lite.compiler.lowering import broadcast as broadcast
+from functorch_lite.compiler.lowering import calls as calls
 from functorch_lite.compiler.lowering import casts as casts
 from functorch_lite.compiler.lowering import comparison as comparison
 from functorch_lite.compiler.lowering import complex_parts as complex_parts
@@ -38,9 +40,14 @@ from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.core.program import Program
 
 
-def compile_native(program: Program, optimized: Program, donated: Sequence[int] = ()) -> Executable:
-    """The optimized form of a program as native code. donated: inputs whose memory outputs may take over."""
-    return Executable(program, optimized, lower_program(optimized), donated)
+def compile_native(
+    program: Program, optimized: Program, donated: Sequence[int] = (), quick: bool = False
+) -> Executable:
+    """The optimized form of a program as native code.
+
+    donated: inputs whose memory outputs may take over. quick: make code quickly if that pays, and better code later.
+    """
+    return Executable(program, optimized, lower_program(optimized), donated, quick)
 
 
 def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:

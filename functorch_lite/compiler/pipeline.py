@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from functorch_lite.compiler.passes import decompose as decompose
+from functorch_lite.compiler.passes.accumulate import accumulate_after
 from functorch_lite.compiler.passes.algebra import simplify
 from functorch_lite.compiler.passes.canonical import canonicalize
 from functorch_lite.compiler.passes.common import eliminate_common
@@ -25,6 +26,9 @@ from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.passes.fold import fold_constants
 from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.compiler.passes.inline import inline_calls
+from functorch_lite.compiler.passes.keys import hold_keys
+from functorch_lite.compiler.passes.merge import merge_calls
+from functorch_lite.compiler.passes.roll import roll_blocks
 from functorch_lite.config import config
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program, memoized
@@ -37,8 +41,8 @@ class Executable(Protocol):
 
 
 PASSES: Sequence[Callable[[Program], Program]] = (
-    inline_calls, eliminate_dead_code, fold_constants, canonicalize, simplify, eliminate_common, hoist_invariants,
-    eliminate_dead_code,
+    merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, roll_blocks,
+    simplify, eliminate_common, hoist_invariants, accumulate_after, eliminate_dead_code, hold_keys,
 )
 
 
@@ -49,16 +53,22 @@ def optimize(program: Program) -> Program:
     return program
 
 
-def compile(program: Program, donated: Sequence[int] = (), mode: str = "plain") -> Executable:
+def compile(
+    program: Program, donated: Sequence[int] = (), mode: str = "plain", quick: bool = False
+) -> Executable:
     """An executable of `program`; made once. donated: inputs whose memory outputs may take over.
 
     mode: "plain"; "verify" runs the evaluator beside it and compares; "profile" has clocks in it.
+    quick: where that pays, make code quickly for the first call, and better code in the background after the second.
     """
     key = ("executable", mode, config.num_threads, *donated)
-    return memoized(program, key, lambda: _compile(program, donated, mode))
+    executable = memoized(program, key, lambda: _compile(program, donated, mode, quick))
+    if not quick and getattr(executable, "is_quick", False):
+        executable.improve()
+    return executable
 
 
-def _compile(program: Program, donated: Sequence[int], mode: str) -> Executable:
+def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool) -> Executable:
     optimized = optimize(program)
     saved = _loaded("runtime.saved") if mode == "plain" else None
     key = saved.key_of(optimized, donated) if saved is not None else None
@@ -71,11 +81,11 @@ def _compile(program: Program, donated: Sequence[int], mode: str) -> Executable:
         return Evaluator(optimized)
     if mode == "verify":
         return _loaded("trust.verify").VerifiedExecutable(program, optimized, donated=donated)
-    executable = native.compile_native(program, optimized, donated)
+    executable = native.compile_native(program, optimized, donated, quick and mode == "plain")
     if mode == "profile":
         return _loaded("runtime.profile").profiled_executable(executable)
-    if saved is not None and key is not None and executable.stands_alone:
-        saved.keep(key, executable, executable.shares)
+    if saved is not None and key is not None:
+        saved.keep(key, executable)
     return executable
 
 

@@ -168,39 +168,86 @@ def _literal_text(literal: Literal, exact: bool) -> str:
     return f"const<{hashlib.sha256(value.tobytes()).hexdigest()[:16]}>:{literal.aval}"
 
 
-def _param_text(value: Any, indent: str, exact: bool) -> str:
-    if isinstance(value, Program):
-        return program_text(value, indent + "  ", exact)
-    if isinstance(value, tuple) and any(isinstance(v, Program) for v in value):
-        return "(" + ", ".join(_param_text(v, indent, exact) for v in value) + ")"
-    if isinstance(value, np.dtype):
-        return str(value)
-    if callable(value) and not isinstance(value, type):
-        name = getattr(value, "__name__", type(value).__name__)
-        return f"{name}@{id(value):x}" if exact else name
-    return repr(value)
+class _Printer:
+    """Prints a program. One that comes again is printed once, and called by its number from then on.
+
+    exact: adds what is needed to tell any two programs apart; equal ones then share a number.
+    """
+
+    def __init__(self, program: Program, exact: bool):
+        self.exact = exact
+        self.numbers: dict[Any, int] = {}
+        self.again: set[int] = set() if exact else _come_again(program)
+
+    def param(self, value: Any, indent: str) -> str:
+        """A parameter of an equation."""
+        if isinstance(value, Program):
+            return self.inner(value, indent)
+        if isinstance(value, tuple) and any(isinstance(v, Program) for v in value):
+            return "(" + ", ".join(self.param(v, indent) for v in value) + ")"
+        if isinstance(value, np.dtype):
+            return str(value)
+        if callable(value) and not isinstance(value, type):
+            name = getattr(value, "__name__", type(value).__name__)
+            return f"{name}@{id(value):x}" if self.exact else name
+        return repr(value)
+
+    def inner(self, program: Program, indent: str) -> str:
+        """A program among the parameters."""
+        key = program.fingerprint if self.exact else id(program)
+        if not self.exact and key not in self.again:
+            return self.text(program, indent + "  ")
+        if key in self.numbers:
+            return f"#{self.numbers[key]}"
+        self.numbers[key] = len(self.numbers) + 1
+        return ("" if self.exact else f"#{len(self.numbers)} ") + self.text(program, indent + "  ")
+
+    def text(self, program: Program, indent: str = "") -> str:
+        """A program, all lines but the first indented."""
+        names, exact = _Namer(), self.exact
+
+        def atom(a):
+            return _literal_text(a, exact) if isinstance(a, Literal) else names[a]
+
+        def typed(v):
+            return f"{names[v]}:{v.aval}"
+
+        head = " ".join(typed(v) for v in program.inputs)
+        lines = []
+        for eqn in program.equations:
+            left = " ".join(typed(v) for v in eqn.outputs)
+            inputs = " ".join(atom(a) for a in eqn.inputs)
+            params = " ".join(f"{k}={self.param(v, indent + '    ')}" for k, v in sorted(eqn.params.items()))
+            lines.append(f"{indent}    {left} = {eqn.prim.name}{f'[{params}]' if params else ''} {inputs}".rstrip())
+        body = "\n" + "\n".join(lines) + f"\n{indent}  " if lines else " "
+        outs = ", ".join(atom(a) for a in program.outputs)
+        return f"{{ lambda {head} ; let{body}in ({outs}) }}"
 
 
-def program_text(program: Program, indent: str = "", exact: bool = False) -> str:
-    """The program as text; `exact` adds what is needed to tell any two programs apart."""
-    names = _Namer()
+def _come_again(program: Program) -> set[int]:
+    """The identities of programs that stand in several places of a program."""
+    met: set[int] = set()
+    again: set[int] = set()
 
-    def atom(a):
-        return _literal_text(a, exact) if isinstance(a, Literal) else names[a]
+    def walk(p):
+        for eqn in p.equations:
+            for sub in subprograms(eqn.params):
+                if id(sub) in met:
+                    again.add(id(sub))
+                else:
+                    met.add(id(sub))
+                    walk(sub)
 
-    def typed(v):
-        return f"{names[v]}:{v.aval}"
+    walk(program)
+    return again
 
-    head = " ".join(typed(v) for v in program.inputs)
-    lines = []
-    for eqn in program.equations:
-        left = " ".join(typed(v) for v in eqn.outputs)
-        inputs = " ".join(atom(a) for a in eqn.inputs)
-        params = " ".join(f"{k}={_param_text(v, indent + '    ', exact)}" for k, v in sorted(eqn.params.items()))
-        lines.append(f"{indent}    {left} = {eqn.prim.name}{f'[{params}]' if params else ''} {inputs}".rstrip())
-    body = "\n" + "\n".join(lines) + f"\n{indent}  " if lines else " "
-    outs = ", ".join(atom(a) for a in program.outputs)
-    return f"{{ lambda {head} ; let{body}in ({outs}) }}"
+
+def program_text(program: Program, exact: bool = False) -> str:
+    """The program as text; `exact` adds what is needed to tell any two programs apart.
+
+    A program that is called in several places is printed in the first, as `#1 { ... }`, and is `#1` in the others.
+    """
+    return _Printer(program, exact).text(program)
 
 
 def _canonical(program):

@@ -48,9 +48,9 @@ class Staged(NamedTuple):
 
 
 class StagingTrace(Trace):
-    """Writes an equation for each primitive."""
+    """Writes an equation for each primitive. blocks: what was traced once for it (transforms/repeated.py)."""
 
-    __slots__ = ("equations", "captured", "literal_bytes", "_known", "_keep")
+    __slots__ = ("equations", "captured", "literal_bytes", "blocks", "_known", "_keep")
 
     def __init__(self, name: str, parent: Trace, transform: str = "jit", literal_bytes: float = LITERAL_BYTES):
         self.tag = Tag(transform, name)
@@ -58,6 +58,7 @@ class StagingTrace(Trace):
         self.literal_bytes = literal_bytes
         self.equations: list[Equation] = []
         self.captured: dict[int, tuple[Var, Any]] = {}
+        self.blocks: dict[Any, Any] = {}
         self._known: dict[int, Literal] = {}
         self._keep: list[Any] = []
 
@@ -69,11 +70,11 @@ class StagingTrace(Trace):
 
     def emit(self, prim, args, params):
         """Write the equation of `prim`, typed by its shape rule."""
-        atoms = tuple([self.atom(a) for a in args])
+        tag = self.tag
+        atoms = tuple([a.variable if type(a) is StagingTracer and a.tag is tag else self.atom(a) for a in args])
         out = shape_rules[prim](*[a.aval for a in atoms], **params)
         outputs = tuple([Var(a) for a in out]) if prim.multiple else (Var(out),)
         self.equations.append(Equation(prim, atoms, outputs, params, user_source()))
-        tag = self.tag
         return [StagingTracer(tag, v) for v in outputs] if prim.multiple else StagingTracer(tag, outputs[0])
 
     def input(self, aval: Aval | StackAval, weak: bool = False) -> StagingTracer:

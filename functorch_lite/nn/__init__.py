@@ -75,6 +75,7 @@ from .adaptive_pool import LPPool3d as LPPool3d
 from .attention import KVCache as KVCache
 from .attention import MultiheadAttention as MultiheadAttention
 from .attention import scaled_dot_product_attention as scaled_dot_product_attention
+from .blocks import traced_once as traced_once
 from .containers import MLP as MLP
 from .containers import Flatten as Flatten
 from .containers import Identity as Identity

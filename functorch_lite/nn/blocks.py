@@ -10,7 +10,7 @@ fields, shapes and dtypes) share. Nothing else changes: the keys of a forward pa
 is traced where it stands if it has buffers that a pass may change, or holds a function or a module that is not of this
 package, which may do more than compute.
 
-Your own block does the same with `jit` on its `__call__`.
+Your own block does the same with the decorator, which says that its `__call__` does nothing but compute.
 """
 
 import functools
@@ -33,7 +33,22 @@ _PLAIN = (type(None), bool, int, float, str)
 
 
 def traced_once(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of a block's `__call__`, a pure function of the module and of arrays and plain values."""
+    """Decorator of a block's `__call__`: `jit` traces it once for equal blocks, which take arrays and plain values.
+
+    For what only computes: a side effect in it, such as a print, happens once for all of them. A block that holds
+    modules or functions of yours without the decorator is traced each time.
+
+    >>> from functorch_lite import jit, make_program, nn, random
+    >>> class Block(nn.Module):
+    ...     linear: nn.Linear
+    ...     @nn.traced_once
+    ...     def __call__(self, x):
+    ...         return x + nn.relu(self.linear(x))
+    >>> model = nn.Sequential(*[Block(nn.Linear(4, 4, key=key)) for key in random.split(random.key(0), 24)])
+    >>> program = make_program(model)(np.ones(4, np.float32))
+    >>> len(program.equations), len({id(e.params["program"]) for e in program.equations})
+    (24, 1)
+    """
 
     @functools.wraps(call)
     def block(self: Module, *args: Any, **kwargs: Any) -> Any:
@@ -43,8 +58,9 @@ def traced_once(call: Callable[..., Any]) -> Callable[..., Any]:
         current, (leaves, treedef) = forward_pass(), tree.flatten(self)
         if not all(map(_is_simple, (*args, *kwargs.values()))) or not is_known(self, treedef, current is not None):
             return call(self, *args, **kwargs)
-        return _call(trace, call, leaves, treedef, args, kwargs, current)
+        return _call(trace, call, type(self).__name__, leaves, treedef, args, kwargs, current)
 
+    block.is_traced_once = True  # type: ignore[attr-defined]
     return block
 
 
@@ -53,8 +69,8 @@ def _is_simple(value: Any) -> bool:
 
 
 def _call(
-    trace: StagingTrace, call: Callable[..., Any], leaves: list[Any], treedef: Any, args: Any, kwargs: Any,
-    current: Pass | None,
+    trace: StagingTrace, call: Callable[..., Any], name: str, leaves: list[Any], treedef: Any, args: Any,
+    kwargs: Any, current: Pass | None,
 ) -> Any:
     given = [*args, *kwargs.values()]
     static = tuple([(type(v), v) if type(v) in _PLAIN else None for v in given])
@@ -71,7 +87,6 @@ def _call(
         return out, 0 if inner is None else inner.n_keys
 
     key = (call, treedef, static, names, m, None if current is None else (current.training, bool(keys)))
-    name = type(tree.unflatten(treedef, leaves)).__name__
     out, used = call_repeated(trace, fun, key, [*leaves, *arrays, *keys], name=name, apart=(pass_variable,))
     if current is not None:
         current.n_keys += used
@@ -96,9 +111,10 @@ _known: dict[Any, bool] = {}
 
 
 def _is_ours(value: Any) -> bool:
-    """Whether a module's class, the functions in its static fields, and all inside it are of this package or NumPy."""
+    """Whether a module's class, the functions in its static fields, and all inside it only compute: they are of this
+    package or NumPy, or say so."""
     if isinstance(value, Module):
-        return _is_defined_here(type(value)) and all(map(_is_ours, vars(value).values()))
+        return _is_pure(type(value)) and all(map(_is_ours, vars(value).values()))
     if isinstance(value, list | tuple):
         return all(map(_is_ours, value))
     if isinstance(value, dict):
@@ -106,6 +122,10 @@ def _is_ours(value: Any) -> bool:
     if callable(value) and not isinstance(value, type | np.ufunc | types.BuiltinFunctionType):
         return _is_defined_here(value)
     return True
+
+
+def _is_pure(cls: type) -> bool:
+    return _is_defined_here(cls) or getattr(vars(cls).get("__call__"), "is_traced_once", False)
 
 
 def _is_defined_here(thing: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import functorch_lite.numpy as fnp
 from functorch_lite.backends.registry import constant
 from functorch_lite.core.dtypes import default_float
-from functorch_lite.errors import ShapeError
+from functorch_lite.errors import ArgumentTypeError, ShapeError
 from functorch_lite.nn.module import Array, Module
 
 
@@ -58,10 +58,15 @@ class RotaryEmbedding(Module):
 def sinusoidal_positions(positions: Array, dim: int, *, base: float = 10000.0, dtype: Any = None) -> Array:
     """positions [...] -> [..., dim]: sin(position / base^(2 i / dim)) at 2 i and cos of the same at 2 i + 1.
 
-    Raises ShapeError unless `dim` is even.
+    Raises ShapeError unless `dim` is even, ArgumentTypeError for a number in the place of positions.
     """
     if dim % 2:
         raise ShapeError(f"sinusoidal_positions: `dim` should be even, but is {dim}.")
+    if isinstance(positions, int):
+        raise ArgumentTypeError(
+            f"sinusoidal_positions: `positions` should be an array, but is {positions}. "
+            f"For the first {positions} write np.arange({positions})."
+        )
     dtype = np.dtype(dtype or default_float())
     frequencies = constant(base ** (-np.arange(dim // 2) / (dim // 2)), positions)
     angles = positions[..., None].astype(np.float64) * frequencies

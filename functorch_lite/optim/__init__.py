@@ -48,6 +48,7 @@ from .line_search import strong_wolfe as strong_wolfe
 from .lion import lion as lion
 from .lion import scale_by_lion as scale_by_lion
 from .lookahead import lookahead as lookahead
+from .loss_scale import DynamicScale as DynamicScale
 from .muon import muon as muon
 from .muon import orthogonalize as orthogonalize
 from .muon import scale_by_muon as scale_by_muon

@@ -7,12 +7,15 @@ import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.adam import AdamState
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
     check_at_least,
     check_range,
+    default,
+    is_optax,
     map_state,
     map_updates,
     zero_count,
@@ -34,9 +37,12 @@ def scale_by_belief(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
         count = state.count + 1
         mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
         square = map_state(surprise, grads, state.square, mean)
-        c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
-        scaled = map_updates(lambda g, m, s: m / cast(c1, m) / (fnp.sqrt(s / cast(c2, s)) + eps), grads, mean, square)
-        return scaled, AdamState(count, mean, square, None)
+        c1, c2 = 1.0 / bias_correction(b1, count), 1.0 / bias_correction(b2, count)
+
+        def scaled(g, m, s):
+            return cast(c1, m) * m / (fnp.sqrt(cast(c2, s) * s) + eps)
+
+        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
 
     return GradientTransformation(
         lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None), update
@@ -47,19 +53,21 @@ def adabelief(
     learning_rate: float | Schedule = 1e-3,
     b1: float = 0.9,
     b2: float = 0.999,
-    eps: float = 1e-8,
+    eps: float | None = None,
     *,
     weight_decay: float = 0.0,
     where: Where = None,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate (scale_by_belief(g) + weight_decay p).
 
         m = b1 m + (1 - b1) g          s = b2 s + (1 - b2) (g - m)^2 + eps
         p = p - learning_rate (m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) + weight_decay p)
 
-    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0 (Optax takes 1e-16).
-    weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values
-    outside.
+    learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0, by default 1e-8, with
+    compat="optax" 1e-16. weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`).
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: J. Zhuang and others, arXiv:2010.07468, algorithm 2.
 
@@ -69,6 +77,7 @@ def adabelief(
     >>> bool(p[0] < 0.95)
     True
     """
+    eps = default(eps, 1e-8, 1e-16, is_optax("adabelief", compat))
     return descent(
         scale_by_belief(b1, b2, eps),
         learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=True,

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
     check_at_least,
     check_range,
+    is_optax,
     is_zero,
     map_state,
     map_updates,
@@ -34,9 +36,13 @@ class AdamState(NamedTuple):
 
 
 def scale_by_adam(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, amsgrad: bool = False
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, amsgrad: bool = False, compat: Compat = "torch"
 ) -> GradientTransformation:
-    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2."""
+    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2.
+
+    amsgrad: the largest v so far; with compat="optax" the largest v / (1 - b2^t).
+    """
+    optax = is_optax("adam", compat)
     check_range("adam", "b1", b1, 0.0, 1.0)
     check_range("adam", "b2", b2, 0.0, 1.0)
     check_at_least("adam", "eps", eps, 0.0)
@@ -49,15 +55,21 @@ def scale_by_adam(
         count = state.count + 1
         mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
         square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
-        peak = map_state(lambda g, p, v: fnp.maximum(p, v), grads, state.peak, square) if amsgrad else None
         c1, c2 = bias_correction(b1, count), fnp.sqrt(bias_correction(b2, count))
-
-        def scaled(g, m, v):
-            return (m / cast(c1, m)) / (fnp.sqrt(v) / cast(c2, v) + eps)
-
-        return map_updates(scaled, grads, mean, peak if amsgrad else square), AdamState(count, mean, square, peak)
+        if not amsgrad:
+            return map_updates(_scaled(c1, c2, eps), grads, mean, square), AdamState(count, mean, square, None)
+        seen = map_state(lambda g, v: v * cast(1.0 / (c2 * c2), v), grads, square) if optax else square
+        peak = map_state(lambda g, p, v: fnp.maximum(p, v), grads, state.peak, seen)
+        scaled = map_updates(_scaled(c1, 1.0 if optax else c2, eps), grads, mean, peak)
+        return scaled, AdamState(count, mean, square, peak)
 
     return GradientTransformation(init, update)
+
+
+def _scaled(c1: Any, c2: Any, eps: Any) -> Any:
+    """m / c1 / (sqrt(v) / c2 + eps) as a function of a gradient, m and v."""
+    of_m, of_v = 1.0 / c1, 1.0 / c2  # scalars: one division for each element instead of three
+    return lambda g, m, v: cast(of_m, m) * m / (cast(of_v, v) * fnp.sqrt(v) + eps)
 
 
 def adam(
@@ -69,6 +81,7 @@ def adam(
     weight_decay: float = 0.0,
     where: Where = None,
     amsgrad: bool = False,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate * scale_by_adam(g + weight_decay p). As torch.optim.Adam; for decoupled decay see `adamw`.
 
@@ -76,7 +89,8 @@ def adam(
         p = p - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
     learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps, weight_decay: at least 0; decay on the
-    leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside these ranges.
+    leaves `where` selects (see `add_decayed_weights`). compat="optax": amsgrad takes the largest v / (1 - b2^t).
+    Raises ArgumentError for values outside these ranges.
 
     Source: D. Kingma, J. Ba, arXiv:1412.6980; amsgrad: S. Reddi and others, arXiv:1904.09237.
 
@@ -86,4 +100,5 @@ def adam(
     array([0.9])
     """
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
-    return chain(*decay, scale_by_adam(b1, b2, eps, amsgrad=amsgrad), scale_by_learning_rate(learning_rate))
+    scaled = scale_by_adam(b1, b2, eps, amsgrad=amsgrad, compat=compat)
+    return chain(*decay, scaled, scale_by_learning_rate(learning_rate))

@@ -38,8 +38,8 @@ def scale_by_adamax(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
         count = state.count + 1
         mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
         peak = map_state(lambda g, u: fnp.maximum(b2 * u, fnp.abs(g) + eps), grads, state.peak)
-        correction = bias_correction(b1, count)
-        scaled = map_updates(lambda g, m, u: m / cast(correction, m) / u, grads, mean, peak)
+        correction = 1.0 / bias_correction(b1, count)
+        scaled = map_updates(lambda g, m, u: cast(correction, m) * m / u, grads, mean, peak)
         return scaled, AdamaxState(count, mean, peak)
 
     return GradientTransformation(

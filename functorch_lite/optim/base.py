@@ -13,19 +13,23 @@ Source: the interface of Optax (DeepMind); the numbers are PyTorch's.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
 from functorch_lite.backends.registry import at_home_of
 from functorch_lite.core.dtypes import float0
 from functorch_lite.errors import ArgumentError
+from functorch_lite.optim.blockwise import map_leaves
 
 Params = Any
 """A pytree of arrays: a model, a dictionary, one array."""
 
 Schedule = Callable[[Any], Any]
 """From the number of steps taken so far (an integer array, 0 at first) to a value, such as a learning rate."""
+
+Compat = Literal["torch", "optax"]
+"""Whose numbers and defaults an optimizer has where PyTorch and Optax differ."""
 
 NEEDS_PARAMS = """\
 {name} needs the parameters:
@@ -77,7 +81,7 @@ def stateless(update: Callable[[Any, Params], Any]) -> GradientTransformation:
 
 def apply_updates(params: Params, updates: Any) -> Params:
     """params + updates, leaf by leaf, in the dtype of each parameter; where an update is None the parameter stays."""
-    return tree.map(lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent)
+    return map_leaves(lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent)
 
 
 def is_absent(gradient: Any) -> bool:
@@ -92,12 +96,12 @@ def present(grads: Any) -> Any:
 
 def map_updates(fun: Callable[..., Any], grads: Any, *rest: Any) -> Any:
     """`fun` over the leaves of `grads` (and of trees like it); None where a gradient is absent."""
-    return tree.map(lambda g, *r: None if is_absent(g) else fun(g, *r), grads, *rest, is_leaf=is_absent)
+    return map_leaves(lambda g, *r: None if is_absent(g) else fun(g, *r), grads, *rest, is_leaf=is_absent)
 
 
 def map_state(fun: Callable[..., Any], grads: Any, state: Any, *rest: Any) -> Any:
     """A new state tree, `fun(g, s, ...)` at each leaf; where a gradient is absent the state stays."""
-    return tree.map(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
+    return map_leaves(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
 
 
 def zeros_like(params: Params) -> Any:
@@ -129,6 +133,18 @@ def rate_at(learning_rate: Any, count: Any) -> Any:
 def is_zero(value: Any) -> bool:
     """Whether a setting is the number 0; an array (an injected hyperparameter) is not, whatever it holds."""
     return isinstance(value, int | float) and value == 0
+
+
+def is_optax(name: str, compat: Compat) -> bool:
+    """Whether `compat` asks for Optax's numbers. Raises ArgumentError for anything but "torch" and "optax"."""
+    if compat not in ("torch", "optax"):
+        raise ArgumentError(f"{name}: `compat` should be 'torch' or 'optax', but is {compat!r}.")
+    return compat == "optax"
+
+
+def default(value: float | None, usual: float, in_optax: float, optax: bool) -> float:
+    """`value`, or where it is None the default: `in_optax` if Optax's is asked for, else `usual`."""
+    return (in_optax if optax else usual) if value is None else value
 
 
 def need_params(name: str, params: Params | None) -> None:

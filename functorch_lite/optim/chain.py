@@ -91,6 +91,9 @@ def by_part(
         updates, states = {}, {}
         for label, transformation in transformations.items():
             own = None if own_params is None else own_params[label]
+            if own is None and params is not None:  # the parameters are one array, and another part has it
+                updates[label], states[label] = None, state[label]
+                continue
             updates[label], states[label] = transformation.update(own_grads[label], state[label], own)
         return combine(*updates.values()), states
 

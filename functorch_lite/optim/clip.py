@@ -9,10 +9,12 @@ from typing import Any
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     cast,
     check_positive,
     is_absent,
+    is_optax,
     map_updates,
     stateless,
 )
@@ -27,16 +29,17 @@ def clip(bound: float) -> GradientTransformation:
     return stateless(lambda grads, params: map_updates(lambda g: fnp.clip(g, -bound, bound), grads))
 
 
-def clip_by_global_norm(bound: float) -> GradientTransformation:
+def clip_by_global_norm(bound: float, *, compat: Compat = "torch") -> GradientTransformation:
     """All gradients times bound / norm where their common norm exceeds `bound`; as they are where it does not.
 
-    bound: above 0.
+    bound: above 0. As torch.nn.utils.clip_grad_norm_, which adds 1e-6 to the norm; compat="optax" does not.
     """
     check_positive("clip_by_global_norm", "bound", bound)
+    optax = is_optax("clip_by_global_norm", compat)
 
     def update(grads, params):
         norm = global_norm(grads)
-        factor = fnp.minimum(bound / (norm + SMALLEST), 1.0)
+        factor = bound / fnp.maximum(norm, bound) if optax else fnp.minimum(bound / (norm + SMALLEST), 1.0)
         return map_updates(lambda g: g * cast(factor, g), grads)
 
     return stateless(update)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """LARS: gradient descent for large batches, with a rate for each leaf."""
 
+import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where, mask, trainable_mask
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     check_at_least,
     check_positive,
     check_range,
+    is_optax,
     map_updates,
     need_params,
     stateless,
@@ -19,10 +22,18 @@ from functorch_lite.optim.trust import leaf_norm, ratio
 
 
 def scale_by_lars(
-    trust: float = 1e-3, weight_decay: float = 0.0, eps: float = 0.0, where: Where = None
+    trust: float = 1e-3,
+    weight_decay: float = 0.0,
+    eps: float = 0.0,
+    where: Where = None,
+    *,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
-    """trust |p| / (|g| + weight_decay |p| + eps) (g + weight_decay p) for each leaf that `where` selects, g
-    elsewhere."""
+    """trust |p| / (|g| + weight_decay |p| + eps) (g + weight_decay p) for each leaf that `where` selects, g elsewhere.
+
+    compat="optax": u = g + weight_decay p, times trust |p| / (|u| + eps), or 1 where |p| or |u| is 0.
+    """
+    optax = is_optax("lars", compat)
     check_positive("lars", "trust", trust)
     check_at_least("lars", "weight_decay", weight_decay, 0.0)
     check_at_least("lars", "eps", eps, 0.0)
@@ -30,9 +41,16 @@ def scale_by_lars(
     def scaled(g, p, adapt):
         if not adapt:
             return g
+        if optax:
+            return as_in_optax(g + weight_decay * p, p)
         of_p, of_g = leaf_norm(p), leaf_norm(g)
         local = trust * ratio(of_p, of_g + weight_decay * of_p + eps)
         return local * (g + weight_decay * p)
+
+    def as_in_optax(u, p):
+        of_p, of_u = leaf_norm(p), leaf_norm(u)
+        usable = (of_p > 0) & (of_u > 0)
+        return u * fnp.where(usable, trust * of_p / fnp.where(usable, of_u + eps, 1), 1).astype(u.dtype)
 
     def update(grads, params):
         need_params("lars", params)
@@ -50,6 +68,7 @@ def lars(
     weight_decay: float = 0.0,
     eps: float = 0.0,
     where: Where = None,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """Momentum descent whose rate for each leaf grows with |p| / |g|.
 
@@ -58,7 +77,9 @@ def lars(
 
     learning_rate: at least 0, or a schedule. momentum in [0, 1). trust above 0. weight_decay, eps: at least 0. where:
     the leaves that are scaled and decay, as in `add_decayed_weights`; the others (biases, normalizations) take g as it
-    is. Raises ArgumentError for values outside these ranges.
+    is. compat="optax": local = trust |p| / (|g + weight_decay p| + eps), and 1 where either norm is 0.
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: Y. You, I. Gitman, B. Ginsburg, arXiv:1708.03888, algorithm 1.
 
@@ -69,7 +90,7 @@ def lars(
     """
     check_range("lars", "momentum", momentum, 0.0, 1.0)
     return chain(
-        scale_by_lars(trust, weight_decay, eps, where),
+        scale_by_lars(trust, weight_decay, eps, where, compat=compat),
         scale_by_learning_rate(learning_rate),
         trace(momentum),
     )

@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     check_range,
+    default,
+    is_optax,
     is_zero,
     map_state,
     map_updates,
@@ -42,15 +45,17 @@ def lion(
     b1: float = 0.9,
     b2: float = 0.99,
     *,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     where: Where = None,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate (sign(b1 m + (1 - b1) g) + weight_decay p).
 
         u = sign(b1 m + (1 - b1) g)          m = b2 m + (1 - b2) g          p = p - learning_rate (u + weight_decay p)
 
     learning_rate: at least 0, or a schedule; about a third to a tenth of that of AdamW. b1, b2: decays in [0, 1).
-    weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`).
+    weight_decay: at least 0, on the leaves `where` selects (see `add_decayed_weights`); 0 by default, with
+    compat="optax" 1e-3.
 
     Raises ArgumentError for values outside these ranges.
 
@@ -61,5 +66,6 @@ def lion(
     >>> opt.step(np.array([1.0]), np.array([5.0]), opt.init(np.array([1.0])))[0]
     array([0.9])
     """
+    weight_decay = default(weight_decay, 0.0, 1e-3, is_optax("lion", compat))
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     return chain(scale_by_lion(b1, b2), *decay, scale_by_learning_rate(learning_rate))

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
     check_at_least,
     check_range,
+    is_optax,
     map_state,
     map_updates,
     zero_count,
@@ -31,9 +33,15 @@ class NadamState(NamedTuple):
 
 
 def scale_by_nadam(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, momentum_decay: float = 4e-3
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    momentum_decay: float = 4e-3,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """(c_t g + d_t m) / (sqrt(v / (1 - b2^t)) + eps); `nadam` has the equations."""
+    optax = is_optax("nadam", compat)
     check_range("nadam", "b1", b1, 0.0, 1.0)
     check_range("nadam", "b2", b2, 0.0, 1.0)
     check_at_least("nadam", "eps", eps, 0.0)
@@ -50,14 +58,14 @@ def scale_by_nadam(
         count = state.count + 1
         mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
         square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
-        now, following = momentum(count), momentum(count + 1)
+        now, following = (b1, b1) if optax else (momentum(count), momentum(count + 1))
         product = state.product * now
         of_gradient = (1.0 - now) / (1.0 - product)
         of_mean = following / (1.0 - product * following)
-        correction = bias_correction(b2, count)
+        correction = 1.0 / bias_correction(b2, count)
 
         def scaled(g, m, v):
-            return (cast(of_gradient, g) * g + cast(of_mean, m) * m) / (fnp.sqrt(v / cast(correction, v)) + eps)
+            return (cast(of_gradient, g) * g + cast(of_mean, m) * m) / (fnp.sqrt(cast(correction, v) * v) + eps)
 
         return map_updates(scaled, grads, mean, square), NadamState(count, product, mean, square)
 
@@ -74,6 +82,7 @@ def nadam(
     weight_decay: float = 0.0,
     where: Where = None,
     decoupled: bool = False,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate * scale_by_nadam(g + weight_decay p). As torch.optim.NAdam.
 
@@ -83,7 +92,7 @@ def nadam(
 
     learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps, momentum_decay: at least 0. weight_decay:
     at least 0, on the leaves `where` selects (see `add_decayed_weights`); `decoupled` takes it out of the averages, as
-    AdamW does. Optax's nadam has no momentum_decay: its momentum is b1 throughout.
+    AdamW does. compat="optax": mu_t is b1 throughout, whatever momentum_decay is.
 
     Raises ArgumentError for values outside these ranges.
 
@@ -95,5 +104,5 @@ def nadam(
     >>> bool(p[0] < 1)
     True
     """
-    scaled = scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay)
+    scaled = scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay, compat=compat)
     return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled)

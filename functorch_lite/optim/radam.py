@@ -7,12 +7,14 @@ import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.adam import AdamState
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
     check_at_least,
     check_range,
+    is_optax,
     map_state,
     map_updates,
     zero_count,
@@ -24,8 +26,11 @@ TRUSTED = 5.0
 """Above this length of the average its variance is finite, and the scaling is used."""
 
 
-def scale_by_radam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> GradientTransformation:
+def scale_by_radam(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, compat: Compat = "torch"
+) -> GradientTransformation:
     """m / (1 - b1^t), times r_t sqrt(1 - b2^t) / (sqrt(v) + eps) where rho_t > 5; `radam` has the equations."""
+    optax = is_optax("radam", compat)
     check_range("radam", "b1", b1, 0.0, 1.0)
     check_range("radam", "b2", b2, 0.0, 1.0)
     check_at_least("radam", "eps", eps, 0.0)
@@ -36,11 +41,13 @@ def scale_by_radam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gra
         square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
         c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
         trusted, factor = _rectification(b2, count, c2)
-        factor = factor * fnp.sqrt(c2)
+        root = fnp.sqrt(c2)
+        factor, of_v = (factor, 1.0 / root) if optax else (factor * root, 1.0)
+        of_m = 1.0 / c1
 
         def scaled(g, m, v):
-            scaling = fnp.where(trusted, cast(factor, v) / (fnp.sqrt(v) + eps), fnp.ones_like(v))
-            return m / cast(c1, m) * scaling
+            scaling = fnp.where(trusted, cast(factor, v) / (cast(of_v, v) * fnp.sqrt(v) + eps), fnp.ones_like(v))
+            return cast(of_m, m) * m * scaling
 
         return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
 
@@ -68,6 +75,7 @@ def radam(
     weight_decay: float = 0.0,
     where: Where = None,
     decoupled: bool = False,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate * scale_by_radam(g + weight_decay p). As torch.optim.RAdam.
 
@@ -78,6 +86,7 @@ def radam(
 
     learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps: at least 0. weight_decay: at least 0, on
     the leaves `where` selects (see `add_decayed_weights`); `decoupled` takes it out of the averages, as AdamW does.
+    compat="optax": eps is added to sqrt(v / (1 - b2^t)).
 
     Raises ArgumentError for values outside these ranges.
 
@@ -89,5 +98,5 @@ def radam(
     >>> p
     array([0.5])
     """
-    scaled = scale_by_radam(b1, b2, eps)
+    scaled = scale_by_radam(b1, b2, eps, compat=compat)
     return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=decoupled)

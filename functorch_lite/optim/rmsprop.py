@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     check_at_least,
     check_range,
+    default,
+    is_optax,
     is_zero,
     map_state,
     map_updates,
@@ -28,42 +31,55 @@ class RmsState(NamedTuple):
     mean: Any
 
 
-def scale_by_rms(alpha: float = 0.99, eps: float = 1e-8, *, centered: bool = False) -> GradientTransformation:
-    """g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2; `centered` subtracts the squared mean of g from v."""
+def scale_by_rms(
+    alpha: float | None = None, eps: float = 1e-8, *, centered: bool = False, compat: Compat = "torch"
+) -> GradientTransformation:
+    """g / (sqrt(v) + eps) with v = alpha v + (1 - alpha) g^2; `centered` subtracts the squared mean of g from v.
+
+    alpha is 0.99 by default. compat="optax": g / sqrt(v + eps), and alpha is 0.9 by default.
+    """
+    optax = is_optax("rmsprop", compat)
+    alpha = default(alpha, 0.99, 0.9, optax)
     check_range("rmsprop", "alpha", alpha, 0.0, 1.0)
     check_at_least("rmsprop", "eps", eps, 0.0)
 
     def init(params):
         return RmsState(zeros_like(params), zeros_like(params) if centered else None)
 
+    def scaled(g, v):
+        return g / fnp.sqrt(v + eps) if optax else g / (fnp.sqrt(v) + eps)
+
     def update(grads, state, params=None):
         square = map_state(lambda g, v: alpha * v + (1 - alpha) * (g * g), grads, state.square)
         if not centered:
-            return map_updates(lambda g, v: g / (fnp.sqrt(v) + eps), grads, square), RmsState(square, None)
+            return map_updates(scaled, grads, square), RmsState(square, None)
         mean = map_state(lambda g, m: alpha * m + (1 - alpha) * g, grads, state.mean)
-        updates = map_updates(lambda g, v, m: g / (fnp.sqrt(v - m * m) + eps), grads, square, mean)
-        return updates, RmsState(square, mean)
+        return map_updates(lambda g, v, m: scaled(g, v - m * m), grads, square, mean), RmsState(square, mean)
 
     return GradientTransformation(init, update)
 
 
 def rmsprop(
     learning_rate: float | Schedule = 1e-2,
-    alpha: float = 0.99,
+    alpha: float | None = None,
     eps: float = 1e-8,
     *,
     weight_decay: float = 0.0,
     where: Where = None,
     momentum: float = 0.0,
     centered: bool = False,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate * velocity(scale_by_rms(g + weight_decay p)). As torch.optim.RMSprop: eps outside the root.
 
         v = alpha v + (1 - alpha) g^2          a = alpha a + (1 - alpha) g with `centered`, else 0
         u = momentum u + g / (sqrt(v - a^2) + eps)          p = p - learning_rate u
 
-    learning_rate: at least 0, or a schedule. alpha: decay in [0, 1) (Optax: 0.9). eps, momentum, weight_decay: at least
-    0; decay on the leaves `where` selects (see `add_decayed_weights`). Raises ArgumentError for values outside.
+    learning_rate: at least 0, or a schedule. alpha: decay in [0, 1), 0.99 by default. eps, momentum, weight_decay: at
+    least 0; decay on the leaves `where` selects (see `add_decayed_weights`). compat="optax": alpha is 0.9 by default,
+    eps inside the root, and u = momentum u + learning_rate g / sqrt(v - a^2 + eps), p = p - u.
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: T. Hinton, "Neural networks for machine learning", lecture 6e (2012).
 
@@ -75,5 +91,5 @@ def rmsprop(
     check_at_least("rmsprop", "momentum", momentum, 0.0)
     decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay, where)]
     velocity = [] if is_zero(momentum) else [trace(momentum)]
-    scaled = scale_by_rms(alpha, eps, centered=centered)
-    return chain(*decay, scaled, *velocity, scale_by_learning_rate(learning_rate))
+    scaled, rated = scale_by_rms(alpha, eps, centered=centered, compat=compat), scale_by_learning_rate(learning_rate)
+    return chain(*decay, scaled, *([rated, *velocity] if compat == "optax" else [*velocity, rated]))

@@ -46,7 +46,7 @@ def skip_nonfinite(opt: GradientTransformation, max_consecutive: int = 10) -> Gr
 
     def update(grads, state, params=None):
         grads = present(grads)
-        finite = _all_finite(grads)
+        finite = all_finite(grads)
         consecutive = fnp.where(finite, 0, state.consecutive + 1)
 
         def step(grads, inner):
@@ -63,6 +63,7 @@ def skip_nonfinite(opt: GradientTransformation, max_consecutive: int = 10) -> Gr
     return GradientTransformation(init, update)
 
 
-def _all_finite(grads: Any) -> Any:
+def all_finite(grads: Any) -> Any:
+    """Whether the gradients hold no infinity and no NaN: a boolean []."""
     finite = [fnp.all(fnp.isfinite(g)) for g in tree.leaves(grads)]
     return functools.reduce(operator.and_, finite) if finite else fnp.ones((), bool)

@@ -15,6 +15,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite import random, tree
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Params,
     Schedule,
@@ -22,6 +23,8 @@ from functorch_lite.optim.base import (
     cast,
     check_positive,
     check_range,
+    default,
+    is_optax,
     map_state,
     map_updates,
     zero_count,
@@ -77,10 +80,11 @@ def sophia(
     b2: float = 0.99,
     *,
     gamma: float = 0.01,
-    eps: float = 1e-12,
+    eps: float | None = None,
     bound: float = 1.0,
-    weight_decay: float = 0.1,
+    weight_decay: float | None = None,
     where: Where = None,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate (scale_by_sophia(g) + weight_decay p); `observe_hessian` gives it the curvature.
 
@@ -89,7 +93,8 @@ def sophia(
 
     learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). gamma, eps, bound: above 0; gamma so that
     between a tenth and a half of the elements are not cut. weight_decay: at least 0, on the leaves `where` selects (see
-    `add_decayed_weights`). Before the first estimate h is 0 and the step is that of the sign of m.
+    `add_decayed_weights`). eps and weight_decay are 1e-12 and 0.1 by default, with compat="optax" 1e-8 and 1e-4.
+    Before the first estimate h is 0 and the step is that of the sign of m.
 
     Raises ArgumentError for values outside these ranges.
 
@@ -102,6 +107,8 @@ def sophia(
     >>> opt.step(p, np.array([2.0]), state)[0].round(3)
     array([0.95])
     """
+    optax = is_optax("sophia", compat)
+    eps, weight_decay = default(eps, 1e-12, 1e-8, optax), default(weight_decay, 0.1, 1e-4, optax)
     scaled = scale_by_sophia(b1, b2, gamma=gamma, eps=eps, bound=bound)
     return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where, decoupled=True)
 

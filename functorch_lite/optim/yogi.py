@@ -8,32 +8,38 @@ from functorch_lite import tree
 from functorch_lite.nn.select import Where
 from functorch_lite.optim.adam import AdamState
 from functorch_lite.optim.base import (
+    Compat,
     GradientTransformation,
     Schedule,
     bias_correction,
     cast,
     check_at_least,
     check_range,
+    is_optax,
     map_state,
     map_updates,
     zero_count,
-    zeros_like,
 )
 from functorch_lite.optim.descent import descent
 
 
 def scale_by_yogi(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-3, initial: float = 1e-6
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-3, initial: float = 1e-6, *, compat: Compat = "torch"
 ) -> GradientTransformation:
-    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with v = v - (1 - b2) sign(v - g^2) g^2, `initial` at first."""
+    """m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with v = v - (1 - b2) sign(v - g^2) g^2, `initial` at first.
+
+    compat="optax": m is `initial` at first too.
+    """
+    optax = is_optax("yogi", compat)
     check_range("yogi", "b1", b1, 0.0, 1.0)
     check_range("yogi", "b2", b2, 0.0, 1.0)
     check_at_least("yogi", "eps", eps, 0.0)
     check_at_least("yogi", "initial", initial, 0.0)
 
     def init(params):
-        square = tree.map(lambda p: fnp.full_like(p, initial), params)
-        return AdamState(zero_count(params), zeros_like(params), square, None)
+        first = (initial if optax else 0.0, initial)
+        mean, square = (tree.map(lambda p, x=x: fnp.full_like(p, x), params) for x in first)
+        return AdamState(zero_count(params), mean, square, None)
 
     def shifted(g: Any, v: Any) -> Any:
         return v - (1 - b2) * fnp.sign(v - g * g) * (g * g)
@@ -42,9 +48,12 @@ def scale_by_yogi(
         count = state.count + 1
         mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
         square = map_state(shifted, grads, state.square)
-        c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
-        scaled = map_updates(lambda g, m, v: m / cast(c1, m) / (fnp.sqrt(v / cast(c2, v)) + eps), grads, mean, square)
-        return scaled, AdamState(count, mean, square, None)
+        c1, c2 = 1.0 / bias_correction(b1, count), 1.0 / bias_correction(b2, count)
+
+        def scaled(g, m, v):
+            return cast(c1, m) * m / (fnp.sqrt(cast(c2, v) * v) + eps)
+
+        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
 
     return GradientTransformation(init, update)
 
@@ -58,6 +67,7 @@ def yogi(
     initial: float = 1e-6,
     weight_decay: float = 0.0,
     where: Where = None,
+    compat: Compat = "torch",
 ) -> GradientTransformation:
     """p - learning_rate * scale_by_yogi(g + weight_decay p).
 
@@ -66,7 +76,9 @@ def yogi(
 
     learning_rate: at least 0, or a schedule. b1, b2: decays in [0, 1). eps, initial (the first v), weight_decay: at
     least 0; decay on the leaves `where` selects (see `add_decayed_weights`). The paper leaves the corrections
-    1 - b^t out; TensorFlow Addons and Optax have them. Raises ArgumentError for values outside these ranges.
+    1 - b^t out; TensorFlow Addons and Optax have them. compat="optax": the first m is `initial` too.
+
+    Raises ArgumentError for values outside these ranges.
 
     Source: M. Zaheer and others, "Adaptive methods for nonconvex optimization", NeurIPS 2018.
 
@@ -76,5 +88,5 @@ def yogi(
     >>> p.round(3)
     array([0.9])
     """
-    scaled = scale_by_yogi(b1, b2, eps, initial)
+    scaled = scale_by_yogi(b1, b2, eps, initial, compat=compat)
     return descent(scaled, learning_rate=learning_rate, weight_decay=weight_decay, where=where)

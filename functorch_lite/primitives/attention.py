@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.registry import constant
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.linear import zeros_of
 from functorch_lite.core.primitive import Kind, Primitive
@@ -119,7 +120,7 @@ def composed_cotangents(ct: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, **p
 
 def _weights(q, k, params):
     scores = _times(_inner(q, k), params["factor"])
-    seen = _seen(scores.shape, params["before"], params["after"])
+    seen = _seen(scores, params["before"], params["after"])
     dtype = q.dtype.type
     if seen is not None:
         scores = select(seen, scores, dtype(-np.inf))
@@ -138,11 +139,11 @@ def _of_nothing(scores):
     return broadcast_in_dim(scores.dtype.type(-np.inf), scores.shape[:2], ())
 
 
-def _seen(shape, before, after):
+def _seen(scores, before, after):
     if before is None and after is None:
         return None
-    index = np.dtype(np.int64)
-    distance = sub(iota(index, shape, 2), iota(index, shape, 1))
+    columns, rows = (constant(iota(np.dtype(np.int64), scores.shape, axis), scores) for axis in (2, 1))
+    distance = sub(columns, rows)
     found = [ge(distance, np.int64(-before))] if before is not None else []
     found += [le(distance, np.int64(after))] if after is not None else []
     return found[0] if len(found) == 1 else bind(and_p, *found)

@@ -29,7 +29,7 @@ def make_program(fun: Callable[..., Any], static_argnums: int | Sequence[int] = 
     @functools.wraps(fun)
     def program_of(*args, **kwargs):
         dynamic, static = jitted._split(args, kwargs)
-        leaves, treedef = tree.flatten(dynamic)
+        leaves, treedef = tree.flatten(dynamic, is_leaf=lambda x: isinstance(x, ShapeDtype))
         types = leaf_types("make_program", fun, leaves, functools.partial(jitted._paths, args, kwargs))
         return jitted._stage(types, treedef, static, args)[1].program
 

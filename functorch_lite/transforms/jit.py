@@ -23,9 +23,10 @@ from functorch_lite.backends.registry import enter_home, home, leave_home
 from functorch_lite.compiler import compile as compile_program
 from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
+from functorch_lite.core.garbage import uncollected
 from functorch_lite.core.program import Program, program_text
 from functorch_lite.core.staging import stage
-from functorch_lite.core.tracer import Trace, Tracer, bind, current_trace, is_eager, root, surroundings
+from functorch_lite.core.tracer import Tracer, bind, is_eager, surroundings
 from functorch_lite.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -51,6 +52,7 @@ from functorch_lite.transforms.arguments import (
     weakened,
 )
 from functorch_lite.transforms.native_calls import calls_of, native_call
+from functorch_lite.transforms.repeated import axis_sizes
 from functorch_lite.transforms.stages import Lowered, Traced
 
 CACHE_SIZE = 256
@@ -83,7 +85,13 @@ class _Compiled(NamedTuple):
     out_tree: Any
     out_weak: list[bool]
     executable: Callable[..., list[Any]] | None
-    entry: CacheEntry
+    types: Sequence[Any]
+    reason: str
+    source: str
+
+    @property
+    def entry(self) -> CacheEntry:
+        return CacheEntry(f"({', '.join(map(_type_text, self.types))})", self.reason, self.source)
 
 
 class Jitted:
@@ -225,7 +233,7 @@ class Jitted:
 
     def _found_or_made(self, values, weak, treedef, static, args, kwargs, paths) -> _Compiled:
         types = tuple([(v.shape, v.dtype, w) for v, w in zip(values, weak, strict=True)])
-        key = (treedef, types, static, config.settings, _axis_sizes(current_trace()), home.get())
+        key = (treedef, types, static, config.settings, axis_sizes(), home.get())
         found = self._cache.get(key) if surroundings.get() is None else None
         if found is not None:
             self._hits += 1
@@ -236,7 +244,8 @@ class Jitted:
         self._misses += 1
         if self._misses == 1:
             _warn_if_wrapped_anew(self._fun)
-        compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
+        with uncollected():
+            compiled = self._trace(types, treedef, static, args, kwargs, self._reason(key, paths))
         if surroundings.get() is None and not any(isinstance(c, Tracer) for c in compiled.captured):
             self._cache[key] = compiled
             if len(self._cache) > CACHE_SIZE:
@@ -305,10 +314,9 @@ class Jitted:
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
         donated = [len(staged.captured) + i for i in self._donated_leaves(treedef)]
         closed = closed and not staged.program.axis_names
-        executable = compile_program(staged.program, donated, self._mode) if closed else None
-        text = ", ".join(_type_text(t) for t in types)
-        entry = CacheEntry(f"({text})", reason, str(user_source()))
-        return _Compiled(staged.program, staged.captured, treedef, flat_fun.out_tree, out_weak, executable, entry)
+        executable = compile_program(staged.program, donated, self._mode, quick=True) if closed else None
+        return _Compiled(staged.program, staged.captured, treedef, flat_fun.out_tree, out_weak, executable, types,
+                         reason, str(user_source()))
 
     def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
@@ -461,17 +469,6 @@ def _warn_if_wrapped_anew(fun) -> None:
             f"program. Call jit once, outside the loop.\n  at {user_source()}",
             RetraceWarning, stacklevel=5,
         )
-
-
-def _axis_sizes(trace: Trace) -> tuple[Any, ...]:
-    """The named axes that enclosing vmaps bind here: a program with collectives depends on them."""
-    found = []
-    while trace is not root:
-        name = getattr(trace, "axis_name", None)
-        if name is not None:
-            found.append((name, trace.size))  # type: ignore[attr-defined]
-        trace = trace.parent
-    return tuple(found)
 
 
 def _hashable(fun, name, value):

@@ -18,6 +18,7 @@ from functorch_lite.core.tracer import Tracer, current_trace, tracing
 from functorch_lite.transforms.batching import batch_flat, materialize
 from functorch_lite.transforms.jvp import jvp_flat
 from functorch_lite.transforms.linearize import linearize_flat
+from functorch_lite.transforms.residuals import without_views
 
 Flags = tuple[bool, ...]
 
@@ -123,7 +124,7 @@ def _make_linearized(program, nonzero, force):
 
 
 def _prune(forward, linear, from_inputs, n_computed, n_outs, out_nonzero):
-    """Drop dead code, and residuals that the linear program does not use."""
+    """Drop dead code, and residuals that the linear program does not use or can make from others."""
     linear = eliminate_dead_code(linear)
     used = {a for e in linear.equations for a in e.inputs} | set(linear.outputs)
     n_in = len(from_inputs)
@@ -132,9 +133,11 @@ def _prune(forward, linear, from_inputs, n_computed, n_outs, out_nonzero):
         (*_pick(linear.inputs[: n_in + n_computed], keep), *linear.inputs[n_in + n_computed :]),
         linear.equations, linear.outputs, linear.name,
     )
-    outputs = (*forward.outputs[:n_outs], *_pick(forward.outputs[n_outs:], keep[n_in:]))
+    kept_inputs, computed = _pick(from_inputs, keep[:n_in]), _pick(forward.outputs[n_outs:], keep[n_in:])
+    linear, places, computed = without_views(forward, linear, kept_inputs, computed)
+    outputs = (*forward.outputs[:n_outs], *computed)
     forward = eliminate_dead_code(Program(forward.inputs, forward.equations, outputs, forward.name))
-    return Linearized(forward, linear, tuple(_pick(from_inputs, keep[:n_in])), sum(keep[n_in:]), out_nonzero)
+    return Linearized(forward, linear, places, len(computed), out_nonzero)
 
 
 def substitute(tape: Tape, values: dict[int, Any]) -> Tape:

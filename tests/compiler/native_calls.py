@@ -91,10 +91,12 @@ def native(args, kwargs=None, *, text=None, symbols=None, out=None, out_types=No
     leaves, treedef = tree.flatten(in_tree or (args, kwargs or {}))
     types = types_of(leaves)
     loaded = engine.load(text or add_one(types, returns), symbols or {}, cache=False)
+    entry = np.array([loaded.address("run")], np.uintp)
     slow = Slow()
     call = native_call(CallSpec(
         treedef, types, options.pop("captured", ()), tree.structure(out if out is not None else args),
-        types if out_types is None else out_types, loaded.address("run"), slow, fail, keep=loaded, **options,
+        types if out_types is None else out_types, entry.ctypes.data, slow, fail, keep=(loaded, entry),
+        **options,
     ))  # fmt: skip
     return Native(call, slow)
 

@@ -128,7 +128,8 @@ def test_an_optimizer_step_of_equal_leaves_shares_one_kernel(leaves):
     program = pipeline.optimize(fl.make_program(opt.step)(params, params, opt.init(params)))
     lowered = lower_program(program)
     assert len(lowered.kernels) == 2  # the bias corrections, and the update of one leaf
-    assert len(lowered.function.body) == 1 + leaves
+    bodies = [s.kernel.body if s.kernel.arena is not None else [s] for s in lowered.function.body]
+    assert sum(map(len, bodies)) == 1 + leaves  # some leaves are updated by calls of a part
 
 
 def test_compiling_twice_gives_the_same_code():

@@ -42,7 +42,7 @@ def exact(q, k, v, ct, settings):
         return [out, lse, *p.composed_cotangents(wide[3], *wide[:3], out, lse, **settings)]
 
 
-def near(found, expected, dtype):
+def assert_near(found, expected, dtype):
     """Sums of k products round to within a few k ulp of the largest terms."""
     tolerance = 1e-12 if dtype == np.float64 else 3e-5
     for f, e in zip(found, expected, strict=True):
@@ -59,7 +59,7 @@ def test_every_size_and_bound(sizes, dtype):
         settings = params(bounds, sizes[1])
         out, lse = run_rule(p.attention_p, q, k, v, **settings)
         pulled = run_rule(p.attention_cotangents_p, ct, q, k, v, out, lse, **settings)
-        near([out, lse, *pulled], exact(q, k, v, ct, settings), dtype)
+        assert_near([out, lse, *pulled], exact(q, k, v, ct, settings), dtype)
 
 
 @pytest.mark.parametrize(("lanes_bytes", "has_fma"), [(32, True), (16, False)], ids=["AVX2", "SSE"])
@@ -69,7 +69,7 @@ def test_on_other_processors(lanes_bytes, has_fma):
     out, lse = run_rule(p.attention_p, q, k, v, lanes_bytes=lanes_bytes, has_fma=has_fma, **settings)
     pulled = run_rule(p.attention_cotangents_p, ct, q, k, v, out, lse, lanes_bytes=lanes_bytes, has_fma=has_fma,
                       **settings)
-    near([out, lse, *pulled], exact(q, k, v, ct, settings), np.float32)
+    assert_near([out, lse, *pulled], exact(q, k, v, ct, settings), np.float32)
 
 
 @pytest.mark.parametrize("at_end", [False, True])
@@ -99,7 +99,7 @@ def test_the_loop_ir_means_the_same(bounds):
 
     program = fl.make_program(run)(q, k, v, ct)
     lowered = native.lower_program(pipeline.optimize(program))
-    near(run_interpreted(lowered, [q, k, v, ct], program.out_avals), exact(q, k, v, ct, settings), np.float64)
+    assert_near(run_interpreted(lowered, [q, k, v, ct], program.out_avals), exact(q, k, v, ct, settings), np.float64)
 
 
 @pytest.mark.parametrize("bounds", BOUNDS[:3], ids=str)

@@ -29,7 +29,7 @@ def test_two_steps_of_the_trainer_write_its_pictures(tmp_path, capsys):
     load("fashion_mnist").main(argv)
     assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "predictions.png"}
     out = capsys.readouterr().out
-    assert "epoch 1: loss" in out and "test accuracy" in out
+    assert "eval/accuracy" in out and "test accuracy" in out
 
 
 def test_the_trainer_learns_the_digits(capsys):

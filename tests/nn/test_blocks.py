@@ -212,15 +212,47 @@ def test_calls_on_different_lines_keep_their_lines():
     assert lines == {first + 1, first + 2}
 
 
+class Block(nn.Module):
+    linear: nn.Linear
+    dropout: nn.Dropout
+
+    @nn.traced_once
+    def __call__(self, x):
+        return x + self.dropout(nn.relu(self.linear(x)))
+
+
+class Loud(Block):
+    def __call__(self, x):
+        return 2.0 * super().__call__(x)
+
+
+def own_blocks(cls, n=5):
+    return nn.Sequential(*[cls(nn.Linear(8, 8, key=k), nn.Dropout(0.5)) for k in random.split(KEY, n)])
+
+
+def test_a_block_of_the_users_with_the_decorator(monkeypatch):
+    found = programs(lambda m, x: m(x), own_blocks(Block), X)
+    assert len(found) == 5 and len({id(p) for p in found}) == 1
+
+    def fun(m, x, key):
+        return nn.apply(m, x, key=key, training=True)[0]
+
+    check_same(monkeypatch, fun, own_blocks(Block), X, KEY)
+
+
+def test_a_subclass_without_the_decorator_is_the_users():
+    assert not programs(lambda m, x: m(x), own_blocks(Loud), X)
+
+
 def test_a_block_of_the_users_with_jit():
-    class Block(nn.Module):
+    class Jitted(nn.Module):
         linear: nn.Linear
 
         @fl.jit
         def __call__(self, x):
             return x + nn.relu(self.linear(x))
 
-    layers = [Block(nn.Linear(8, 8, key=k)) for k in random.split(KEY, 5)]
-    found = programs(lambda layers, x: nn.Sequential(*layers)(x), layers, X)
+    model = nn.Sequential(*[Jitted(nn.Linear(8, 8, key=k)) for k in random.split(KEY, 5)])
+    found = programs(lambda m, x: m(x), model, X)
     assert len(found) == 5 and len({id(p) for p in found}) == 1
-    np.testing.assert_allclose(fl.jit(nn.Sequential(*layers))(X), nn.Sequential(*layers)(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fl.jit(model)(X), model(X), rtol=1e-5, atol=1e-6)

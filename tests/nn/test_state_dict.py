@@ -131,7 +131,10 @@ def test_a_tied_leaf_has_both_names_and_needs_one():
         assert [leaf[0, 0] for leaf in fl.tree.leaves(new)] == [2.0]
 
 
-@pytest.mark.parametrize("change", [nn.quantize, lambda model: nn.lora(model, 2, where=["*.q_proj", "*.v_proj"], key=KEY)])
+_PROJECTIONS = ["*.q_proj", "*.v_proj"]
+
+
+@pytest.mark.parametrize("change", [nn.quantize, lambda model: nn.lora(model, 2, where=_PROJECTIONS, key=KEY)])
 def test_attention_with_other_projections_has_their_names(change):
     model = change(nn.MultiheadAttention(8, 2, key=KEY))
     tensors = nn.state_dict(model)

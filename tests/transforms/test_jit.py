@@ -195,6 +195,7 @@ def test_make_program_prints_types_and_operations():
     assert "lambda a:f32[3]" in text and "sin a" in text and "mul" in text
     assert fl.make_jaxpr is fl.make_program
     assert fl.make_program(power, static_argnums=1)(2.0, 3).out_avals[0].shape == ()
+    assert fl.make_program(np.sin)(fl.ShapeDtype((3,), np.dtype("f4"))).in_avals[0].shape == (3,)
 
 
 def test_equal_functions_have_equal_fingerprints():

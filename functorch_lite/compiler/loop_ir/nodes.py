@@ -286,10 +286,11 @@ class Exit:
 
 @dataclass(eq=False, slots=True)
 class Function:
-    """A kernel, or the whole program.
+    """A kernel, the whole program, or a part of it that is called many times and calls kernels itself.
 
     integers: i64 parameters after the buffers. scratch: the parameters at the end of `params` that are working space,
-    which the caller provides and nothing else uses meanwhile. can_fail: it has an Exit.
+    which the caller provides and nothing else uses meanwhile. arena: of a part, the last parameter, in which its locals
+    live. can_fail: it may leave with a status.
     """
 
     name: str
@@ -299,6 +300,7 @@ class Function:
     locals: list[Buffer] = field(default_factory=list)
     growing: list[Buffer] = field(default_factory=list)
     scratch: list[Buffer] = field(default_factory=list)
+    arena: Buffer | None = None
     can_fail: bool = False
 
 

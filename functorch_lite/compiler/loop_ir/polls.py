@@ -17,6 +17,9 @@ _CHEAP = frozenset({"constant", "index", "load", "add", "sub", "mul", "select", 
                     "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "not", "fma"})
 
 
+_AROUND = (nodes.Loop, nodes.While, nodes.If)
+
+
 def mark_polls(function: Function) -> None:
     """Set `poll` of the loops of a program that look for signals: the estimated time of an iteration."""
     _block(function.body, {})
@@ -61,4 +64,5 @@ def _loop(s: nodes.Loop, inside: float) -> float:
 
 def has_polls(statements: list[Any]) -> bool:
     """Whether a loop among these statements looks for signals."""
-    return any(getattr(s, "poll", 0) or any(map(has_polls, blocks(s))) for s in statements)
+    around = (s for s in statements if type(s) in _AROUND)
+    return any(getattr(s, "poll", 0) or any(map(has_polls, blocks(s))) for s in around)

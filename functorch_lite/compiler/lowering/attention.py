@@ -344,10 +344,11 @@ class Backward(Kernel):
     def _pull(self, x: Arrays, r: Index, seen: Seen, at: Index) -> None:
         """Scores of a row to weights, and the products beside them to the scores' cotangents."""
         b, f = self.b, self.sizes.f
-        total = b.reduce(
-            f, [self.zero], lambda d, a: [b.op("add", a, b.op("mul", b.load(x.ct, at * f + d), b.load(x.out, at * f + d)))],
-            combine=["add"], vector=True,
-        )[0]  # fmt: skip
+
+        def step(d: Index, total: Value) -> list[Value]:
+            return [b.op("add", total, b.op("mul", b.load(x.ct, at * f + d), b.load(x.out, at * f + d)))]
+
+        total = b.reduce(f, [self.zero], step, combine=["add"], vector=True)[0]
         lse, factor = self.finite(b.load(x.lse, at)), b.constant(self.factor, self.kind)
         with b.loop(self.lanes, vector=True) as lane, b.loop(self.times(seen.count, VECTORS)) as t:
             place = r * self.stride + t * self.lanes + lane

@@ -16,7 +16,6 @@ from functorch_lite.compiler.lowering.rules import step_rules, words
 from functorch_lite.compiler.lowering.stacks import Growing, release_read, rows_of
 from functorch_lite.core.aval import Aval, StackAval
 from functorch_lite.core.program import Equation, Program, Var
-from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.primitives.loops import batched_cond_p, cond_p, scan_p, while_p
 
 
@@ -70,15 +69,7 @@ def _row(place: Place, row: Index, aval: Any) -> Place:
     return Place(place.buffer, place.start + row * words(aval), aval)
 
 
-# --- calls and scans --------------------------------------------------------------------------------------------------
-
-
-@step_rules.register(jit_p)
-def _(low: ProgramLowering, equation: Equation):
-    targets = [low.target_of(v) for v in equation.outputs]
-    found = low.call(equation.params["program"], [low.given(a) for a in equation.inputs], targets)
-    for var, result in zip(equation.outputs, found, strict=True):
-        low.define(var, result)
+# --- scans ------------------------------------------------------------------------------------------------------------
 
 
 @step_rules.register(scan_p)

@@ -5,6 +5,7 @@ The result is one `Function` whose parameters are the program's inputs and outpu
 (the memory plan gives them offsets), and which calls kernels. The bodies of loops and branches are lowered in place.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -37,10 +38,11 @@ from functorch_lite.compiler.lowering.rules import (
     words,
 )
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
+from functorch_lite.compiler.memory.plan import Part
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.program import Equation, Literal, Program, Var
+from functorch_lite.core.program import Equation, Literal, Program, Var, memoized
 from functorch_lite.primitives.casts import stop_gradient_p
 
 INLINE = "inline"
@@ -68,7 +70,7 @@ class Lowered:
 
     constants: arrays that `function` reads, one for each parameter after the inputs and outputs.
     steps: what HostCalls run. in_place: see `memory.plan`. sources: the equations of each kernel, and of INLINE. made:
-    the type of what a temporary holds, and the user's line that made it.
+    the type of what a temporary holds, and the user's line that made it. parts: what is lowered once and called.
     """
 
     function: Function
@@ -81,11 +83,12 @@ class Lowered:
     kernels: list[Function]
     sources: dict[str, list[Equation]]
     made: dict[Buffer, tuple[Any, Any]]
+    parts: list[Part]
 
 
 def can_lower(program: Program) -> bool:
     """Whether every input and output of a program is an array that loop IR can hold."""
-    return all(type(a) is Aval and kind_of(a.dtype) is not None for a in (*program.in_avals, *program.out_avals))
+    return memoized(program, "can lower", lambda: (all(map(_is_held, (*program.inputs, *program.outputs))),))[0]
 
 
 def lower_program(program: Program) -> Lowered:
@@ -100,7 +103,7 @@ def lower_program(program: Program) -> Lowered:
     mark_polls(lowering.b.function)
     return Lowered(
         b.finish(), inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
-        list(lowering.kernels.values()), lowering.sources, lowering.made,
+        list(lowering.kernels.values()), lowering.sources, lowering.made, list(lowering.parts.values()),
     )
 
 
@@ -120,6 +123,7 @@ class ProgramLowering:
         self._alike: dict[Any, tuple[Function, list[tuple[int, int]]]] = {}  # kernels of groups, by their keys
         self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
         self._called: dict[Program, Program] = {}
+        self.parts: dict[Program, Part] = {}
         self._scopes: list[_Scope] = []
         self.made: dict[Buffer, tuple[Any, Any]] = {}
         self._line: Any = None
@@ -200,9 +204,13 @@ class ProgramLowering:
             self.b.copy(target.buffer, place.buffer, words(place.aval), at=target.start, start=place.start)
         return target
 
+    def called(self, program: Program) -> Program:
+        """What stands for a called program: the first one that is equal."""
+        return self._called.setdefault(program, program)
+
     def call(self, program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
-        """Lower a called program: an equal one that was called before shares its schedule and kernels."""
-        return self.body(self._called.setdefault(program, program), inputs, targets)
+        """Lower a called program here: an equal one that was called before shares its schedule and kernels."""
+        return self.body(self.called(program), inputs, targets)
 
     # --- values -----------------------------------------------------------------------------------------------------
 
@@ -355,12 +363,17 @@ class ProgramLowering:
         sources = [self.place(a) for a in inputs]
         scratch = [self.scratch(buffer) for buffer in kernel.scratch]
         self.b.add(KernelCall(kernel, [*(p.operand for p in (*sources, *targets)), *scratch]))
-        read, written = [p.buffer for p in sources], {p.buffer for p in targets}
-        for source, target in shared:
-            if read[source] in written:
-                continue
-            if read.count(read[source]) == 1 and not sources[source].start.terms and not targets[target].start.terms:
-                self.in_place.setdefault(targets[target].buffer, []).append(sources[source].buffer)
+        self.share([p.operand for p in sources], [p.operand for p in targets], shared)
+
+    def share(self, sources: Sequence[Any], targets: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> None:
+        """Note which outputs of a call may take over the memory of an input: (source, target) pairs."""
+        if not pairs:
+            return
+        read, written = Counter([b for b, _ in sources]), {b for b, _ in targets}
+        for source, target in pairs:
+            (old, start), (new, at) = sources[source], targets[target]
+            if old not in written and read[old] == 1 and not start.terms and not at.terms:
+                self.in_place.setdefault(new, []).append(old)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
         """The kernel, or an equal one that there is already."""
@@ -369,14 +382,13 @@ class ProgramLowering:
         return found
 
     def _step(self, equation: Equation) -> None:
-        small = any(a.aval.size == 0 for a in (*equation.inputs, *equation.outputs) if type(a.aval) is Aval)
-        held = all(type(a.aval) is Aval and kind_of(a.aval.dtype) for a in (*equation.inputs, *equation.outputs))
+        held = all(map(_is_held, (*equation.inputs, *equation.outputs)))
         if equation.prim in step_rules and (held or self._takes_stacks(equation)):
             if step_rules[equation.prim](self, equation) is not NotImplemented:
                 return
         if self.b.depth and is_stack_of_numbers(equation):
             write_numbers(self, equation)
-        elif equation.prim in kernel_rules and held and not small:
+        elif equation.prim in kernel_rules and held and not any(map(_is_empty, (*equation.inputs, *equation.outputs))):
             self._kernel_step(equation)
         else:
             self.host_step(equation)
@@ -479,6 +491,12 @@ def needed(schedule: Schedule) -> set[Var]:
     needed: set[Var] = set()
 
     def add(atom, reader):
+        if type(atom) is Literal:
+            return
+        if atom not in schedule.alias and atom not in schedule.movement:
+            if schedule.home.get(atom) is not reader or reader is None:
+                needed.add(atom)
+            return
         for source in schedule.sources(atom):
             root = schedule.root(source)
             if root in schedule.movement:
@@ -493,6 +511,10 @@ def needed(schedule: Schedule) -> set[Var]:
     for atom in schedule.program.outputs:
         add(atom, None)
     return needed
+
+
+def _is_empty(atom) -> bool:
+    return atom.aval.size == 0
 
 
 def _is_held(atom) -> bool:

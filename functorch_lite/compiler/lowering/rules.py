@@ -51,9 +51,12 @@ _KINDS = {
 }
 
 
+_KINDS_BY_ID = {id(d): k for d, k in _KINDS.items()}  # of the objects that nearly all arrays have: hashing is slow
+
+
 def kind_of(dtype: Any) -> str | None:
     """The loop IR kind of a dtype (of its parts, if complex); None for what loop IR does not hold."""
-    return _KINDS.get(dtype)
+    return _KINDS_BY_ID.get(id(dtype)) or _KINDS.get(dtype)
 
 
 def is_complex(dtype: Any) -> bool:

@@ -6,10 +6,11 @@ inside a loop and outside it is alive for the whole loop. An output that a kerne
 for the last time may take that input's place.
 """
 
+import bisect
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, Value, While, blocks
@@ -24,6 +25,17 @@ class Plan:
     offsets: dict[Buffer, int] = field(default_factory=dict)
     size: int = 0
     lifetimes: dict[Buffer, tuple[int, int]] = field(default_factory=dict)
+
+
+class Part(NamedTuple):
+    """A part of a program that is called many times: its function, and where in its arena its temporaries are.
+
+    in_place: (input, output), by number, where the output may take over the memory of the input.
+    """
+
+    function: Function
+    plan: Plan
+    in_place: list[tuple[int, int]]
 
 
 def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Plan:
@@ -42,44 +54,48 @@ def plan_donations(
     function: Function, in_place: dict[Buffer, list[Buffer]], inputs: list[Buffer], outputs: list[Buffer],
     donated: Iterable[int],
 ) -> dict[int, int]:
-    """For each output that may live in the memory of a donated input: the numbers of the two.
+    """For each output that may live in the memory of a donated input: the numbers of the two."""
+    free = set(donated)
+    found: dict[int, int] = {}
+    for i, k in takeovers(function, in_place, inputs, outputs):
+        if i in free and k not in found:
+            found[k] = i
+            free.remove(i)
+    return found
+
+
+def takeovers(
+    function: Function, in_place: dict[Buffer, list[Buffer]], inputs: list[Buffer], outputs: list[Buffer]
+) -> list[tuple[int, int]]:
+    """(input, output), by number, where the output may take over the memory of the input.
 
     The kernel that writes the output must be the last to read the input, each element just before it is written.
     """
     counts: dict[Buffer, int] = {}
     _count(function.body, counts)
     lives = {b: (first, last) for b, (first, last, _) in _Walk(counts).block(function.body).items()}
-    free = {inputs[i]: i for i in donated}
-    found: dict[int, int] = {}
-    for k, out in enumerate(outputs):
-        for old in in_place.get(out, ()):
-            if old in free and out in lives and lives[old][1] == lives[out][0] and old.nbytes == out.nbytes:
-                found[k] = free.pop(old)
-                break
-    return found
+    numbers = {b: i for i, b in enumerate(inputs)}
+    return [(numbers[old], k) for k, out in enumerate(outputs) for old in in_place.get(out, ())
+            if old in numbers and out in lives and lives[old][1] == lives[out][0] and old.nbytes == out.nbytes]
 
 
 def touched(statement: Any) -> Iterable[Buffer]:
     """The buffers that one statement (not the blocks inside it) reads or writes."""
     if isinstance(statement, Value):
-        if statement.op == "load":
-            yield statement.attr[0]
-    elif isinstance(statement, nodes.KernelCall | nodes.HostCall):
-        for buffer, _ in statement.places:
-            yield buffer
-        if isinstance(statement, nodes.KernelCall) and statement.failure is not None:
-            yield from touched(statement.failure)
-    elif isinstance(statement, nodes.Store):
-        yield statement.buffer
-    elif isinstance(statement, nodes.Copy):
-        yield statement.target
-        yield statement.source
-    elif isinstance(statement, nodes.Fill):
-        yield statement.target
-    elif isinstance(statement, nodes.LibraryCall):
-        for arg in statement.args:
-            if isinstance(arg, tuple) and isinstance(arg[0], Buffer):
-                yield arg[0]
+        return [statement.attr[0]] if statement.op == "load" else ()
+    if isinstance(statement, nodes.KernelCall | nodes.HostCall):
+        places = [buffer for buffer, _ in statement.places]
+        failure = getattr(statement, "failure", None)
+        return places if failure is None else [*places, *touched(failure)]
+    if isinstance(statement, nodes.Store):
+        return [statement.buffer]
+    if isinstance(statement, nodes.Copy):
+        return [statement.target, statement.source]
+    if isinstance(statement, nodes.Fill):
+        return [statement.target]
+    if isinstance(statement, nodes.LibraryCall):
+        return [arg[0] for arg in statement.args if isinstance(arg, tuple) and isinstance(arg[0], Buffer)]
+    return ()
 
 
 def _count(statements, counts):
@@ -88,6 +104,9 @@ def _count(statements, counts):
             counts[buffer] = counts.get(buffer, 0) + 1
         for block in blocks(statement):
             _count(block, counts)
+
+
+_SIMPLE = (nodes.KernelCall, nodes.HostCall, nodes.Copy, nodes.Store, Value)
 
 
 class _Walk:
@@ -106,6 +125,8 @@ class _Walk:
             start = self.now
             for buffer in touched(statement):
                 _merge(found, buffer, (start, start, 1))
+            if type(statement) in _SIMPLE:
+                continue
             inside: dict[Buffer, tuple[int, int, int]] = {}
             for inner in blocks(statement):
                 for buffer, life in self.block(inner).items():
@@ -126,7 +147,7 @@ class _Walk:
 
 def _merge(found, buffer, new):
     old = found.get(buffer)
-    found[buffer] = new if old is None else (min(old[0], new[0]), max(old[1], new[1]), old[2] + new[2])
+    found[buffer] = new if old is None else (old[0], new[1], old[2] + new[2])  # statements are met in order
 
 
 def _assign(plan: Plan, in_place: dict[Buffer, list[Buffer]]) -> None:
@@ -178,12 +199,10 @@ def _take(plan, free, size):
 
 
 def _release(free, offset, size):
-    free.append((offset, size))
-    free.sort()
-    merged: list[tuple[int, int]] = []
-    for start, room in free:
-        if merged and merged[-1][0] + merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], merged[-1][1] + room)
-        else:
-            merged.append((start, room))
-    free[:] = merged
+    k = bisect.bisect(free, (offset, size))
+    if k < len(free) and offset + size == free[k][0]:
+        size += free.pop(k)[1]
+    if k and sum(free[k - 1]) == offset:
+        offset, before = free.pop(k - 1)
+        k, size = k - 1, size + before
+    free.insert(k, (offset, size))

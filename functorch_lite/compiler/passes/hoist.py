@@ -4,6 +4,8 @@
     scan body: c, carry, x -> let a = sin c in carry + a x        becomes
     a = sin c ; scan body: a, carry, x -> carry + a x
 
+So is what a program computes anew in each of its calls from arguments that are the same in all.
+
 An equation of a scan's or while's body (or of a while's condition) moves if all its inputs are constants of the loop
 or literals, and it has no effect and cannot raise: the loop may make no step at all. Right because it gives the same
 value in each step. What only moves or repeats elements (a broadcast, an iota, a transposed view) moves along with
@@ -18,6 +20,7 @@ from functorch_lite.core import dtypes
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
 from functorch_lite.primitives.elementwise import integer_pow_p, pow_p
+from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.primitives.loops import scan_p, while_p
 from functorch_lite.primitives.random_bits import fold_in_key_p, random_bits_p, split_key_p
 
@@ -39,7 +42,8 @@ def hoist_invariants(program: Program) -> Program:
             new = _from_while(new, equations)
         changed |= new is not eqn
         equations.append(new)
-    return rebuilt(program, equations, program.outputs) if changed else program
+    moved = _from_calls(equations)
+    return rebuilt(program, moved, program.outputs) if changed or moved is not equations else program
 
 
 def can_raise(eqn: Equation) -> bool:
@@ -137,3 +141,38 @@ def _from_while(eqn: Equation, equations: list[Equation]) -> Equation:
     if all(params[name] is value for name, value in eqn.params.items()):
         return eqn
     return Equation(while_p, (*groups[0], *groups[1], *eqn.inputs[n_cond + n_body :]), eqn.outputs, params, eqn.source)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def _from_calls(equations: list[Equation]) -> list[Equation]:
+    """The equations, with what all calls of a program have in common before the first; the same list if nothing."""
+    places: dict[int, list[int]] = {}
+    for i, eqn in enumerate(equations):
+        if eqn.prim is jit_p:
+            places.setdefault(id(eqn.params["program"]), []).append(i)
+    before: dict[int, list[Equation]] = {}
+    calls: dict[int, Equation] = {}
+    for group in places.values():
+        if len(group) > 1:
+            _from_group([equations[i] for i in group], group, before, calls)
+    if not calls:
+        return equations
+    return [e for i, eqn in enumerate(equations) for e in (*before.get(i, ()), calls.get(i, eqn))]
+
+
+def _from_group(
+    group: Sequence[Equation], places: Sequence[int], before: dict[int, list[Equation]], calls: dict[int, Equation]
+) -> None:
+    first, body = group[0], group[0].params["program"]
+    same = [all(e.inputs[k] is a for e in group) for k, a in enumerate(first.inputs)]
+    order = sorted(range(len(same)), key=lambda k: not same[k])
+    turned = Program(tuple([body.inputs[k] for k in order]), body.equations, body.outputs, body.name)
+    split = _split(turned, sum(same))
+    if split is None:
+        return
+    new = _placed(split, turned, [first.inputs[k] for k in order], before.setdefault(places[0], []))
+    for place, eqn in zip(places, group, strict=True):
+        inputs = (*new, *[eqn.inputs[k] for k in order])
+        calls[place] = Equation(jit_p, inputs, eqn.outputs, {"program": split.rest}, eqn.source)

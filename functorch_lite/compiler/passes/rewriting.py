@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.core.aval import Aval, StackAval
-from functorch_lite.core.primitive import Primitive
+from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
 from functorch_lite.core.rules import shape_rules
 from functorch_lite.primitives.broadcast import broadcast_in_dim_p
@@ -179,6 +179,14 @@ def literal_key(atom: Literal) -> tuple[Any, ...]:
     value = atom.value
     array = np.asarray(value, atom.aval.dtype) if not hasattr(value, "get") else value.get()
     return "literal", atom.aval, array.tobytes()
+
+
+def is_heavy(eqn: Equation) -> bool:
+    """Whether an equation is a step of its own, which fuses with nothing."""
+    return eqn.prim.effect or eqn.prim.kind in _HEAVY
+
+
+_HEAVY = frozenset((Kind.CONTRACTION, Kind.INDEXING, Kind.OPAQUE, Kind.HIGHER_ORDER, Kind.COLLECTIVE))
 
 
 def is_stack(atom: Atom) -> bool:

@@ -54,7 +54,8 @@ class CallSpec(NamedTuple):
         itself; the program finds it as a float64, int64, bool or complex128.
     captured: arrays that come first among the program's inputs.
     out_tree, out_types: the result. A strong leaf of rank 0 becomes a NumPy scalar, a weak one a Python scalar.
-    entry: address of `int32 run(void **inputs, void **outputs, void *arena, void *context)`.
+    entry: address of a word that holds the address of
+        `int32 run(void **inputs, void **outputs, void *arena, void *context)`: the word may change between calls.
     slow: called with the arguments of a call that does not fit; its result is that of the call.
     failure: called with the status of a run that is not 0, unless that left a Python error: it raises.
     arena_bytes: scratch memory of a run, aligned to 64 bytes; its content is undefined.
@@ -63,7 +64,7 @@ class CallSpec(NamedTuple):
     static: (position or name, value) of the static arguments: these very objects, or equal ones of the same type.
     contexts: (variable, value): context variables that must hold these very objects.
     allowed: (address of an int64, value that it must have); address 0 is no condition.
-    keep: what must live as long as the builtin: the code at `entry`, the owners of `context` and of `allowed`.
+    keep: what must live as long as the builtin: the word at `entry`, the code, the owners of `context` and `allowed`.
     """
 
     in_tree: TreeDef

@@ -74,7 +74,8 @@ _CALL = """
 ; Run the program, with its arena and with the GIL released if so asked; its status.
 define internal i32 @run(ptr %state, ptr %inputs, ptr %pointers) {
 entry:
-  %program = word ptr %state, entry
+  %program.at = word ptr %state, entry
+  %program = load ptr, ptr %program.at
   %context = word ptr %state, context
   %bytes = word i64 %state, arena_bytes
   %slot = place %state, arena

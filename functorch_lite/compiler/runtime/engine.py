@@ -27,7 +27,8 @@ from functorch_lite.compiler.runtime.object_cache import objects
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
-CODEGEN_LEVEL = 2
+USUAL, QUICK = 2, 0
+"""Levels of LLVM's code generation: the same bits come out; see tiers.py for when which is used."""
 LIBRARIES_PER_LINKER = 64
 _NO_SYMBOLS: Mapping[str, int] = MappingProxyType({})
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
@@ -66,10 +67,10 @@ def target() -> Target:
 
 
 @functools.cache
-def _machine(wanted: Target) -> llvm.TargetMachine:
+def _machine(wanted: Target, level: int = USUAL) -> llvm.TargetMachine:
     # Position-independent code reaches symbols of the process anywhere in the address space.
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=wanted.cpu, features=wanted.features, opt=CODEGEN_LEVEL, reloc="pic", codemodel="small"
+        cpu=wanted.cpu, features=wanted.features, opt=level, reloc="pic", codemodel="small"
     )
 
 
@@ -128,13 +129,14 @@ def load(
     cache: bool = True,
     target: Target | None = None,
     passes: int = 0,
+    level: int = USUAL,
 ) -> Loaded:
     """The functions that the LLVM module `ir_text` defines, as native code.
 
     symbols: addresses of what the module declares and libc and libm do not have.
     cache: look for the object file, and leave it, in memory and on disk.
     target: the processor to make code for; it must be one whose code this machine can run.
-    passes: level of LLVM's optimisation pipeline; 0 is none.
+    passes: level of LLVM's optimisation pipeline; 0 is none. level: that of its code generation.
 
     Raises RuntimeError when the IR is wrong, or when it declares a symbol that is found nowhere.
 
@@ -143,7 +145,7 @@ def load(
     >>> ctypes.CFUNCTYPE(ctypes.c_int64)(code.address("one"))()
     1
     """
-    data = object_of(ir_text, target, passes, cache)
+    data = object_of(ir_text, target, passes, cache, level)
     names = [quoted or plain for quoted, plain in _EXPORTED.findall(f"\n{ir_text}")]
     try:
         return link(data, names, symbols)
@@ -164,18 +166,25 @@ def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int] = _NO_SYM
     return Loaded(linker, builder.link(linker, library), list(names))
 
 
-def object_of(ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True) -> bytes:
+def is_made(ir_text: str) -> bool:
+    """Whether the object file of a module at the usual level is kept."""
+    return objects.find(_key(ir_text, target(), 0, USUAL)) is not None
+
+
+def object_of(
+    ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True, level: int = USUAL
+) -> bytes:
     """The object file of a module: the one that is kept, or a new one."""
     wanted = wanted or target()
     if not cache:
-        return compile_object(ir_text, wanted, passes)
-    key = _key(ir_text, wanted, passes)
+        return compile_object(ir_text, wanted, passes, level)
+    key = _key(ir_text, wanted, passes, level)
     found = objects.find(key)
     if found is None:
         with _compiling:  # LLVM works on one module at a time anyway; the second caller finds the first one's object
             found = objects.find(key)
             if found is None:
-                found = compile_object(ir_text, wanted, passes)
+                found = compile_object(ir_text, wanted, passes, level)
                 objects.store(key, found)
     return found
 
@@ -185,17 +194,17 @@ def versions() -> tuple[object, ...]:
     return llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple()
 
 
-def _key(ir_text: str, wanted: Target, passes: int) -> str:
-    rest = repr((wanted.cpu, wanted.features, versions(), CODEGEN_LEVEL, passes))
+def _key(ir_text: str, wanted: Target, passes: int, level: int) -> str:
+    rest = repr((wanted.cpu, wanted.features, versions(), level, passes))
     return hashlib.sha256(f"{rest}\n{ir_text}".encode()).hexdigest()
 
 
-def compile_object(ir_text: str, wanted: Target, passes: int = 0) -> bytes:
+def compile_object(ir_text: str, wanted: Target, passes: int = 0, level: int = USUAL) -> bytes:
     """The object file of the LLVM module `ir_text` for a processor.
 
     Raises RuntimeError when the IR is wrong.
     """
-    machine = _machine(wanted)
+    machine = _machine(wanted, level)
     with llvm.create_context() as context, llvm.parse_assembly(ir_text, context) as module:
         module.triple = machine.triple
         module.data_layout = str(machine.target_data)

@@ -16,6 +16,7 @@ from functorch_lite.compiler.lowering.program import HostStep, Lowered
 from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
 from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
 from functorch_lite.compiler.runtime.native_code import NativeCode
+from functorch_lite.compiler.runtime.tiers import pays
 from functorch_lite.config import config
 from functorch_lite.core.program import Literal, Program
 from functorch_lite.core.rules import eval_rules
@@ -24,18 +25,19 @@ from functorch_lite.errors import FunctorchLiteError, add_place, replays
 
 
 class Executable(NativeCode):
-    """A program that was compiled in this process."""
+    """A program that was compiled in this process; quickly at first, if that is asked for and pays."""
 
-    def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = ()):
+    def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = (),
+                 quick: bool = False):
         self.lowered = lowered
         self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
         self.arena_bytes = self.plan.size
         self.ir = self._module()
-        symbols = {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)}
-        self._loaded = engine.load(self.ir, symbols)
+        self.symbols = {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)}
+        quick = quick and self._is_short() and not engine.is_made(self.ir)
+        self._enter(engine.load(self.ir, self.symbols, level=engine.QUICK if quick else engine.USUAL), quick)
         self.shares = SHARES in self.ir
-        self.stands_alone = not symbols and not lowered.steps
-        self.entry = self._loaded.address("run")
+        self.stands_alone = not self.symbols and not lowered.steps
         self._prepare(program, optimized)
         self._step = self._in_python  # kept alive: native code has its address
         self._context = np.zeros(3 + len(lowered.constants), np.uintp)  # the last is for subclasses
@@ -54,6 +56,15 @@ class Executable(NativeCode):
     def is_native(self) -> bool:  # type: ignore[override]
         """Whether `entry` can be called with nothing around it: no value passes between steps in Python."""
         return all(out is None for step in self.lowered.steps for out in step.outputs)
+
+    @property
+    def constants(self) -> Sequence[np.ndarray]:
+        """The arrays that the code reads besides its inputs."""
+        return self.lowered.constants
+
+    def _is_short(self) -> bool:
+        """Whether a call takes so little time that a first one ends earlier with quickly made code."""
+        return not has_polls(self.lowered.function.body) and pays(self.work, self.ir)
 
     @property
     def work(self) -> int:

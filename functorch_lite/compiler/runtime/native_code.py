@@ -3,11 +3,14 @@
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program
 
@@ -19,8 +22,10 @@ class NativeCode:
 
     Safe to call from several threads and from within itself: each call has an arena of its own.
 
-    entry: address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)`. donations: for an output that may take
-    over the memory of a donated input, the numbers of the two. work: a rough count of operations and elements moved.
+    entry: address of the word that holds the address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)`.
+    donations: for an output that may take over the memory of a donated input, the numbers of the two.
+    work: a rough count of operations and elements moved. ir, symbols: the LLVM module, and what it is linked to.
+    is_quick: the code was made quickly; the second call asks for better (see tiers.py). when_improved: called then.
     fill: a byte written all over outputs and scratch memory before a call, by who checks that none is left unset.
     """
 
@@ -29,21 +34,43 @@ class NativeCode:
 
     program: Program
     optimized: Program
+    ir: str
+    symbols: Mapping[str, int] = MappingProxyType({})
+    is_quick = False
+    when_improved: Callable[[], None] | None = None
     entry: int
     context: int
     arena_bytes: int
     donations: dict[int, int]
 
     def _prepare(self, program: Program, optimized: Program) -> None:
-        """Set what calls need, `entry` being known."""
+        """Set what calls need."""
         self.program = program
         self.optimized = optimized
-        self._run = _RUN(self.entry)
         self._in = [(a.shape, a.dtype) for a in program.in_avals]
         self._out = [(a.shape, a.dtype) for a in program.out_avals]
         self._arenas: list[np.ndarray] = []
         self._calls = threading.local()
         self._elsewhere: Evaluator | None = None
+        self._times = 0
+
+    def _enter(self, code: engine.Loaded, is_quick: bool) -> None:
+        """Let calls run this code. What they ran before stays in memory: some may be inside it."""
+        if not hasattr(self, "_code"):
+            self._code, self._word = [], np.zeros(1, np.uintp)
+            self.entry = self._word.ctypes.data
+        self._code.append(code)
+        self._word[0] = address = code.address("run")
+        self._run = _RUN(address)
+        self.is_quick = is_quick
+
+    def improve(self) -> None:
+        """Run well made code from now on."""
+        if not self.is_quick:
+            return
+        self._enter(engine.load(self.ir, self.symbols), False)
+        if self.when_improved is not None:
+            self.when_improved()
 
     def __call__(self, *args: Any) -> list[Any]:
         return self.donating(args, ())
@@ -55,6 +82,8 @@ class NativeCode:
         if any(type(a) is not np.ndarray and not isinstance(a, np.generic | np.ndarray) for a in args):
             return self._evaluate(args)
         arrays = [_plain_array(a, dtype) for a, (_, dtype) in zip(args, self._in, strict=True)]
+        if self.is_quick:
+            self._called()
         outs, arena = [np.empty(shape, dtype) for shape, dtype in self._out], self._take_arena()
         if self.fill is not None:
             for memory in (*outs, arena):
@@ -75,6 +104,12 @@ class NativeCode:
         if status:
             self.fail(status)
         return [o if o.ndim else o[()] for o in outs]
+
+    def _called(self) -> None:
+        """Have better code made at the second call."""
+        self._times += 1
+        if self._times == 2:
+            improver.add(self.improve)
 
     def fail(self, status: int) -> None:
         """Raise the error of a call that came back with this status."""

@@ -129,7 +129,7 @@ class ProfiledExecutable(Executable):
         self.sites: list[Site] = list(self._writer.sites)
         self._counters = np.zeros((len(self.sites), 2), np.int64)
         self._context[-1] = self._counters.ctypes.data
-        self._cycles = ctypes.CFUNCTYPE(ctypes.c_int64)(self._loaded.address("cycles"))
+        self._cycles = ctypes.CFUNCTYPE(ctypes.c_int64)(self._code[-1].address("cycles"))
 
     def _module(self) -> str:
         def writer(*args):
@@ -139,7 +139,7 @@ class ProfiledExecutable(Executable):
         machine, lowered = engine.target(), self.lowered
         return write_module(
             lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, self.plan,
-            has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes, writer=writer,
+            parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes, writer=writer,
         )
 
     def reset(self) -> None:

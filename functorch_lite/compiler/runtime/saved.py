@@ -13,9 +13,10 @@ import importlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from functorch_lite.compiler.runtime.native_code import NativeCode
 from functorch_lite.compiler.runtime.object_cache import objects
 from functorch_lite.config import config
 from functorch_lite.core.program import Program, program_text
+
+if TYPE_CHECKING:  # it imports what lowers
+    from functorch_lite.compiler.runtime.executable import Executable
 
 _PROCESS_BOUND = re.compile(r"@[0-9a-f]{6,}| at 0x")  # functions and objects among the parameters
 _SOURCES = Path(__file__).parent.parent
@@ -35,22 +39,29 @@ class SavedExecutable(NativeCode):
     def __init__(self, program: Program, optimized: Program, data: bytes):
         size = int.from_bytes(data[:8], "little")
         facts = json.loads(data[8 : 8 + size])
-        self._constants, start = [], 8 + size
+        self.constants, start = [], 8 + size
         for count in facts["constants"]:
-            self._constants.append(np.frombuffer(data, np.uint8, count, start).copy())
+            self.constants.append(np.frombuffer(data, np.uint8, count, start).copy())
             start += count
-        self._loaded = engine.link(data[start:], ["run"])
-        self.entry = self._loaded.address("run")
+        end = start + facts["packed_ir"]
+        self._packed_ir = data[start:end]
+        self._enter(engine.link(data[end:], ["run"]), end > start)
         self.arena_bytes = facts["arena_bytes"]
         self.work = facts["work"]
         self.donations = {k: i for k, i in facts["donations"]}
-        self._context = np.zeros(3 + len(self._constants), np.uintp)
-        for k, constant in enumerate(self._constants):
+        self.shares = facts["shares"]
+        self._context = np.zeros(3 + len(self.constants), np.uintp)
+        for k, constant in enumerate(self.constants):
             self._context[k + 1] = constant.ctypes.data
-        if facts["shares"]:
-            self._context[len(self._constants) + 1] = _pool_address()
+        if self.shares:
+            self._context[len(self.constants) + 1] = _pool_address()
         self.context = self._context.ctypes.data
         self._prepare(program, optimized)
+
+    @property
+    def ir(self) -> str:  # type: ignore[override]
+        """The LLVM module of code that was made quickly; that of other code is not kept."""
+        return zlib.decompress(self._packed_ir).decode()
 
     @functools.cached_property
     def lowered(self) -> Any:
@@ -89,17 +100,29 @@ def _source_stamp() -> tuple[int, int, int]:
 def find(program: Program, optimized: Program, key: str) -> SavedExecutable | None:
     """The code kept under a key."""
     data = objects.find(key)
-    return None if data is None else SavedExecutable(program, optimized, data)
+    if data is None:
+        return None
+    executable = SavedExecutable(program, optimized, data)
+    executable.when_improved = lambda: _store(key, executable)
+    return executable
 
 
-def keep(key: str, executable: Any, shares: bool) -> None:
-    """Keep the code of an executable that needs nothing of this process."""
-    lowered = executable.lowered
+def keep(key: str, executable: "Executable") -> None:
+    """Keep the code of an executable that needs nothing of this process, and again when it has better code."""
+    if executable.stands_alone:
+        _store(key, executable)
+        executable.when_improved = lambda: _store(key, executable)
+
+
+def _store(key: str, executable: Any) -> None:
+    ir, is_quick = executable.ir, executable.is_quick
+    packed_ir = zlib.compress(ir.encode(), 1) if is_quick else b""  # to make better code of in another process
     facts = {
-        "arena_bytes": executable.arena_bytes, "work": executable.work, "shares": shares,
+        "arena_bytes": executable.arena_bytes, "work": executable.work, "shares": executable.shares,
         "donations": list(executable.donations.items()),
-        "constants": [c.nbytes for c in lowered.constants],
+        "constants": [c.nbytes for c in executable.constants], "packed_ir": len(packed_ir),
     }
     head = json.dumps(facts).encode()
-    constants = b"".join(c.tobytes() for c in lowered.constants)
-    objects.store(key, len(head).to_bytes(8, "little") + head + constants + engine.object_of(executable.ir))
+    constants = b"".join(c.tobytes() for c in executable.constants)
+    code = engine.object_of(ir, level=engine.QUICK if is_quick else engine.USUAL)
+    objects.store(key, len(head).to_bytes(8, "little") + head + constants + packed_ir + code)

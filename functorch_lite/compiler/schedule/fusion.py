@@ -29,6 +29,7 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.schedule.maps import AxisMap, axis_map, compose, identity_map
 from functorch_lite.core.aval import Aval
+from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Equation, Literal, Program, Var, subprograms
 from functorch_lite.primitives.barrier import barrier_p
 from functorch_lite.primitives.movement import reshape_p
@@ -94,7 +95,7 @@ class Schedule:
     def _place(self, equation: Equation, position: int) -> None:
         if equation.prim is barrier_p:
             self.alias.update(zip(equation.outputs, equation.inputs, strict=True))
-        elif not _held(equation):
+        elif equation.prim.kind is Kind.HIGHER_ORDER or not _held(equation):
             self._step(equation, position)
         elif equation.prim in movement_rules:
             self._move(equation)
@@ -141,6 +142,8 @@ class Schedule:
 
     def producers(self, atom: Any) -> list[Group]:
         """The nodes that must have run before an atom can be read."""
+        if atom not in self.alias and atom not in self.movement:
+            return [self.home[atom]] if atom in self.home else []
         found = []
         for source in self.sources(atom):
             root = self.root(source)
@@ -152,9 +155,8 @@ class Schedule:
 
     def _step(self, equation: Equation, position: int) -> None:
         after = 0
-        for atom in equation.inputs:
-            for group in self.producers(atom):
-                after |= group.bits | group.after
+        for group in {id(g): g for atom in equation.inputs for g in self.producers(atom)}.values():
+            after |= group.bits | group.after
         previous = self._effects if _effects(equation) else None
         if previous is not None:
             after |= previous.bits | previous.after

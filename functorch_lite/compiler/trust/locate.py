@@ -237,7 +237,7 @@ def make_part(equations: Sequence[Equation], outputs: Sequence[Atom], values: Va
 def _inside(group: Group, values: Values, sources) -> Fault | None:
     """The fault in a body that a step runs, if there is one."""
     equation = group.equations[0]
-    bodies = _RUNS.get(equation.prim)
+    bodies = BODY_RUNS.get(equation.prim)
     if group.domain is not None or bodies is None:
         return None
     args = [a.value if type(a) is Literal else values[a] for a in equation.inputs]
@@ -281,9 +281,10 @@ def _jit_runs(args, *, program) -> Iterator[Part]:
     yield Part(program, list(args))
 
 
-_RUNS: dict[Any, Callable[..., Iterator[Part]]] = {
+BODY_RUNS: dict[Any, Callable[..., Iterator[Part]]] = {
     scan_p: _scan_runs, while_p: _while_runs, cond_p: _cond_runs, jit_p: _jit_runs,
 }
+"""By primitive: (values of the inputs, **params) -> what it runs, each body with its own inputs, in order."""
 
 
 # --- making it smaller ----------------------------------------------------------------------------------------------

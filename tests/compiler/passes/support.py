@@ -12,6 +12,8 @@ from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.passes.fold import fold_constants
 from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.compiler.passes.inline import inline_calls
+from functorch_lite.compiler.passes.merge import merge_calls
+from functorch_lite.compiler.passes.roll import roll_blocks
 from functorch_lite.core.aval import aval_of
 from functorch_lite.core.check import check_program
 from functorch_lite.core.evaluate import Evaluator
@@ -20,8 +22,8 @@ from functorch_lite.core.staging import stage
 
 GOLDEN = Path(__file__).parent / "golden"
 PASSES = (
-    inline_calls, eliminate_dead_code, fold_constants, canonicalize, simplify, eliminate_common, hoist_invariants,
-    eliminate_dead_code,
+    merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, roll_blocks,
+    simplify, eliminate_common, hoist_invariants, eliminate_dead_code,
 )
 
 

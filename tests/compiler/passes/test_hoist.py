@@ -8,6 +8,7 @@ import functorch_lite.numpy as fnp
 from functorch_lite import lax
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.passes.hoist import hoist_invariants
+from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.tracer import bind
 from functorch_lite.primitives.indexing import gather
 from functorch_lite.primitives.key_use import use_key_p
@@ -88,3 +89,29 @@ def test_loops_that_share_a_body_go_on_sharing_one():
 
     program = check_pass(hoist_invariants, program_of(fun, X, X), [X, X])
     assert len({id(e.params["program"]) for e in program.equations if e.prim.name == "jit"}) == 1
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_all_calls_have_in_common_is_computed_once():
+    block = fl.jit(lambda x, s: x * fnp.sin(s) + fnp.cos(np.float64(2.0) * s))
+
+    def fun(x, s):
+        for _ in range(3):
+            x = block(x, s)
+        return x
+
+    program = fl.make_program(fun)(X, X[0])
+    result = check_pass(hoist_invariants, program)
+    assert [e.prim.name for e in result.equations].count("sin") == 1
+    assert sum(e.prim.name == "jit" for e in result.equations) == 3
+    names = {e.prim.name for c in result.equations if c.prim.name == "jit" for e in c.params["program"].equations}
+    assert not names & {"sin", "cos"}
+    np.testing.assert_allclose(Evaluator(result)(X, X[0])[0], fun(X, X[0]), rtol=1e-12)
+
+
+def test_calls_with_arguments_of_their_own_are_left_alone():
+    block = fl.jit(lambda x, s: x * fnp.sin(s))
+    program = fl.make_program(lambda x: block(block(x, x + 1.0), x + 2.0))(X)
+    assert hoist_invariants(program) is program

@@ -4,15 +4,16 @@
 A program of thousands of calls, such as an optimizer's step over many arrays, is as long to compile as it has calls if
 each is an instruction. In the table a call is a few words,
 
-    number of the kernel, number of places, and for each place where its pointer is found: 4 * value + array
+    number of the kernel, number of places, and for each place where its pointer is found: 8 * value + array
 
-array: 0 inputs, 1 outputs, 2 context (the pointer is element `value` of these); 3 arena (it is `value` bytes into it).
+array: 0 inputs, 1 outputs, 2 context (the pointer is element `value` of these); 3 the context itself (value is 0); 4
+the arena (it is `value` bytes into it).
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-INPUTS, OUTPUTS, CONTEXT, ARENA = range(4)
+INPUTS, OUTPUTS, CONTEXT, SELF, ARENA = range(5)
 LONG = 16  # calls: a shorter run is written out
 
 
@@ -36,7 +37,7 @@ class CallTable:
         start, number = len(self._words), 0
         for kernel, pointers in calls:
             self._words += [self._kernels.setdefault(kernel, len(self._kernels)), len(pointers)]
-            self._words += [4 * p.value + p.array for p in pointers]
+            self._words += [8 * p.value + p.array for p in pointers]
             self._counts.add(len(pointers))
             number += 1
         first = f"getelementptr (i64, ptr @calls, i64 {start})"
@@ -72,12 +73,16 @@ _HEAD = """\
 define internal void @make_calls(ptr %calls, i64 %number, ptr %inputs, ptr %outputs, ptr %context, ptr %arena) #0 {{
 entry:
   %pointers = alloca [{most} x ptr], align 16
-  %arrays = alloca [3 x ptr], align 16
+  %arrays = alloca [4 x ptr], align 16
+  %self = alloca ptr
+  store ptr %context, ptr %self
   store ptr %inputs, ptr %arrays
   %second = getelementptr ptr, ptr %arrays, i64 1
   store ptr %outputs, ptr %second
   %third = getelementptr ptr, ptr %arrays, i64 2
   store ptr %context, ptr %third
+  %fourth = getelementptr ptr, ptr %arrays, i64 3
+  store ptr %self, ptr %fourth
   br label %call
 call:
   %at = phi ptr [%calls, %entry], [%place_after, %done]
@@ -93,9 +98,9 @@ place:
   %k = phi i64 [0, %call], [%k_after, %found]
   %place_at = phi ptr [%first, %call], [%place_after, %found]
   %word = load i64, ptr %place_at
-  %array = and i64 %word, 3
-  %value = lshr i64 %word, 2
-  %is_arena = icmp eq i64 %array, 3
+  %array = and i64 %word, 7
+  %value = lshr i64 %word, 3
+  %is_arena = icmp eq i64 %array, 4
   br i1 %is_arena, label %in_arena, label %in_array
 in_arena:
   %in_arena_at = getelementptr i8, ptr %arena, i64 %value

@@ -9,9 +9,11 @@ import platform
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from functorch_lite.compiler.codegen.llvm.emitter import Emitter
 from functorch_lite.compiler.codegen.llvm.program import ProgramWriter
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function
+from functorch_lite.compiler.memory.plan import Part
 
 SMALL_BYTES = 256  # a copy of less is not worth reading the clock for
 PROGRAM, KERNEL, STEP, LIBRARY, COPY = "program", "kernel", "step", "library", "copy"
@@ -37,10 +39,21 @@ class ProfiledWriter(ProgramWriter):
 
     def write(self, function: Function) -> str:
         """The text of `run` and `cycles`."""
+        self._find_counters()
+        return f"{super().write(function)}\ndefine i64 @cycles() {{\n  %now = {_CLOCK}\n  ret i64 %now\n}}\n"
+
+    def for_part(self, emitter: Emitter, part: Part) -> "ProfiledWriter":
+        """The writer of a part, which counts beside this one."""
+        writer = super().for_part(emitter, part)
+        assert isinstance(writer, ProfiledWriter)
+        writer.sites, writer._slot = self.sites, self._slot
+        writer._find_counters()
+        return writer
+
+    def _find_counters(self) -> None:
         self._entry.append(f"  %counters_at = getelementptr ptr, ptr %context, i64 {self._slot}")
         self._entry.append("  %counters = load ptr, ptr %counters_at")
         self.e.declarations |= _CLOCK_DECLARATION
-        return f"{super().write(function)}\ndefine i64 @cycles() {{\n  %now = {_CLOCK}\n  ret i64 %now\n}}\n"
 
     def block(self, statements: list[Any]) -> None:
         """The outermost block is the whole program."""
@@ -50,6 +63,9 @@ class ProfiledWriter(ProgramWriter):
             self.timed(Site(PROGRAM, ""), lambda: super(ProfiledWriter, self).block(statements))
 
     def kernel_call(self, s: nodes.KernelCall) -> None:
+        if s.kernel.arena is not None:
+            super().kernel_call(s)
+            return
         self.timed(Site(KERNEL, s.kernel.name), lambda: super(ProfiledWriter, self).kernel_call(s))
 
     def host_call(self, s: nodes.HostCall) -> None:

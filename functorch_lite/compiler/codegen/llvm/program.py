@@ -3,16 +3,28 @@
 
     i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)
 
+A part of the program that is called many times is a function beside it, which gets a pointer for each of its buffers,
+its arena, and the context.
+
 `inputs` and `outputs` are arrays of pointers to data. `context` points to what the process gives: the Python function
 that runs steps in Python, then the pointers of constant arrays, then the thread pool or null.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from functorch_lite.compiler.codegen.llvm import growing
-from functorch_lite.compiler.codegen.llvm.call_table import ARENA, CONTEXT, INPUTS, LONG, OUTPUTS, CallTable, Pointer
+from functorch_lite.compiler.codegen.llvm.call_table import (
+    ARENA,
+    CONTEXT,
+    INPUTS,
+    LONG,
+    OUTPUTS,
+    SELF,
+    CallTable,
+    Pointer,
+)
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
 from functorch_lite.compiler.codegen.llvm.outlined import used_often
@@ -21,7 +33,7 @@ from functorch_lite.compiler.codegen.llvm.shared import write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
-from functorch_lite.compiler.memory.plan import Plan
+from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.schedule.parallel import shared_loops
 
 RUN_STEP = "run_step"
@@ -32,10 +44,10 @@ _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
 def write_module(
     function: Function, kernels: list[Function], inputs: list[Buffer], outputs: list[Buffer],
-    constants: list[Buffer], plan: Plan, *, has_fma: bool = True, lanes_bytes: int = 64,
+    constants: list[Buffer], plan: Plan, *, parts: Sequence[Part] = (), has_fma: bool = True, lanes_bytes: int = 64,
     writer: "Callable[..., ProgramWriter] | None" = None,
 ) -> str:
-    """The module of a program. writer: what writes `run`, a ProgramWriter if None."""
+    """The module of a program and its parts. writer: what writes `run`, a ProgramWriter if None."""
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
@@ -50,9 +62,11 @@ def write_module(
     run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
     run.sharing = frozenset(name for name, shared in loops.items() if shared)
     texts.append(run.write(function))
+    for part in parts:
+        texts.append(run.part(Emitter(has_fma, lanes_bytes), part))
     declarations |= emitter.declarations
     tables |= emitter.tables
-    texts += [growing.TEXT] if function.growing else []
+    texts += [growing.TEXT] if any(f.growing for f in (function, *(p.function for p in parts))) else []
     texts.append(run.table.text)
     attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}\n'
     return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
@@ -63,6 +77,7 @@ class ProgramWriter(FunctionWriter):
 
     sharing: frozenset[str] = frozenset()
     has_table = True
+    _can_fail = True
 
     def __init__(self, emitter: Emitter, inputs, outputs, constants, plan: Plan):
         super().__init__(emitter)
@@ -75,12 +90,37 @@ class ProgramWriter(FunctionWriter):
         self._entry: list[str] = []
         self._growing: dict[Buffer, int] = {}
         self._has_pool = False
+        self._params: dict[Buffer, str] = {}  # of a part
         self.table = CallTable()
         self._polls = 0  # how many loops that look for signals are around
         self._has_clock = False
 
     def write(self, function: Function) -> str:
         """The text of `run`."""
+        text = self._body(function)
+        return f"define i32 @run(ptr %inputs, ptr %outputs, ptr %arena, ptr %context) #0 {{\n{text}\n}}\n"
+
+    def part(self, emitter: Emitter, part: Part) -> str:
+        """The text of a part."""
+        writer = self.for_part(emitter, part)
+        function = part.function
+        writer._params = {b: f"%p{k}" for k, b in enumerate(function.params[:-1])}
+        writer.has_table = False
+        text = writer._body(function)
+        self.e.declarations |= emitter.declarations
+        self.e.tables |= emitter.tables
+        given = ", ".join([*(f"ptr {name}" for name in writer._params.values()), "ptr %arena", "ptr %context"])
+        result = "i32" if function.can_fail else "void"
+        return f"define internal {result} @{function.name}({given}) #0 {{\n{text}\n}}\n"
+
+    def for_part(self, emitter: Emitter, part: Part) -> "ProgramWriter":
+        """The writer of a part."""
+        writer = type(self)(emitter, [], [], [], part.plan)
+        writer.sharing, writer._pool_slot = self.sharing, self._pool_slot
+        writer._can_fail = part.function.can_fail
+        return writer
+
+    def _body(self, function: Function) -> str:
         e = self.e
         self._growing = {b: k for k, b in enumerate(function.growing)}
         if self._growing:
@@ -98,12 +138,14 @@ class ProgramWriter(FunctionWriter):
             self._entry += ["  %time_run = alloca i64", "  store i64 0, ptr %time_run"]
         places = [f"  %places = alloca [{self._most_places} x ptr], align 16"] if self._most_places else []
         e.lines[1:1] = [*places, *self._entry]
-        return f"define i32 @run(ptr %inputs, ptr %outputs, ptr %arena, ptr %context) #0 {{\n{e.text}\n}}\n"
+        return e.text
 
     def pointer(self, buffer: Buffer) -> str:
         """The pointer to a buffer: computed before a loop, else where it is used, so that no register holds it long."""
         if buffer in self._growing:
             return self.e.new(f"load ptr, ptr {self.slot(buffer)}", "i64").text
+        if buffer in self._params:
+            return self._params[buffer]
         found = self.e.known.get(buffer)
         if found is None:
             depth, lines = self.level(0)
@@ -148,6 +190,8 @@ class ProgramWriter(FunctionWriter):
                 found.append(Pointer(_ARRAYS[array], number))
             else:
                 found.append(Pointer(ARENA, self._plan.offsets[buffer] + at.constant * ITEM_BYTES[buffer.kind]))
+        if s.kernel.arena is not None:
+            return [*found, Pointer(SELF, 0)]
         return found + [Pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)
 
     def other(self, statement: Any) -> None:
@@ -191,7 +235,9 @@ class ProgramWriter(FunctionWriter):
         e.start(fine)
 
     def _pool(self, kernel: Function) -> list[str]:
-        """The last argument of a kernel that shares loops."""
+        """The last argument of a part, and of a kernel that shares loops."""
+        if kernel.arena is not None:
+            return ["ptr %context"]
         if kernel.name not in self.sharing:
             return []
         if not self._has_pool:
@@ -288,7 +334,7 @@ class ProgramWriter(FunctionWriter):
         """Return, once the memory of growing buffers is given back."""
         if self._growing:
             self.e.line(f"call void @release(ptr %growing, i64 {len(self._growing)})")
-        self.e.line(f"ret i32 {status}")
+        self.e.line(f"ret i32 {status}" if self._can_fail else "ret void")
 
     def exit(self, s: nodes.Exit) -> None:
         self.leave(self.get(s.status).text)
