@@ -20,7 +20,8 @@ PUBLIC = {
     "jit", "jvp", "lax", "linear_transpose", "linearize", "make_jaxpr", "make_program", "nn", "numpy", "optim",
     "pure_callback", "random", "scipy", "stop_gradient", "tree", "value_and_grad", "vjp", "vmap",
 }
-_SUBPACKAGES = {p.name for p in PACKAGE.iterdir() if p.is_dir()} | {"errors", "packages", "rules"}
+_MODULES = {"blas_threads", "errors", "files", "packages", "rules"}
+_SUBPACKAGES = {p.name for p in PACKAGE.iterdir() if p.is_dir()} | _MODULES
 
 
 def test_the_public_names_are_these():

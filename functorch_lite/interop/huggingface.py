@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functorch_lite.errors import ArgumentError
-from functorch_lite.interop.files import FileFormatError, FilePath, on_host, whole_file
+from functorch_lite.files import FilePath, whole_file
+from functorch_lite.interop.files import FileFormatError, on_host
 from functorch_lite.interop.safetensors import load_safetensors, save_safetensors
 from functorch_lite.interop.torch_file import load_torch
 

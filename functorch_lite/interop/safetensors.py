@@ -20,7 +20,8 @@ import ml_dtypes
 import numpy as np
 
 from functorch_lite.errors import ArgumentError, DTypeError
-from functorch_lite.interop.files import FileFormatError, FilePath, on_host, whole_file
+from functorch_lite.files import FilePath, whole_file
+from functorch_lite.interop.files import FileFormatError, on_host
 
 _DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,

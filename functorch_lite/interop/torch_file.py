@@ -25,7 +25,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from functorch_lite.interop.files import FileFormatError, FilePath
+from functorch_lite.files import FilePath
+from functorch_lite.interop.files import FileFormatError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.errors import ArgumentTypeError, DTypeError
-from functorch_lite.interop.files import FilePath, on_host, whole_file
+from functorch_lite.files import FilePath, whole_file
+from functorch_lite.interop.files import on_host
 from functorch_lite.interop.torch_file import DTYPES, STORAGES
 
 _ORDERED_DICT = b"ccollections\nOrderedDict\n"

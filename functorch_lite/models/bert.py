@@ -22,8 +22,9 @@ import functorch_lite.numpy as fnp
 from functorch_lite import lax, nn, random
 from functorch_lite.backends.registry import constant
 from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.files import FilePath
 from functorch_lite.interop import load_huggingface
-from functorch_lite.interop.files import FilePath, on_host
+from functorch_lite.interop.files import on_host
 from functorch_lite.models.weights import PipPackage, package_files
 from functorch_lite.models.wordpiece import WordPiece
 from functorch_lite.transforms import eval_shape, jit

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import functorch_lite.numpy as fnp
 from functorch_lite import nn, random
+from functorch_lite.files import FilePath
 from functorch_lite.interop import load_torch
-from functorch_lite.interop.files import FilePath
 from functorch_lite.models.weights import PipPackage, package_files
 from functorch_lite.transforms import eval_shape
 

@@ -13,8 +13,8 @@ import numpy as np
 import functorch_lite.numpy as fnp
 from functorch_lite import lax, nn, random
 from functorch_lite.errors import ArgumentError, ShapeError
+from functorch_lite.files import FilePath
 from functorch_lite.interop import load_torch
-from functorch_lite.interop.files import FilePath
 from functorch_lite.models.weights import PipPackage, package_files
 from functorch_lite.transforms import eval_shape, jit
 from functorch_lite.transforms.arguments import on_its_device

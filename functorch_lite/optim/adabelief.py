@@ -18,6 +18,7 @@ from functorch_lite.optim.base import (
     is_optax,
     map_state,
     map_updates,
+    moving_average,
     zero_count,
     zeros_like,
 )
@@ -35,7 +36,7 @@ def scale_by_belief(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        mean = moving_average(b1, grads, state.mean)
         square = map_state(surprise, grads, state.square, mean)
         c1, c2 = 1.0 / bias_correction(b1, count), 1.0 / bias_correction(b2, count)
 

@@ -10,8 +10,8 @@ from functorch_lite.optim.base import (
     Schedule,
     check_at_least,
     check_range,
-    map_state,
     map_updates,
+    moving_square,
     zeros_like,
 )
 from functorch_lite.optim.descent import descent
@@ -30,9 +30,9 @@ def scale_by_adadelta(rho: float = 0.9, eps: float = 1e-6) -> GradientTransforma
     check_at_least("adadelta", "eps", eps, 0.0)
 
     def update(grads, state, params=None):
-        square = map_state(lambda g, v: rho * v + (1 - rho) * (g * g), grads, state.square)
+        square = moving_square(rho, grads, state.square)
         steps = map_updates(lambda g, s, v: fnp.sqrt(s + eps) / fnp.sqrt(v + eps) * g, grads, state.step, square)
-        averaged = map_state(lambda d, s: rho * s + (1 - rho) * (d * d), steps, state.step)
+        averaged = moving_square(rho, steps, state.step)
         return steps, AdadeltaState(square, averaged)
 
     return GradientTransformation(lambda params: AdadeltaState(zeros_like(params), zeros_like(params)), update)

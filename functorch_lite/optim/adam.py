@@ -17,6 +17,8 @@ from functorch_lite.optim.base import (
     is_zero,
     map_state,
     map_updates,
+    moving_average,
+    moving_square,
     zero_count,
     zeros_like,
 )
@@ -53,8 +55,8 @@ def scale_by_adam(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
-        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
+        mean = moving_average(b1, grads, state.mean)
+        square = moving_square(b2, grads, state.square)
         c1, c2 = bias_correction(b1, count), fnp.sqrt(bias_correction(b2, count))
         if not amsgrad:
             return map_updates(_scaled(c1, c2, eps), grads, mean, square), AdamState(count, mean, square, None)

@@ -14,6 +14,7 @@ from functorch_lite.optim.base import (
     check_range,
     map_state,
     map_updates,
+    moving_average,
     zero_count,
     zeros_like,
 )
@@ -36,7 +37,7 @@ def scale_by_adamax(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        mean = moving_average(b1, grads, state.mean)
         peak = map_state(lambda g, u: fnp.maximum(b2 * u, fnp.abs(g) + eps), grads, state.peak)
         correction = 1.0 / bias_correction(b1, count)
         scaled = map_updates(lambda g, m, u: cast(correction, m) * m / u, grads, mean, peak)

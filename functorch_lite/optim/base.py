@@ -104,6 +104,16 @@ def map_state(fun: Callable[..., Any], grads: Any, state: Any, *rest: Any) -> An
     return map_leaves(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
 
 
+def moving_average(decay: Any, grads: Any, mean: Any) -> Any:
+    """The moving averages of gradients: decay * mean + (1 - decay) * g at each leaf, as `map_state` has it."""
+    return map_state(lambda g, m: decay * m + (1 - decay) * g, grads, mean)
+
+
+def moving_square(decay: Any, grads: Any, square: Any) -> Any:
+    """The moving averages of squares of gradients: decay * square + (1 - decay) * g^2 at each leaf."""
+    return map_state(lambda g, v: decay * v + (1 - decay) * (g * g), grads, square)
+
+
 def zeros_like(params: Params) -> Any:
     """A tree like `params` of zeros: the first value of averages."""
     return tree.map(fnp.zeros_like, params)

@@ -6,9 +6,9 @@ from typing import Any
 
 from functorch_lite import tree
 from functorch_lite.core.periods import find_runs, numbered
-from functorch_lite.core.staging import StagingTrace
+from functorch_lite.core.staging import StagingTrace, staging_trace
 from functorch_lite.core.tracer import Tracer
-from functorch_lite.transforms.repeated import call_repeated, staging_trace
+from functorch_lite.transforms.repeated import call_repeated
 
 MIN_BLOCKS = 4
 MIN_LEAVES = 4  # of a block

@@ -13,8 +13,8 @@ from functorch_lite.optim.base import (
     default,
     is_optax,
     is_zero,
-    map_state,
     map_updates,
+    moving_average,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
@@ -35,7 +35,7 @@ def scale_by_lion(b1: float = 0.9, b2: float = 0.99) -> GradientTransformation:
 
     def update(grads, state, params=None):
         signs = map_updates(lambda g, m: fnp.sign(b1 * m + (1 - b1) * g), grads, state.mean)
-        return signs, LionState(map_state(lambda g, m: b2 * m + (1 - b2) * g, grads, state.mean))
+        return signs, LionState(moving_average(b2, grads, state.mean))
 
     return GradientTransformation(lambda params: LionState(zeros_like(params)), update)
 

@@ -20,8 +20,8 @@ from functorch_lite.optim.base import (
     default,
     is_optax,
     is_zero,
-    map_state,
     map_updates,
+    moving_average,
     zero_count,
     zeros_like,
 )
@@ -100,7 +100,7 @@ def scale_by_muon(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: momentum * m + (1 - momentum) * g, grads, state.mean)
+        mean = moving_average(momentum, grads, state.mean)
         of_g, of_m = (1 - momentum, momentum) if nesterov else (0.0, 1.0)
         if optax:
             now, following = bias_correction(momentum, count), bias_correction(momentum, count + 1)

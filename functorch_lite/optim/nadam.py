@@ -14,8 +14,9 @@ from functorch_lite.optim.base import (
     check_at_least,
     check_range,
     is_optax,
-    map_state,
     map_updates,
+    moving_average,
+    moving_square,
     zero_count,
     zeros_like,
 )
@@ -56,8 +57,8 @@ def scale_by_nadam(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
-        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
+        mean = moving_average(b1, grads, state.mean)
+        square = moving_square(b2, grads, state.square)
         now, following = (b1, b1) if optax else (momentum(count), momentum(count + 1))
         product = state.product * now
         of_gradient = (1.0 - now) / (1.0 - product)

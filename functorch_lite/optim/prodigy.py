@@ -17,6 +17,8 @@ from functorch_lite.optim.base import (
     is_zero,
     map_state,
     map_updates,
+    moving_average,
+    moving_square,
     need_params,
     rate_at,
     zero_count,
@@ -88,8 +90,8 @@ def prodigy(
         gamma = rate * d * fnp.sqrt(bias_correction(b2, count)) / bias_correction(b1, count)
         wide = map_updates(_wide, grads)
         scaled = map_updates(lambda g: cast(d, g) * g, wide)
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, scaled, state.mean)
-        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), scaled, state.square)
+        mean = moving_average(b1, scaled, state.mean)
+        square = moving_square(b2, scaled, state.square)
         weight = (d if safeguard_warmup else gamma) * d / initial
         total = map_state(lambda g, s: b3 * s + cast(weight, g) * g, wide, state.total)
         numerator = b3 * state.numerator + gamma * d / initial * _progress(wide, state.start, params)

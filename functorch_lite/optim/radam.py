@@ -15,8 +15,9 @@ from functorch_lite.optim.base import (
     check_at_least,
     check_range,
     is_optax,
-    map_state,
     map_updates,
+    moving_average,
+    moving_square,
     zero_count,
     zeros_like,
 )
@@ -37,8 +38,8 @@ def scale_by_radam(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
-        square = map_state(lambda g, v: b2 * v + (1 - b2) * (g * g), grads, state.square)
+        mean = moving_average(b1, grads, state.mean)
+        square = moving_square(b2, grads, state.square)
         c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
         trusted, factor = _rectification(b2, count, c2)
         root = fnp.sqrt(c2)

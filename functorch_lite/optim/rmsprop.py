@@ -14,8 +14,9 @@ from functorch_lite.optim.base import (
     default,
     is_optax,
     is_zero,
-    map_state,
     map_updates,
+    moving_average,
+    moving_square,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
@@ -50,10 +51,10 @@ def scale_by_rms(
         return g / fnp.sqrt(v + eps) if optax else g / (fnp.sqrt(v) + eps)
 
     def update(grads, state, params=None):
-        square = map_state(lambda g, v: alpha * v + (1 - alpha) * (g * g), grads, state.square)
+        square = moving_square(alpha, grads, state.square)
         if not centered:
             return map_updates(scaled, grads, square), RmsState(square, None)
-        mean = map_state(lambda g, m: alpha * m + (1 - alpha) * g, grads, state.mean)
+        mean = moving_average(alpha, grads, state.mean)
         return map_updates(lambda g, v, m: scaled(g, v - m * m), grads, square, mean), RmsState(square, mean)
 
     return GradientTransformation(init, update)

@@ -18,6 +18,7 @@ from functorch_lite.optim.base import (
     check_range,
     map_state,
     map_updates,
+    moving_average,
     zero_count,
     zeros_like,
 )
@@ -60,7 +61,7 @@ def scale_by_soap(
     def update(grads, state, params=None):
         count = state.count + 1
         basis = map_state(lambda g, b: _turn(g, b, state.count, shampoo_b, every), grads, state.basis)
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        mean = moving_average(b1, grads, state.mean)
 
         def averaged(g, v, b):
             rotated = _rotate(g, b)

@@ -27,6 +27,7 @@ from functorch_lite.optim.base import (
     is_optax,
     map_state,
     map_updates,
+    moving_average,
     zero_count,
     zeros_like,
 )
@@ -59,7 +60,7 @@ def scale_by_sophia(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = map_state(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        mean = moving_average(b1, grads, state.mean)
         correction = bias_correction(b1, count)
 
         def cut(g, m, h):

@@ -3,13 +3,13 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from functorch_lite.files import FilePath, whole_file
 from functorch_lite.packages import need
 from functorch_lite.train.callbacks import Callback, Run
 
@@ -25,15 +25,13 @@ class JsonLog(Callback):
     >>> log = JsonLog("out/metrics.jsonl")
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: FilePath):
         self.path = Path(path)
 
     def on_start(self, run: Run) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self._lines() if _step_of(line) <= run.step] if run.step else []
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, self.path)
+        with whole_file(self.path) as file:
+            file.write("".join(kept).encode())
 
     def on_rows(self, run: Run, rows: Rows) -> None:
         with self.path.open("a") as file:
@@ -68,7 +66,7 @@ class TensorBoard(Callback):
     >>> board = TensorBoard("out/logs")
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: FilePath):
         self.folder = Path(folder)
         self._package = need("tensorboardX", by="TensorBoard", install="'functorch_lite[train]'")
         self._writer: Any = None

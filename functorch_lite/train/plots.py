@@ -7,11 +7,13 @@ No window is opened and no global state of matplotlib is touched, so it works wi
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from functorch_lite.errors import ArgumentError, MissingPackageError
+from functorch_lite.errors import ArgumentError
+from functorch_lite.packages import need
 
 _MOST_COLUMNS = 3
 _SMOOTHING = 50  # points of the running mean drawn over a noisy curve
@@ -95,14 +97,13 @@ def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, name: str) -> None:
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingPackageError("plots need matplotlib: pip install 'functorch_lite[train]'") from e
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _matplotlib("figure").Figure(figsize=size, layout="constrained")
+    _matplotlib("backends.backend_agg").FigureCanvasAgg(figure)
     return figure
+
+
+def _matplotlib(module: str) -> ModuleType:
+    return need(f"matplotlib.{module}", by="a plot", install="'functorch_lite[train]'")
 
 
 def _panels(figure: Any, n_rows: int, n_columns: int) -> list[Any]:

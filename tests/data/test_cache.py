@@ -10,6 +10,7 @@ import pytest
 from functorch_lite.config import config
 from functorch_lite.data import DataError, cache, fashion_mnist
 from functorch_lite.errors import ArgumentError
+from functorch_lite.files import whole_file
 
 CONTENT = {"images": b"four images", "labels": b"four labels"}
 DATASET = cache.Published(
@@ -267,7 +268,7 @@ def test_an_archive_comes_over_https_by_its_own_name(monkeypatch):
 def test_pip_gets_the_sha256_and_its_file_is_verified(monkeypatch):
     asked = []
 
-    def run(command, folder):
+    def run(command, folder, called):
         asked.append((command, (folder / "requirements.txt").read_text()))
         (folder / "toys-1.0.tar.gz").write_bytes(ARCHIVE)
 
@@ -287,10 +288,15 @@ def test_a_machine_without_pip_is_told_so(monkeypatch):
 # Atomic writing
 
 
+def write(path, content):
+    with whole_file(path) as file:
+        file.write(content)
+
+
 def test_writing_replaces_the_old_file_whole(tmp_path):
     path = tmp_path / "new" / "file"
     for content in (b"old", b"newer"):
-        cache.write_atomically(path, content)
+        write(path, content)
         assert path.read_bytes() == content
     assert os.listdir(path.parent) == ["file"]
 
@@ -300,10 +306,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         raise OSError("disk full")
 
     path = tmp_path / "file"
-    cache.write_atomically(path, b"old")
-    monkeypatch.setattr(cache.os, "fsync", fail)
+    write(path, b"old")
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        cache.write_atomically(path, b"newer")
+        write(path, b"newer")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

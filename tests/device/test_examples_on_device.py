@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The scientific examples run with `--device gpu`, the stand-in in CuPy's place: nothing strays to the host."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.examples.loading import load
+
 ARGUMENTS = {
     "dp_sgd": "--data digits --steps 1 --batch-size 8 --no-compare",
     "ensemble": "--data digits --steps 2 --members 2 --width 8",
@@ -20,13 +19,6 @@ ARGUMENTS = {
     "policy_gradient": "--steps 1 --worlds 3",
 }
 LIMITS = {"N_STEPS": 20, "N_TIMES": 20}  # of an episode, of a path
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))

@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The examples run, on small data and without a network."""
 
-import importlib.util
 import runpy
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.examples.loading import EXAMPLES, load
 
 
 def test_quickstart_finds_the_curve(capsys):

@@ -2,25 +2,15 @@
 """The trainers of images, text and series run, learn something on small data, and write what they promise."""
 
 import csv
-import importlib.util
 import math
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import functorch_lite as fl
 from functorch_lite import nn, optim
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.examples.loading import load
 
 
 @pytest.fixture

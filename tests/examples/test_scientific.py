@@ -1,24 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The scientific examples run, and what they find is right: each on a case small enough to be checked."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 import functorch_lite as fl
 from functorch_lite import nn
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.examples.loading import load
 
 
 def pictures(folder):

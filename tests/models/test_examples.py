@@ -1,30 +1,20 @@
 # SPDX-License-Identifier: MIT
 """The examples of pretrained models run, on a small random BERT and small texts, and do what they say."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import functorch_lite as fl
 from functorch_lite import interop, nn
 from functorch_lite.models import Bert, BertConfig
+from tests.examples.loading import load
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD, BAD = ("good", "fine", "great"), ("bad", "dull", "awful")
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "is", ".", *GOOD, *BAD]
 CONFIG = BertConfig(
     vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
     max_position_embeddings=48, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
 )  # fmt: skip
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

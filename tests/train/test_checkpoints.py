@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import errno
 import os
+import subprocess
 import threading
 import time
 from typing import Any, NamedTuple
@@ -110,9 +111,9 @@ def test_a_full_disk_stops_a_run_and_leaves_what_was_saved(tmp_path, monkeypatch
 
 
 def test_half_written_files_of_killed_processes_are_removed(tmp_path):
-    gone = os.spawnlp(os.P_NOWAIT, "true", "true")
-    os.waitpid(gone, 0)
-    torn = tmp_path / f"step-00000009.safetensors.tmp-{gone}-3"
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    torn = tmp_path / f"step-00000009.safetensors.tmp-{gone.pid}-3"
     alive = tmp_path / f"step-00000009.safetensors.tmp-{os.getppid()}-3"
     for path in (torn, alive):
         path.write_bytes(b"half")

@@ -29,7 +29,7 @@ def dtype_of(name):
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
-def same(a, b):
+def assert_same(a, b):
     leaves, structure = fl.tree.flatten(a)
     others, other = fl.tree.flatten(b)
     assert structure == other
@@ -57,7 +57,7 @@ def test_every_dtype_comes_back_bit_for_bit(tmp_path, name):
         "empty": np.zeros((0, 3), dtype),
     }
     path = train.save(tmp_path / "x.safetensors", values)
-    same(train.restore(path, fl.tree.map(np.zeros_like, values)), values)
+    assert_same(train.restore(path, fl.tree.map(np.zeros_like, values)), values)
 
 
 def test_bits_of_nan_infinity_and_zero_are_kept(tmp_path):
@@ -69,7 +69,7 @@ def test_bits_of_nan_infinity_and_zero_are_kept(tmp_path):
 def test_python_scalars_and_numpy_scalars_keep_their_types(tmp_path):
     values = [True, 3, 2**80, -0.0, float("inf"), 1e-320, 2 - 3j, "name", np.float32(2.5), np.int8(-1)]
     path = train.save(tmp_path / "x.safetensors", values)
-    same(train.restore(path, values), values)
+    assert_same(train.restore(path, values), values)
 
 
 def test_a_model_and_its_optimizer_come_back(tmp_path):
@@ -77,9 +77,9 @@ def test_a_model_and_its_optimizer_come_back(tmp_path):
     state = State(model, optim.adam(1e-3).init(model), 7)
     path = train.save(tmp_path / "deep" / "x.safetensors", state, {"epoch": 2})
     blank = State(fl.tree.map(np.zeros_like, model), optim.adam(1e-3).init(model), 0)
-    same(train.restore(path, blank), state)
+    assert_same(train.restore(path, blank), state)
     shapes = fl.tree.map(lambda x: fl.ShapeDtype(x.shape, x.dtype) if hasattr(x, "shape") else x, state)
-    same(train.restore(path, shapes), state)
+    assert_same(train.restore(path, shapes), state)
     found = files.read(path)
     assert ".model.layers[0].weight" in found.values and found.metadata == {"epoch": 2}
 
@@ -90,7 +90,7 @@ def test_arrays_that_are_one_stay_one(tmp_path):
     found = train.restore(path, {"a": shared, "b": [shared], "c": shared})
     assert found["a"] is found["b"][0] and found["c"] is not found["a"]
     assert path.stat().st_size < 3 * shared.nbytes + 800
-    same(found, {"a": shared, "b": [shared], "c": shared})
+    assert_same(found, {"a": shared, "b": [shared], "c": shared})
 
 
 def test_strided_and_big_endian_arrays_are_written_by_value(tmp_path):

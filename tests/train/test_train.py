@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-import builtins
+
+import sys
 
 import numpy as np
 import pytest
@@ -67,13 +68,6 @@ def test_an_empty_history_is_refused(tmp_path):
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(ImportError, match=r"pip install 'functorch_lite\[train\]'"):
         train.plot_curves(tmp_path / "x.png", {"loss": [1.0]})
