@@ -11,6 +11,7 @@ from benchmarks import (
     loader,
     optimizers,
     random_numbers,
+    roofline,
     tracing,
     trainers,
     training_loop,
@@ -19,9 +20,10 @@ from benchmarks import (
 ALL = {
     "imports": imports.main, "eager": eager.main, "tracing": tracing.main, "random": random_numbers.main,
     "compiled": compiled.main, "depth": depth.main, "loader": loader.main, "optimizers": optimizers.main,
-    "loop": training_loop.main, "trainers": trainers.main,
+    "loop": training_loop.main, "roofline": roofline.main, "trainers": trainers.main,
 }  # fmt: skip
-WITH_OPTIONS = ("compiled", "depth", "optimizers", "trainers")  # options of a run of everything are those of the first
+# Options of a run of everything are those of the first.
+WITH_OPTIONS = ("compiled", "depth", "optimizers", "roofline", "trainers")
 
 
 def run(argv: list[str]) -> int:

@@ -12,12 +12,13 @@ import difflib
 import operator
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from functorch_lite import blas_threads
 from functorch_lite.errors import ArgumentTypeError
 
 
@@ -45,7 +46,11 @@ class Settings:
     check_purity: `jit` traces twice and warns when the two programs differ.
     check_key_reuse: a random key used twice, compiled or not, is an error that names both lines; a `with` block
         begins with all keys unused.
-    num_threads: threads a compiled program may use (default: the cores given to this process).
+    num_threads: threads a compiled program may use (default: the cores given to this process). Any number gives the
+        same bits, but for what NumPy's and SciPy's library of linear algebra computes with threads of its own.
+    deterministic: the same bits for any number of threads, everywhere: while it is set, that library, if it is
+        OpenBLAS on Linux (as in the wheels), uses one thread, in the whole process. Elsewhere it is as it was; there
+        `OMP_NUM_THREADS=1`, or what the library has for it, does the same. On one machine and one set of versions.
     data_dir: folder of downloaded data sets; None means the platform's cache folder.
     cache_dir: folder of compiled code; None means the platform's cache folder, "" none at all.
 
@@ -59,6 +64,7 @@ class Settings:
     check_purity: bool = False
     check_key_reuse: bool = False
     num_threads: int = 1
+    deterministic: bool = False
     data_dir: str | None = None
     cache_dir: str | None = None
     used_keys: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -113,14 +119,18 @@ class Config:
     def __call__(self, **changes: Any):
         token = _current.set(_changed(self.settings, changes))
         try:
-            yield self
+            with blas_threads.one_thread() if changes.get("deterministic") else nullcontext():
+                yield self
         finally:
             _current.reset(token)
 
     def update(self, **changes: Any) -> None:
         """Change settings for the whole process."""
         global _version
+        was_deterministic = self._base.deterministic
         self._base = _changed(self._base, changes)
+        if self._base.deterministic != was_deterministic:
+            (blas_threads.release if was_deterministic else blas_threads.hold)()
         _version += 1
         _guard.value = _version
 

@@ -71,6 +71,8 @@ def _statement(s: Any, known) -> Cost:
         return Cost(s.flops, 0, 0, 1, 0)
     if isinstance(s, nodes.Copy):
         return Cost(0, 0, 2 * s.count * ITEM_BYTES[s.target.kind], 0, 0)
+    if isinstance(s, nodes.Transpose):
+        return Cost(0, 0, 2 * s.rows * s.columns * ITEM_BYTES[s.target.kind], 0, 0)
     inside = NOTHING
     for block in blocks(s):
         inside += _block(block, known)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from functorch_lite.compiler.passes import decompose as decompose
 from functorch_lite.compiler.passes.accumulate import accumulate_after
 from functorch_lite.compiler.passes.algebra import simplify
+from functorch_lite.compiler.passes.attention import fuse_attention
 from functorch_lite.compiler.passes.canonical import canonicalize
 from functorch_lite.compiler.passes.common import eliminate_common
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
@@ -28,7 +29,9 @@ from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.compiler.passes.keys import hold_keys
 from functorch_lite.compiler.passes.merge import merge_calls
+from functorch_lite.compiler.passes.recompute import recompute_in_scans
 from functorch_lite.compiler.passes.roll import roll_blocks
+from functorch_lite.compiler.passes.turn import turn_products
 from functorch_lite.config import config
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program, memoized
@@ -41,8 +44,9 @@ class Executable(Protocol):
 
 
 PASSES: Sequence[Callable[[Program], Program]] = (
-    merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, roll_blocks,
-    simplify, eliminate_common, hoist_invariants, accumulate_after, eliminate_dead_code, hold_keys,
+    merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, fuse_attention,
+    roll_blocks, simplify, eliminate_common, hoist_invariants, accumulate_after, eliminate_common, recompute_in_scans,
+    eliminate_dead_code, turn_products, hold_keys,
 )
 
 

@@ -121,11 +121,15 @@ class TapeTrace(Trace):
         self.see_through = see_through
         self.saw_hidden = False
 
-    def input(self, aval: Aval | StackAval) -> TapeTracer:
-        """A new unknown."""
+    def unknown(self, aval: Any) -> Linear:
+        """The entry of a new unknown: an input of the tape. aval: its type, or a pair (shape, dtype)."""
         linear = Linear(self.count, None, (), {}, aval)
         self.count += 1
-        return TapeTracer(self.tag, linear)
+        return linear
+
+    def input(self, aval: Aval | StackAval) -> TapeTracer:
+        """A new unknown."""
+        return TapeTracer(self.tag, self.unknown(aval))
 
     def process(self, prim, args, params):
         """An entry where an argument is on this tape, else the parent's result."""
@@ -179,7 +183,7 @@ class Tape:
 
     __slots__ = ("entries", "inputs", "outputs", "count", "home")
 
-    def __init__(self, trace: TapeTrace, inputs: Sequence[TapeTracer], outputs: Sequence[Any]):
+    def __init__(self, trace: TapeTrace, inputs: Sequence[Any], outputs: Sequence[Any]):
         self.entries = trace.entries
         self.inputs = [t.linear for t in inputs]
         self.outputs = [t.linear if t is not None else None for t in outputs]

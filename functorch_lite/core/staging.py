@@ -15,7 +15,7 @@ from functorch_lite.backends.registry import home, on_device
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
 from functorch_lite.core.rules import RuleTable, shape_rules
-from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, set_trace
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace
 from functorch_lite.errors import user_source
 
 LITERAL_BYTES = 4096
@@ -116,6 +116,16 @@ class StagingTrace(Trace):
         in_vars = tuple(v for v, _ in captured) + tuple(t.variable for t in inputs)
         program = Program(in_vars, tuple(self.equations), out_atoms, self.tag.name)
         return Staged(program, [value for _, value in captured])
+
+
+def staging_trace() -> StagingTrace | None:
+    """The innermost staged function that is being traced, None outside of all."""
+    trace = current_trace()
+    while trace is not root:
+        if type(trace) is StagingTrace:
+            return trace
+        trace = trace.parent
+    return None
 
 
 def stage(

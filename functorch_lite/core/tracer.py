@@ -88,12 +88,16 @@ class Tracer:
 
 
 class Trace:
-    """A running interpreter. `process` gives a primitive's result in this interpretation."""
+    """A running interpreter. `process` gives a primitive's result in this interpretation.
+
+    composites: in an eager gradient, the functions of arrays that are planned as a whole (`transforms.composites`).
+    """
 
     __slots__ = ("tag", "parent")
 
     tag: Tag
     parent: "Trace"
+    composites: Any = None
 
     def process(self, prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> Any:
         """The result of a primitive: a value, or a list of values where it has several."""

@@ -21,6 +21,7 @@ from functorch_lite.nn.positions import RotaryEmbedding
 from functorch_lite.primitives.attention import attention
 from functorch_lite.transforms.arguments import on_its_device
 
+FEW_QUERIES = 8  # fewer do not pay for a kernel's preparation of the keys, where there is a mask
 Window = int | tuple[int | None, int | None] | None
 
 
@@ -42,7 +43,8 @@ def scaled_dot_product_attention(
     mask: broadcasts to [..., n, m]; a boolean one is True where a query may look, a floating one is the added bias.
     is_causal: query i sees keys up to i. window: i sees i - before to i + after, both included, for (before, after) or
     one int for both; None is no bound. All three hold together; a query that sees nothing gets zeros.
-    Without mask and dropout neither the weights nor their gradient are ever whole in memory.
+    Without dropout, and with a mask for eight queries or more, neither the weights nor their gradient are ever whole in
+    memory (but for the gradient of a mask).
     scale: 1 / sqrt(e) by default. enable_gqa: axis -3 holds heads, and the h heads of query share the g of key and
     value, h / g neighbours each. dropout_p: drops weights in `nn.apply(..., training=True)`. Half-precision scores are
     computed in float32.
@@ -57,9 +59,10 @@ def scaled_dot_product_attention(
     _check(query, key, value, mask)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     groups = _groups(query, key, value) if enable_gqa else 1
-    if mask is None and not (dropout_p and is_training()) and _is_real(query, key, value):
+    is_whole = mask is None or query.shape[-2] >= FEW_QUERIES
+    if is_whole and not (dropout_p and is_training()) and _is_real(query, key, value):
         _check_dropout(dropout_p)
-        return _fused(query, key, value, scale, _bounds(is_causal, window), groups)
+        return _fused(query, key, value, mask, scale, _bounds(is_causal, window), groups)
     if groups > 1:
         query, key, value = _by_group(query, groups), key[..., None, :, :], value[..., None, :, :]
         mask = mask if mask is None or mask.ndim < 3 else _mask_by_group(mask, groups)
@@ -124,13 +127,18 @@ def _is_real(*arrays: Array) -> bool:
     return all(fnp.issubdtype(x.dtype, np.floating) or x.dtype == fnp.bfloat16 for x in arrays)
 
 
-def _fused(query: Array, key: Array, value: Array, scale: float, bounds: Any, groups: int) -> Array:
+def _fused(
+    query: Array, key: Array, value: Array, mask: Array | None, scale: float, bounds: Any, groups: int
+) -> Array:  # fmt: skip
     """Attention as one primitive; its first axis is all leading axes together."""
     dtype = fnp.result_type(query.dtype, key.dtype, value.dtype)
     wide = dtype if dtype.itemsize >= 4 else fnp.float32
     split = -3 if groups > 1 else -2
-    lead = np.broadcast_shapes(*(x.shape[:split] for x in (query, key, value)))
+    masks = [] if mask is None else [mask if mask.dtype == bool else mask.astype(wide)]
+    lead = np.broadcast_shapes(*(x.shape[:split] for x in (query, key, value, *masks)))
     flat = [_flat(x.astype(wide), lead, split) for x in (query, key, value)]
+    shape = (*lead, *query.shape[split:-1], key.shape[-2])
+    flat += [_flat_mask(m, shape) for m in masks]
     before, after = bounds
     out, _ = attention(*flat, factor=scale, before=before, after=after, groups=groups)
     return fnp.reshape(out, (*lead, *query.shape[split:-1], value.shape[-1])).astype(dtype)
@@ -138,6 +146,14 @@ def _fused(query: Array, key: Array, value: Array, scale: float, bounds: Any, gr
 
 def _flat(x: Array, lead: tuple[int, ...], split: int) -> Array:
     return fnp.reshape(fnp.broadcast_to(x, (*lead, *x.shape[split:])), (-1, *x.shape[-2:]))
+
+
+def _flat_mask(mask: Array, shape: tuple[int, ...]) -> Array:
+    """A mask that broadcasts to `shape` as the primitive takes it: leading axes repeat it only where others follow."""
+    mask = fnp.reshape(mask, (*(1,) * (len(shape) - mask.ndim), *mask.shape))
+    own = max((i + 1 for i, n in enumerate(mask.shape[:-2]) if n != 1), default=0)
+    mask = fnp.broadcast_to(mask, (*shape[:own], *mask.shape[own:-1], shape[-1]))
+    return fnp.reshape(mask, (math.prod(mask.shape[:own]), *mask.shape[-2:]))
 
 
 def _seen(positions: Array, n_keys: int, is_causal: bool, window: Window) -> Array | None:

@@ -22,11 +22,11 @@ import numpy as np
 
 from functorch_lite import tree
 from functorch_lite.config import config
-from functorch_lite.core.staging import StagingTrace
+from functorch_lite.core.staging import StagingTrace, staging_trace
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.nn.context import Pass, forward_pass, in_pass, pass_variable
 from functorch_lite.nn.module import Module
-from functorch_lite.transforms.repeated import call_repeated, staging_trace
+from functorch_lite.transforms.repeated import call_repeated
 
 _PACKAGE = __name__.split(".")[0]
 _PLAIN = (type(None), bool, int, float, str)

@@ -15,6 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from functorch_lite import tree
+from functorch_lite.core.tracer import current_trace
+from functorch_lite.transforms.composites import of_any
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +40,11 @@ def in_float32(fun: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fun)
     def island(*args: P.args, **kwargs: P.kwargs) -> R:
+        trace = current_trace()
+        if trace.composites is not None:
+            found = of_any(trace, fun, args, kwargs)
+            if found is not None:
+                return found
         first = next((x for x in (*args, *kwargs.values()) if is_half(x)), None)
         if first is None:
             return fun(*args, **kwargs)

@@ -16,6 +16,7 @@ from functorch_lite.nn.activations import log_softmax, logsumexp, softplus
 from functorch_lite.nn.islands import float32_loss
 from functorch_lite.nn.reductions import Reduction, difference, reduced, same_shapes, weighted
 from functorch_lite.primitives.indexing import gather
+from functorch_lite.transforms.composites import planned
 
 Array = Any
 
@@ -50,9 +51,14 @@ def cross_entropy(
     if weight is not None or label_smoothing:
         return _nll(log_softmax(logits), targets, weight, ignore_index, label_smoothing, reduction)
     labels, importance = _kept(targets, ignore_index, logits.dtype)
+    return _weighted(_label_losses(logits, labels), importance, reduction)
+
+
+@planned
+def _label_losses(logits, labels):
+    """-log softmax(logits) at the labels."""
     shifted = logits - fnp.max(lax.stop_gradient(logits), axis=-1, keepdims=True)
-    losses = logsumexp(shifted, -1) - _at(shifted, labels)  # no matrix of log-probabilities
-    return _weighted(losses, importance, reduction)
+    return logsumexp(shifted, -1) - _at(shifted, labels)  # no matrix of log-probabilities
 
 
 @float32_loss

@@ -15,8 +15,7 @@ from functorch_lite import tree
 from functorch_lite.core.dtypes import is_inexact
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Equation, Program
-from functorch_lite.core.staging import StagingTrace
-from functorch_lite.core.tracer import current_trace
+from functorch_lite.core.staging import staging_trace
 from functorch_lite.errors import ArgumentTypeError
 from functorch_lite.nn.containers import Lambda
 from functorch_lite.nn.module import Module, static
@@ -157,7 +156,7 @@ def _recording(cls: Any) -> Any:
         summary_path: _Path = static(default=_Path())
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            calls, trace = _calls.get(), _staging_trace()
+            calls, trace = _calls.get(), staging_trace()
             if calls is None or trace is None:
                 return super().__call__(*args, **kwargs)
             n_equations = len(trace.equations)
@@ -171,15 +170,6 @@ def _recording(cls: Any) -> Any:
 
     Recording.__name__ = cls.__name__
     return Recording
-
-
-def _staging_trace() -> StagingTrace | None:
-    trace = current_trace()
-    while not isinstance(trace, StagingTrace):
-        if trace.parent is trace:
-            return None
-        trace = trace.parent
-    return trace
 
 
 def _recorded(module: Module, path: str) -> Module:

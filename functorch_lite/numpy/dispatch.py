@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.core import dtypes
-from functorch_lite.core.staging import StagingTrace
+from functorch_lite.core.staging import staging_trace
 from functorch_lite.core.tracer import Tracer, current_trace, root
 from functorch_lite.errors import ImmutableError, MissingRuleError
+from functorch_lite.transforms.composites import of_any
 
 functions: dict[Any, Callable[..., Any]] = {}
 """NumPy function or ufunc -> its implementation on tracers."""
@@ -48,12 +49,7 @@ _extended_scalars = tuple(d.type for d in (dtypes.bfloat16, *dtypes.float8))
 
 def is_staging() -> bool:
     """Whether what is computed now, even from constants, is being written down as a program."""
-    trace = current_trace()
-    while trace is not root:
-        if type(trace) is StagingTrace:
-            return True
-        trace = trace.parent
-    return False
+    return staging_trace() is not None
 
 
 def needs_tracing(values: Iterable[Any]) -> bool:
@@ -110,6 +106,11 @@ def either(numpy_function: Any, body: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(body)
     def function(*args: Any, **kwargs: Any) -> Any:
+        trace = current_trace()
+        if trace.composites is not None:
+            out = of_any(trace, body, args, kwargs)
+            if out is not None:
+                return out
         if is_eager_call(args, kwargs):
             return numpy_function(*args, **kwargs)
         return body(*args, **kwargs)
@@ -138,4 +139,9 @@ def array_function(self: Tracer, fun: Any, types: Any, args: Any, kwargs: Any) -
         raise ImmutableError(f"{fun.__name__}: out= cannot be a traced array or receive one. Use the returned array.")
     if "out" in kwargs:
         kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+    trace = current_trace()
+    if trace.composites is not None:
+        found = of_any(trace, body, args, kwargs)
+        if found is not None:
+            return found
     return body(*args, **kwargs)

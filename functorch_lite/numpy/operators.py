@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.backends.registry import is_array
-from functorch_lite.core.tracer import Tracer, argument_path, raise_leak
+from functorch_lite.core.tracer import Tracer, argument_path, current_trace, raise_leak
 from functorch_lite.errors import ArgumentTypeError, ConcretizationError, ImmutableError
 from functorch_lite.numpy import contractions, indexing, ufuncs
 from functorch_lite.numpy.dispatch import array_function
 from functorch_lite.numpy.promotion import PYTHON_SCALARS
 from functorch_lite.numpy.ufunc_methods import call_method
+from functorch_lite.transforms.composites import ARRAYS, of_one, of_two
 
 _operands = (Tracer, np.ndarray, np.generic, bool, int, float, complex, list, tuple)
 
@@ -43,6 +44,11 @@ def _accepts(other: Any) -> bool:
 
 def _forward(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def operator(self, other):
+        trace = current_trace()
+        if trace.composites is not None:
+            out = of_two(trace, body, self, other) if type(other) in ARRAYS else of_one(trace, body, self, (other,))
+            if out is not None:
+                return out
         if not _accepts(other):
             return NotImplemented
         out = body(self, other)
@@ -52,7 +58,15 @@ def _forward(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _reflected(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def swapped(self, other):
+        return body(other, self)
+
     def operator(self, other):
+        trace = current_trace()
+        if trace.composites is not None:
+            out = of_two(trace, body, other, self) if type(other) in ARRAYS else of_one(trace, swapped, self, (other,))
+            if out is not None:
+                return out
         if not _accepts(other):
             return NotImplemented
         out = body(other, self)
@@ -63,6 +77,11 @@ def _reflected(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def _unary(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def operator(self):
+        trace = current_trace()
+        if trace.composites is not None:
+            out = of_one(trace, body, self)
+            if out is not None:
+                return out
         out = body(self)
         return _weakened(out) if self.weak else out
 

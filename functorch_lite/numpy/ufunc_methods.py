@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.core.tracer import current_trace
 from functorch_lite.errors import ImmutableError, MissingRuleError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.dispatch import functions
 from functorch_lite.numpy.promotion import asarray, operand
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
+from functorch_lite.transforms.composites import of_any
 
 _reductions: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -30,6 +32,11 @@ _accumulations: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.mult
 
 def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy's `__array_ufunc__` protocol."""
+    trace = current_trace()
+    if trace.composites is not None and method == "__call__" and not kwargs and ufunc in functions:
+        out = of_any(trace, functions[ufunc], inputs, kwargs)
+        if out is not None:
+            return out
     body = bodies.get(ufunc)
     if body is None and ufunc not in functions:
         importlib.import_module("functorch_lite.scipy.special")  # files SciPy's ufuncs, one of which this may be

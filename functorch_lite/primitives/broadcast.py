@@ -10,6 +10,7 @@ import numpy as np
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
+from functorch_lite.core.evaluate import numpy_form
 from functorch_lite.core.linear import helper
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
@@ -60,6 +61,8 @@ def _broadcast_view(x, shape, dims):
         x = np.asarray(x)
     if 0 in shape:
         return np.empty(shape, x.dtype)
+    if x.shape and not any(strides):  # one element, repeated
+        x = x[(slice(1),) * len(dims)]
     try:
         return np.ndarray(shape, x.dtype, x, 0, tuple(strides))  # a read-only or writable view; 0.5 us, not 3.3
     except (ValueError, BufferError, TypeError):  # not contiguous, or a dtype with no buffer protocol
@@ -89,6 +92,7 @@ linear(broadcast_in_dim_p, _broadcast_transpose)
 
 # --- reduce_sum: sum over axes ---------------------------------------------------------------------------------------
 reduce_sum_p = Primitive("reduce_sum", Kind.REDUCTION)
+_SUMMED_AS_THEY_ARE = frozenset(map(np.dtype, (np.float32, np.float64, np.complex64, np.complex128)))
 
 
 def reduce_sum(x: Any, axes: tuple[int, ...]) -> Any:
@@ -111,6 +115,11 @@ def _(xp, x, *, axes):
     if wide is x.dtype or wide == x.dtype:
         return xp.add.reduce(x, axes, x.dtype) if xp is np else xp.sum(x, axes, dtype=x.dtype)
     return xp.sum(x.astype(wide), axes, dtype=wide).astype(x.dtype)
+
+
+@numpy_form(reduce_sum_p)
+def _(x, *, axes):
+    return f"np.add.reduce({{0}}, {axes})" if x.dtype in _SUMMED_AS_THEY_ARE else None
 
 
 @batch_unary(reduce_sum_p)

@@ -12,6 +12,7 @@ from typing import Any
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
+from functorch_lite.core.evaluate import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
@@ -61,11 +62,11 @@ def _plan(nx: int, ny: int, contract: Axes, batch: Axes):
     return order_x, order_y, len(batch[0]), len(free_x), len(free_y), simple
 
 
-def _matmul(xp, x, y):
+def _product(multiply, x, y):
     wide = dtypes.accumulator(x.dtype)
     if wide == x.dtype:
-        return xp.matmul(x, y)
-    return xp.matmul(x.astype(wide), y.astype(wide)).astype(x.dtype)
+        return multiply(x, y)
+    return multiply(x.astype(wide), y.astype(wide)).astype(x.dtype)
 
 
 @eval_rules.register(dot_general_p)
@@ -76,7 +77,7 @@ def _(xp, x, y, *, contract, batch):
             x = x.T
         if contract[1][0] == 1:
             y = y.T
-        return _matmul(xp, x, y)
+        return _product(xp.dot, x, y)  # dot starts sooner than matmul
     x, y = x.transpose(order_x), y.transpose(order_y)
     kept, free_x, free_y = x.shape[:nb], x.shape[nb : nb + nx], y.shape[y.ndim - ny :]
     k = 1
@@ -84,7 +85,17 @@ def _(xp, x, y, *, contract, batch):
         k *= n
     x = x.reshape((*kept, _size(free_x), k))
     y = y.reshape((*kept, k, _size(free_y)))
-    return _matmul(xp, x, y).reshape((*kept, *free_x, *free_y))
+    return _product(xp.matmul, x, y).reshape((*kept, *free_x, *free_y))
+
+
+@numpy_form(dot_general_p)
+def _(x, y, *, contract, batch):
+    *_, nx, ny, simple = _plan(x.ndim, y.ndim, contract, batch)
+    if not simple or dtypes.accumulator(x.dtype) != x.dtype:
+        return None
+    left = "{0}.T" if contract[0][0] == 0 and nx else "{0}"
+    right = "{1}.T" if contract[1][0] == 1 else "{1}"
+    return f"np.dot({left}, {right})"
 
 
 def _size(shape):

@@ -13,6 +13,7 @@ import numpy as np
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, Stack
+from functorch_lite.core.evaluate import numpy_forms
 from functorch_lite.core.linear import helper, is_linear
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
@@ -114,6 +115,7 @@ def _truncated_quotient(xp, x, y):
 
 
 div_p = elementwise("div", _truncating_or_true_divide, allowed="iufc")
+numpy_forms[div_p] = lambda x, y: "np.true_divide({0}, {1})" if x.dtype.char in "fd" else None
 rem_p = elementwise("rem", ufunc("fmod"), allowed="iuf")
 pow_p = elementwise("pow", ufunc("power"), allowed="iufc")
 max_p = elementwise("max", ufunc("maximum"), allowed="biuf")

@@ -21,6 +21,7 @@ import numpy as np
 from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
+from functorch_lite.core.evaluate import numpy_form
 from functorch_lite.core.linear import is_linear
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
@@ -81,6 +82,12 @@ def _(xp, x, *indices, mode):
     found = _take(xp, x, places, "unchecked")
     inside = inside.reshape(inside.shape + (1,) * (found.ndim - inside.ndim))
     return xp.where(inside, found, xp.asarray(_fill_value(x.dtype, mode)))
+
+
+@numpy_form(gather_p)
+def _(x, *indices, mode):
+    places = ", ".join([f"{{{i + 1}}}" for i in range(len(indices))])
+    return f"{{0}}[{places}]" if mode in ("raise", "unchecked") and len(indices) > 1 else None
 
 
 def _take(xp, x, indices, mode):
@@ -207,9 +214,8 @@ _UFUNCS = {"add": "add", "multiply": "multiply", "min": "minimum", "max": "maxim
 
 def _scatter_eval(xp, x, updates, *indices, combine, mode):
     k = len(indices)
-    places, inside = _resolve(xp, indices, x.shape, mode)
-    rows = updates.reshape(places[0].size, _size(x.shape[k:]))
-    flat = _ravel(places, x.shape).reshape(-1)
+    flat, inside = _resolve_flat(xp, indices, x.shape[:k], mode)
+    rows = updates.reshape(flat.size, _size(x.shape[k:]))
     if inside is not None:
         keep = inside.reshape(-1)
         rows, flat = rows[keep], flat[keep]
@@ -221,6 +227,17 @@ def _scatter_eval(xp, x, updates, *indices, combine, mode):
     else:
         _combine_all(xp, _UFUNCS[combine], target, flat, rows.astype(wide, copy=False))
     return out.astype(x.dtype, copy=False)
+
+
+def _resolve_flat(xp, indices, sizes, mode):
+    """`_resolve` with one number for each place: its position among all that the indexed axes have, int64 [n]."""
+    if xp is np and mode in ("raise", "unchecked"):
+        try:
+            return np.ravel_multi_index(indices, sizes).reshape(-1), None
+        except (ValueError, TypeError):  # an index below zero or out of range, or of dtype uint64
+            pass
+    places, inside = _resolve(xp, indices, sizes, mode)
+    return _ravel(places, sizes).reshape(-1), inside
 
 
 def _size(shape):

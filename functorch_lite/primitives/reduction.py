@@ -80,6 +80,11 @@ not_linear(reduce_max_p, reduce_min_p)
 
 # --- logsumexp: log(sum(exp(x))) without overflow ---------------------------------------------------------------------
 def _log_sum_exp(xp, x, axes):
+    if xp is np and x.dtype.char in "fd" and x.size:
+        top = np.maximum.reduce(x, axis=axes, keepdims=True)
+        if np.vdot(top, top) < np.inf:  # they are all finite
+            total = np.log(np.add.reduce(np.exp(x - top), axes))
+            return total + top.reshape(total.shape)
     wide = x.astype(dtypes.accumulator(x.dtype), copy=False)
     top = wide.max(axes, keepdims=True) if x.size else xp.full(wide.sum(axes, keepdims=True).shape, -np.inf, wide.dtype)
     if not xp.isfinite(top).all():

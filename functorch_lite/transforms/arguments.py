@@ -113,6 +113,10 @@ def canonical_leaves(
     """`canonical` for all leaves; a leaf that is no array raises with its path."""
     values, weak = [], []
     for i, leaf in enumerate(leaves):
+        if type(leaf) is np.ndarray:
+            values.append(leaf)
+            weak.append(False)
+            continue
         if not is_value(leaf):
             leaf = _from_protocol(leaf)
             if leaf is None:
@@ -157,6 +161,8 @@ def type_text(value: Any) -> str:
 
 def normalize_argnums(transform: str, fun: Callable[..., Any], argnums: Any, count: int) -> tuple[int, ...]:
     """`argnums` as non-negative positions, checked against the number of arguments given."""
+    if type(argnums) is int and 0 <= argnums < count:
+        return (argnums,)
     if not isinstance(argnums, int | np.integer) and not (
         isinstance(argnums, tuple | list) and all(isinstance(a, int | np.integer) for a in argnums)
     ):
@@ -177,6 +183,10 @@ def check_callable(transform: str, fun: Any) -> None:
         raise ArgumentTypeError(f"{transform}: expected a function, got {_describe(fun)}.")
 
 
+LEAF = tree.structure(0)
+"""The structure of a single leaf."""
+
+
 class FlatFunction:
     """`fun` of pytrees as a function of flat leaves; the structure of its last result is kept in `out_tree`."""
 
@@ -189,7 +199,11 @@ class FlatFunction:
 
     def __call__(self, *leaves: Any) -> list[Any]:
         args, kwargs = self.rebuild(leaves)
-        out, self.out_tree = tree.flatten(self.fun(*args, **kwargs))
+        out = self.fun(*args, **kwargs)
+        if isinstance(out, Tracer):
+            self.out_tree = LEAF
+            return [out]
+        out, self.out_tree = tree.flatten(out)
         return out
 
 

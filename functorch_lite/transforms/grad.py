@@ -18,6 +18,7 @@ from functorch_lite.errors import ArgumentTypeError, DTypeError, ShapeError, Tre
 from functorch_lite.primitives.complex_parts import conj
 from functorch_lite.primitives.movement import reshape, slice_in_axis
 from functorch_lite.transforms.arguments import (
+    LEAF,
     FlatFunction,
     argument_names,
     canonical,
@@ -30,9 +31,13 @@ from functorch_lite.transforms.arguments import (
     quiet,
     type_text,
 )
+from functorch_lite.transforms.backward import backward
 from functorch_lite.transforms.jvp import jvp_flat
 from functorch_lite.transforms.linearize import linearize_flat
 from functorch_lite.transforms.vmap import vmap
+
+_REAL_SCALARS = (np.float32, np.float64)
+_REAL_DTYPES = frozenset(map(np.dtype, _REAL_SCALARS))
 
 
 def grad(
@@ -76,8 +81,11 @@ def value_and_grad(
         positions = normalize_argnums(_name, fun, argnums, len(args))
         leaves, treedef = tree.flatten([args[i] for i in positions])
         paths = functools.partial(_selected_paths, fun, args, positions)
-        values, weak = canonical_leaves(_name, fun, leaves, paths)
-        active = _differentiable(_name, values, paths, holomorphic, allow_int)
+        if not holomorphic and _are_real_arrays(leaves):
+            values, weak, active = leaves, (), [True] * len(leaves)
+        else:
+            values, weak = canonical_leaves(_name, fun, leaves, paths)
+            active = _differentiable(_name, values, paths, holomorphic, allow_int)
 
         def rebuild(flat):
             new = list(args)
@@ -91,17 +99,30 @@ def value_and_grad(
                 flat_fun, values, active,
                 transform=_name, name=name_of(fun), weak=weak, paths=paths, backwards_only=True,
             )
-            value = tree.unflatten(flat_fun.out_tree, outs)
-            _check_value(_name, fun, value, outs, has_aux, holomorphic)
-            cts = [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
-            found = iter(tape.backward(cts, consume=True))
-            grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
+            if flat_fun.out_tree is LEAF and type(outs[0]) in _REAL_SCALARS and not has_aux and not holomorphic:
+                value = outs[0]  # nothing to check
+                cts = [type(value)(1)]
+            else:
+                value = tree.unflatten(flat_fun.out_tree, outs)
+                _check_value(_name, fun, value, outs, has_aux, holomorphic)
+                cts = [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
+            cts = iter(backward(tape, cts, consume=True))
+            found = [next(cts) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
+            grads = [_zeros_beside(v) if c is None else c for c, v in zip(found, values, strict=True)]
         if config.conjugate_grad and not holomorphic:
             grads = [conj(g) if dtypes.is_complex(g.dtype) else g for g in grads]
         grads = tree.unflatten(treedef, grads)
-        return value, grads[0] if np.ndim(argnums) == 0 else tuple(grads)
+        return value, grads[0] if type(argnums) is int or np.ndim(argnums) == 0 else tuple(grads)
 
     return value_and_gradient
+
+
+def _are_real_arrays(leaves):
+    """Whether all are NumPy arrays of float32 or float64, which need no further look."""
+    for x in leaves:
+        if type(x) is not np.ndarray or x.dtype not in _REAL_DTYPES:
+            return False
+    return True
 
 
 def _finish(ct, value):
@@ -327,7 +348,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
         pairs = enumerate(zip(outs, cts, strict=False))
         cts = [_checked_tangent("vjp", o, c, i, paths, "cotangent") for i, (o, c) in pairs]
         with quiet():
-            found = iter(tape.backward([*cts, *[None] * (len(outs) - n_out)]))
+            found = iter(backward(tape, [*cts, *[None] * (len(outs) - n_out)]))
             grads = [_finish(next(found), v) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
         return tuple(tree.unflatten(treedef, grads))
 

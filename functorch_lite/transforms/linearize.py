@@ -8,15 +8,25 @@ computed in the parent trace, eagerly where they are concrete, so Python's `if` 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from numpy import ndarray
+
 from functorch_lite.backends.registry import enter_home, leave_home
-from functorch_lite.core.aval import Aval, Stack
+from functorch_lite.core.aval import Stack
 from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
 from functorch_lite.core.tracer import Tag, Trace, current_trace, reset_trace, root, set_trace
 from functorch_lite.transforms.arguments import weak_copy
 from functorch_lite.transforms.jvp import PrimalTracer, apply_jvp_rule, closure_rules, split
-from functorch_lite.transforms.pullbacks import Plans, plan_of, plans_in_force, pullback_p
+from functorch_lite.transforms.pullbacks import (
+    Plan,
+    Plans,
+    has_plan,
+    plan_key,
+    plan_of,
+    plans_in_force,
+    pullback_p,
+)
 
 
 class LinearTracer(PrimalTracer):
@@ -44,13 +54,13 @@ class LinearizeTrace(Trace):
     (see `transforms.pullbacks`).
     """
 
-    __slots__ = ("tape", "plans")
+    __slots__ = ("tape", "plans", "composites")
 
     def __init__(self, tag: Tag, parent: Trace, by_plan: bool = False):
         self.tag = tag
         self.parent = parent
         self.tape = TapeTrace(parent, see_through=tag)
-        self.plans = plans_in_force() if by_plan else None
+        self.plans, self.composites = plans_in_force() if by_plan else (None, None)
 
     def box(self, primal: Any, tangent: Any) -> LinearTracer:
         """A tracer of this trace."""
@@ -58,6 +68,8 @@ class LinearizeTrace(Trace):
 
     def process(self, prim, args, params):
         """The primitive's value, computed in the parent, with its tangent written on the tape."""
+        if self.plans is not None and has_plan(prim):
+            return self._planned(self.plans, prim, args, params)
         tag = self.tag
         primals, linears = [], []
         found = False
@@ -71,8 +83,10 @@ class LinearizeTrace(Trace):
                 linears.append(None)
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
-        if self.plans is not None and type(jvp_rules.get(prim)) is tuple and type(primals[0]) is not Stack:
-            return self._planned(self.plans, prim, primals, linears, params)
+        return self._by_rule(prim, primals, linears, params)
+
+    def _by_rule(self, prim, primals, linears, params):
+        """The primitive's value, with entries for what its jvp rule does to the tangents."""
         tape_tag = self.tape.tag
         tangents = [None if n is None else TapeTracer(tape_tag, n) for n in linears]
         token = set_trace(self.tape)
@@ -86,22 +100,46 @@ class LinearizeTrace(Trace):
             return [o if t is None else self.box(o, t) for o, t in zip(outs, dots, strict=True)]
         # a tangent has the type of its primal: no need to ask the shape rule
         dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
-        return LinearTracer(tag, outs, dots.linear, self.tape)
+        return LinearTracer(self.tag, outs, dots.linear, self.tape)
 
-    def _planned(self, plans: Plans, prim, primals, linears, params):
+    def _planned(self, plans: Plans, prim, args, params):
         """Eager: the primitive's value, and one entry that stands for its whole derivative."""
-        out = root.process(prim, primals, params)
-        if not jvp_rules[prim]:
-            return out
-        plan = plan_of(plans, prim, primals, linears, out, params)
+        tag = self.tag
+        primals, linears, active = [], [], []
+        on_numpy = True
+        for a in args:
+            if type(a) is LinearTracer and a.tag is tag:
+                active.append(a.linear)
+                linears.append(a.linear)
+                a = a.primal
+            else:
+                linears.append(None)
+            primals.append(a)
+            if type(a) is not ndarray:
+                on_numpy = False
+        if not active or not jvp_rules[prim]:
+            return root.process(prim, primals, params)
+        if type(primals[0]) is Stack:
+            return self._by_rule(prim, primals, linears, params)
+        key = plan_key(prim, primals, linears, params)
+        plan = plans.get(key)
+        if plan is not None and on_numpy:
+            try:
+                (out,) = (plan.code or plan.write())(*primals)
+            except Exception:
+                out = root.process(prim, primals, params)  # raises it again, with its place
+        else:
+            out = root.process(prim, primals, params)
+            plan = plan_of(plans, key, prim, primals, linears, out, params)
         if plan is None:
             return out
         every = (*primals, out)
+        return self.planned(plan, out, [every[i] for i in plan.needed], active)
+
+    def planned(self, plan: Plan, out: Any, values: list[Any], linears: list[Linear]) -> LinearTracer:
+        """The tracer of `out`, whose derivative in `linears` is the pullback of `plan` with the `values` it needs."""
         tape = self.tape
-        entry = Linear(
-            tape.count, pullback_p, [n for n in linears if n is not None],
-            {"plan": plan, "values": [every[i] for i in plan.needed]}, (out.shape, out.dtype),
-        )
+        entry = Linear(tape.count, pullback_p, linears, {"plan": plan, "values": values}, (out.shape, out.dtype))
         tape.entries.append(entry)
         tape.count += 1
         return LinearTracer(self.tag, out, entry, tape)
@@ -131,8 +169,7 @@ def linearize_flat(
     tape = trace.tape
     flags = weak or [False] * len(primals)
     args = [
-        LinearTracer(tag, p, tape.input(Aval(p.shape, p.dtype)).linear, tape, w) if on
-        else weak_copy(p) if w else p
+        LinearTracer(tag, p, tape.unknown((p.shape, p.dtype)), tape, w) if on else weak_copy(p) if w else p
         for p, on, w in zip(primals, active, flags, strict=True)
     ]
     if paths is not None:
@@ -145,6 +182,6 @@ def linearize_flat(
             reset_trace(token)
             tag.end()
         out_primals, out_tangents, _ = split(outs, tag)
-        return out_primals, Tape(tape, [a.tangent for a, on in zip(args, active, strict=True) if on], out_tangents)
+        return out_primals, Tape(tape, [a for a, on in zip(args, active, strict=True) if on], out_tangents)
     finally:
         leave_home(away)

@@ -7,10 +7,14 @@ with the values that the pullback needs, and one call of generated code on the w
 
     tanh f32[32,64]:   (ct, y) -> scale(1 - y*y, ct)
 
-No rule is written twice: the plan is the jvp rule transposed, by the machinery that does it for whole functions.
+No rule is written twice: the plan is the jvp rule transposed, by the machinery that does it for whole functions. Plans
+of several applications join to one program (`walk_back`): of a function of arrays (`transforms.composites`), or of a
+whole tape (`transforms.backward`).
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy
@@ -18,54 +22,87 @@ import numpy
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.evaluate import Evaluator, interpret
+from functorch_lite.core.evaluate import evaluator, interpret, numpy_code
 from functorch_lite.core.linear import Tape, TapeTrace
 from functorch_lite.core.primitive import Kind, Primitive
-from functorch_lite.core.program import Program
+from functorch_lite.core.program import Atom, Equation, Program, Var
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
-from functorch_lite.core.staging import stage_closed
+from functorch_lite.core.staging import StagingTracer, stage_closed
 from functorch_lite.core.tracer import current_trace, root, tracing
+from functorch_lite.primitives.elementwise import add_any_p
 from functorch_lite.transforms.jvp import per_argument_tangent
 
 pullback_p = Primitive("pullback", Kind.OPAQUE)
 
 
-class Plan(NamedTuple):
-    """How to get the cotangents of a primitive's active operands.
+@dataclass(eq=False, slots=True)
+class Plan:
+    """How to get the output of one application, and the cotangents of its active operands.
 
+    forward: operands -> output and what else `program` needs
     program: needed values, then the output's cotangent -> the cotangents that are not zero
-    needed: which of (operands..., output) those values are
+    needed: which of (operands..., results of `forward`...) those values are
     nonzero: for each active operand, whether it gets a cotangent
+    code: `forward` on NumPy arrays, once `write` has written it
     """
 
+    forward: Program
     program: Program
-    run: Evaluator
     needed: tuple[int, ...]
     nonzero: tuple[bool, ...]
+    code: Callable[..., list[Any]] | None = None
+
+    def write(self) -> Callable[..., list[Any]]:
+        """`code`, written now."""
+        self.code = numpy_code(self.forward)
+        return self.code
 
 
 Plans = dict[Any, Plan | None]
-_plans: dict[bool, Plans] = {False: {}, True: {}}
+_plans: dict[bool, tuple[Plans, dict[Any, Any]]] = {False: ({}, {}), True: ({}, {})}
 MAX_PLANS = 10_000
 
 
-def plans_in_force() -> Plans:
-    """The plans made under the present `config.strong_zero`, on which rules depend."""
+def plans_in_force() -> tuple[Plans, dict[Any, Any]]:
+    """The plans of primitives, and those of functions of arrays (`transforms.composites`), that were made under the
+    present `config.strong_zero`, on which rules depend."""
     return _plans[config.strong_zero]
 
 
-def plan_of(
-    plans: Plans, prim: Primitive, primals: Sequence[Any], active: Sequence[Any], out: Any, params: dict[str, Any]
-) -> Plan | None:
-    """The plan for operands of these types, those active that are not None; None where the derivative is zero."""
+_LOCAL = frozenset((Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.INDEXING))
+
+
+@functools.cache
+def has_plan(prim: Primitive) -> bool:
+    """Whether the derivative of `prim` may be planned from the types of its operands.
+
+    A rule that computes output and tangent together is planned where nothing it computes is worth keeping.
+    """
+    rule = jvp_rules.get(prim)
+    return type(rule) is tuple or (rule is not None and prim.kind in _LOCAL and not prim.multiple and not prim.effect)
+
+
+def plan_key(
+    prim: Primitive, primals: Sequence[Any], active: Sequence[Any], params: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What a plan depends on: the types of the operands, and which are active (not None)."""
     if len(primals) == 1:
         (x,) = primals
-        key = (prim, x.shape, x.dtype, *params.values())
-    else:
-        key = (
-            prim, *[p.shape for p in primals], *[p.dtype for p in primals], *[a is not None for a in active],
-            *params.values(),
-        )
+        return (prim, x.shape, x.dtype, *params.values())
+    key: list[Any] = [prim, *params.values()]
+    for p, a in zip(primals, active, strict=True):
+        key += (p.shape, p.dtype, a is None)
+    return tuple(key)
+
+
+def plan_of(
+    plans: Plans, key: Any, prim: Primitive, primals: Sequence[Any], active: Sequence[Any], out: Any,
+    params: dict[str, Any],
+) -> Plan | None:
+    """The plan for operands of these types, those active that are not None; None where the derivative is zero.
+
+    key: as `plan_key` gives it.
+    """
     try:
         return plans[key]
     except KeyError:
@@ -80,33 +117,69 @@ def _make_plan(prim, primals, active, out, params):
     avals = [Aval(p.shape, p.dtype) for p in primals]
     out_aval = Aval(out.shape, out.dtype)
     n = len(avals)
-    found: list[tuple[bool, ...]] = []
+    found: list[tuple[Any, tuple[bool, ...]]] = []
 
     def fun(*args):
         tape = TapeTrace(current_trace())
         dots = [tape.input(a) if on else None for a, on in zip(avals, active, strict=True)]
         with tracing(tape):
-            total = per_argument_tangent(prim, args[n], args[:n], dots, params)
+            y, total = _tangent_of(prim, args[n], args[:n], dots, params)
         inputs = [t for t in dots if t is not None]
         cts = [None] * len(inputs) if total is None else Tape(tape, inputs, [total]).backward([args[n + 1]])
-        found.append(tuple(c is not None for c in cts))
+        found.append((y, tuple(c is not None for c in cts)))
         return [c for c in cts if c is not None]
 
     with tracing(root):
-        program = eliminate_dead_code(stage_closed(fun, [*avals, out_aval, out_aval], name=prim.name))
-    if not any(found[-1]):
+        program = stage_closed(fun, [*avals, out_aval, out_aval], name=prim.name)
+    y, nonzero = found[-1]
+    if not any(nonzero):
         return None
+    return _pruned(_with_output(program, n, y), nonzero, _applied(prim, avals, out_aval, params))
+
+
+def _applied(prim, avals, out_aval, params):
+    """The program that applies one primitive."""
+    inputs, out = tuple(map(Var, avals)), Var(out_aval)
+    return Program(inputs, (Equation(prim, inputs, (out,), params),), (out,), prim.name)
+
+
+def _tangent_of(prim, out, primals, dots, params):
+    """The output, as the rule has it, and the output's tangent."""
+    rule = jvp_rules[prim]
+    if type(rule) is tuple:
+        return out, per_argument_tangent(prim, out, primals, dots, params)
+    return rule(primals, dots, **params)
+
+
+def _with_output(program, n, y):
+    """The program with the output as its input `n`, where the rule computed it itself."""
+    if type(y) is not StagingTracer or y.variable in program.inputs:
+        return program
+    equations = tuple(e for e in program.equations if y.variable not in e.outputs)
+    inputs = (*program.inputs[:n], y.variable, *program.inputs[n + 1 :])
+    return Program(inputs, equations, program.outputs, program.name)
+
+
+def _pruned(program, nonzero, forward):
+    """The plan of a program from operands, output and the output's cotangent; it takes what it needs of these."""
+    program, needed = without_unused(program)
+    return Plan(forward, program, needed, nonzero)
+
+
+def without_unused(program: Program) -> tuple[Program, tuple[int, ...]]:
+    """The program without dead code and without inputs (but the last) that it does not use; which inputs are left."""
+    program = eliminate_dead_code(program)
     used = {a for e in program.equations for a in e.inputs} | set(program.outputs)
     needed = tuple(i for i, v in enumerate(program.inputs[:-1]) if v in used)
     inputs = (*(program.inputs[i] for i in needed), program.inputs[-1])
-    program = Program(inputs, program.equations, program.outputs, program.name)
-    return Plan(program, Evaluator(program), needed, found[-1])
+    return Program(inputs, program.equations, program.outputs, program.name), needed
 
 
 @transpose_rules.register(pullback_p)
 def _(ct, *operands, plan, values):
     if current_trace() is root:
-        found = plan.run.on_numpy(numpy, *values, ct) if type(ct) is numpy.ndarray else plan.run(*values, ct)
+        run = evaluator(plan.program)
+        found = run.on_numpy(numpy, *values, ct) if type(ct) is numpy.ndarray else run(*values, ct)
     else:
         found = interpret(plan.program, [*values, ct])
     if len(found) == len(operands):
@@ -117,3 +190,50 @@ def _(ct, *operands, plan, values):
 
 for _table in (shape_rules, eval_rules, jvp_rules, batch_rules):
     _table.absent(pullback_p, "it stands on the tape of an eager gradient only, which runs backwards")
+
+
+# --- several applications ---------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One application: its plan, the atoms of the needed values, and names of its active operands and its output."""
+
+    plan: Plan
+    values: Sequence[Atom]
+    operands: Sequence[Hashable]
+    output: Hashable
+
+
+def walk_back(steps: Sequence[Step], cts: dict[Any, Atom]) -> list[Equation]:
+    """The equations that carry the cotangents `cts`, by name, backwards through `steps`; `cts` becomes the result.
+
+    Cotangents of one name are added in the order in which `Tape.backward` adds them.
+    """
+    equations: list[Equation] = []
+    for plan, values, operands, output in reversed(steps):
+        ct = cts.pop(output, None)
+        if ct is None:
+            continue
+        found = iter(_inlined(plan.program, [*values, ct], equations))
+        for name in [o for o, f in zip(operands, plan.nonzero, strict=True) if f]:
+            add_to(cts, name, next(found), equations)
+    return equations
+
+
+def _inlined(program, atoms, equations):
+    """The program's outputs for these inputs; its equations, with variables of their own, are appended."""
+    env: dict[Any, Any] = dict(zip(program.inputs, atoms, strict=True))
+    for e in program.equations:
+        outputs = tuple([Var(v.aval) for v in e.outputs])
+        equations.append(Equation(e.prim, tuple([env.get(a, a) for a in e.inputs]), outputs, e.params, e.source))
+        env.update(zip(e.outputs, outputs, strict=True))
+    return [env.get(a, a) for a in program.outputs]
+
+
+def add_to(cts: dict[Any, Atom], name: Hashable, ct: Atom, equations: list[Equation]) -> None:
+    """Add a cotangent to what is there under this name."""
+    old = cts.get(name)
+    if old is not None:
+        ct, new = Var(ct.aval), ct
+        equations.append(Equation(add_any_p, (old, new), (ct,), {}))
+    cts[name] = ct

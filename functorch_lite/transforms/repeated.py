@@ -38,16 +38,6 @@ class Traced(NamedTuple):
     context: Context  # keeps the objects alive whose identities are in the signature
 
 
-def staging_trace() -> StagingTrace | None:
-    """The innermost staged function that is being traced, None outside of all."""
-    trace = current_trace()
-    while trace is not root:
-        if type(trace) is StagingTrace:
-            return trace
-        trace = trace.parent
-    return None
-
-
 def call_repeated(
     trace: StagingTrace, fun: Callable[..., tuple[Any, Any]], key: Any, leaves: Sequence[Any], *, name: str = "block",
     apart: Sequence[Any] = (), closes_over: bool = False,

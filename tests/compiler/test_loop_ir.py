@@ -29,6 +29,9 @@ from functorch_lite.compiler.loop_ir.nodes import (
 from functorch_lite.compiler.loop_ir.numpy_ops import OPS
 from functorch_lite.compiler.loop_ir.printer import function_key, function_text
 from functorch_lite.compiler.loop_ir.verify import LoopIRError, verify
+from functorch_lite.compiler.lowering.rules import kind_of
+from tests.compiler.guarded import Guarded
+from tests.compiler.support import run_kernel
 
 HERE = Path(__file__).parent
 
@@ -373,6 +376,44 @@ def test_a_copy_outside_a_buffer_is_refused():
     b.copy(out, x, 8, at=Index(1))
     with pytest.raises(LoopIRError, match="positions 1 to 8 of out"):
         verify(b.finish())
+
+
+@pytest.mark.parametrize(("rows", "columns", "stride", "step"), (
+    (1, 1, 1, 1), (16, 16, 16, 16), (33, 70, 71, 40), (14, 256, 300, 14), (100, 5, 8, 101), (7, 16, 20, 7),
+    (32, 15, 15, 33), (64, 48, 0, 64)))
+@pytest.mark.parametrize("dtype", ("float32", "float64", "int8", "bool", "uint16"))
+def test_a_transpose_moves_every_element_and_touches_no_other(rows, columns, stride, step, dtype):
+    """The interpreter and the machine code, for every width of vectors."""
+    kind = kind_of(np.dtype(dtype)) or ""
+    reads, writes = (rows - 1) * stride + columns, (columns - 1) * step + rows
+    b = Builder("transpose")
+    x, out = b.input("x", kind, reads + 3), b.output("out", kind, writes + 5)
+    b.transpose(out, Index(2), x, Index(1), rows, columns, stride, step)
+    function = b.finish()
+    verify(function)
+    source = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, reads + 3).astype(dtype)
+    expected = np.ones(writes + 5, dtype)
+    for c in range(columns):
+        for r in range(rows):
+            expected[2 + c * step + r] = source[1 + r * stride + c]
+    found = np.ones(writes + 5, dtype)
+    interpret(function, [source, found])
+    np.testing.assert_array_equal(found, expected)
+    for lanes_bytes in (64, 32, 16):
+        guarded = [Guarded(a.size, a.dtype, True) for a in (source, expected)]
+        guarded[0].array[:], guarded[1].array[:] = source, 1
+        run_kernel(function, [g.array for g in guarded], lanes_bytes)
+        np.testing.assert_array_equal(guarded[1].array, expected)
+        assert all(g.untouched() for g in guarded)
+
+
+def test_a_transpose_outside_a_buffer_or_onto_itself_is_refused():
+    for count, rows, step, match in ((63, 8, 8, "positions 0 to 63 of x"), (64, 8, 7, "overlap")):
+        b = Builder("kernel")
+        x, out = b.input("x", "f32", count), b.output("out", "f32", 64)
+        b.transpose(out, ZERO, x, ZERO, rows, 8, 8, step)
+        with pytest.raises(LoopIRError, match=match):
+            verify(b.finish())
 
 
 def test_a_vector_loop_that_carries_without_combining_is_refused():

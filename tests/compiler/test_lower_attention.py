@@ -30,16 +30,17 @@ def inputs(heads, groups, n, m, e, f, dtype=np.float64):
     return [rng.standard_normal(s).astype(dtype) for s in shapes]
 
 
-def params(bounds, groups=1, factor=0.7):
-    return {"factor": factor, "before": bounds[0], "after": bounds[1], "groups": groups}
+def params(bounds, groups=1, factor=0.7, strict=False):
+    return {"factor": factor, "before": bounds[0], "after": bounds[1], "groups": groups, "strict": strict}
 
 
-def exact(q, k, v, ct, settings):
+def exact(q, k, v, ct, settings, *mask):
     """[out, lse, dq, dk, dv] in float64, as composed."""
     wide = [x.astype(np.float64) for x in (q, k, v, ct)]
+    mask = [m if m.dtype == bool else m.astype(np.float64) for m in mask]
     with np.errstate(all="ignore"):
-        out, lse = p.composed(*wide[:3], **settings)
-        return [out, lse, *p.composed_cotangents(wide[3], *wide[:3], out, lse, **settings)]
+        out, lse = p.composed(*wide[:3], *mask, **settings)
+        return [out, lse, *p.composed_cotangents(wide[3], *wide[:3], out, lse, *mask, **settings)]
 
 
 def assert_near(found, expected, dtype):
@@ -60,6 +61,45 @@ def test_every_size_and_bound(sizes, dtype):
         out, lse = run_rule(p.attention_p, q, k, v, **settings)
         pulled = run_rule(p.attention_cotangents_p, ct, q, k, v, out, lse, **settings)
         assert_near([out, lse, *pulled], exact(q, k, v, ct, settings), dtype)
+
+
+def masks_of(heads, groups, n, m, dtype):
+    """Masks for every head, for some and for all, with rows and without; some rows let nothing through."""
+    rng = np.random.default_rng(n)
+    for shape in dict.fromkeys([(1, n, m), (heads, 1, m), (heads * groups, n, m)]):
+        yield rng.random(shape) < 0.4
+        yield np.where(rng.random(shape) < 0.7, rng.standard_normal(shape), -np.inf).astype(dtype)
+    yield np.tri(n, m, dtype=bool)[None]
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
+@pytest.mark.parametrize("sizes", SIZES[:5], ids=str)
+def test_every_mask(sizes, strict):
+    heads, groups, n, m, *_ = sizes
+    for dtype, bounds in ((np.float64, (None, None)), (np.float32, (None, 2)), (np.float64, (1, -2))):
+        q, k, v, ct = inputs(*sizes, dtype=dtype)
+        settings = params(bounds, groups, strict=strict)
+        for mask in masks_of(heads, groups, n, m, dtype):
+            out, lse = run_rule(p.attention_p, q, k, v, mask, **settings)
+            pulled = run_rule(p.attention_cotangents_p, ct, q, k, v, out, lse, mask, **settings)
+            assert_near([out, lse, *pulled], exact(q, k, v, ct, settings, mask), dtype)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_nothing_outside_a_mask_is_touched(at_end):
+    q, k, v, ct = inputs(*SIZES[2], dtype=np.float32)
+    settings = params((None, None), 2, strict=True)
+    for mask in masks_of(2, 2, 24, 33, np.float32):
+        out, lse = (np.asarray(x) for x in run_rule(p.attention_p, q, k, v, mask, **settings))
+        pulls = p.attention_cotangents_p, (ct, q, k, v, out, lse, mask)
+        for prim, arrays in ((p.attention_p, (q, k, v, mask)), pulls):
+            avals = [Aval(x.shape, x.dtype) for x in arrays]
+            outs = shape_rules[prim](*avals, **settings)
+            guarded = [Guarded(a.size, a.dtype, at_end) for a in (*avals, *outs)]
+            for g, x in zip(guarded, arrays, strict=False):
+                g.array[:] = x.ravel()
+            assert run_kernel(rule_kernel(prim, avals, outs, settings), [g.array for g in guarded]) == 0
+            assert all(g.untouched() for g in guarded)
 
 
 @pytest.mark.parametrize(("lanes_bytes", "has_fma"), [(32, True), (16, False)], ids=["AVX2", "SSE"])
@@ -102,22 +142,49 @@ def test_the_loop_ir_means_the_same(bounds):
     assert_near(run_interpreted(lowered, [q, k, v, ct], program.out_avals), exact(q, k, v, ct, settings), np.float64)
 
 
-@pytest.mark.parametrize("bounds", BOUNDS[:3], ids=str)
-def test_any_number_of_threads_gives_the_same_bits(bounds, monkeypatch):
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
+def test_the_loop_ir_of_masks_means_the_same(strict):
+    q, k, v, ct = inputs(1, 2, 7, 35, 3, 4)
+    settings = params((None, None), 2, strict=strict)
+
+    def run(q, k, v, ct, mask):
+        out, lse = p.attention(q, k, v, mask, **settings)
+        return [out, lse, *p.bind(p.attention_cotangents_p, ct, q, k, v, out, lse, mask, **settings)]
+
+    for mask in masks_of(1, 2, 7, 35, np.float64):
+        program = fl.make_program(run)(q, k, v, ct, mask)
+        lowered = native.lower_program(pipeline.optimize(program))
+        found = run_interpreted(lowered, [q, k, v, ct, mask], program.out_avals)
+        assert_near(found, exact(q, k, v, ct, settings, mask), np.float64)
+
+
+THREADED = {
+    **{str(bounds): (None, params(bounds)) for bounds in BOUNDS[:3]},
+    "mask": (np.random.default_rng(0).random((1, 40, 39)) < 0.5, params((None, None))),
+    "mask, strict": (np.random.default_rng(1).random((5, 40, 39)) < 0.1, params((None, None), strict=True)),
+    "mask of keys": (np.random.default_rng(2).random((5, 1, 39)) < 0.5, params((None, 0))),
+    "added": (np.random.default_rng(3).standard_normal((1, 40, 39)).astype(np.float32), params((None, None))),
+}
+
+
+@pytest.mark.parametrize("name", THREADED)
+def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch):
     monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
     monkeypatch.setattr(parallel, "GRAIN_NS", 0.0)
-    q, k, v, ct = inputs(5, 1, 40, 40, 8, 8, dtype=np.float32)
+    mask, settings = THREADED[name]
+    q, k, v, ct = inputs(5, 1, 40, 40 if mask is None else 39, 8, 8, dtype=np.float32)
+    masks = [] if mask is None else [mask]
 
-    def run(q, k, v, ct):
-        return fl.vjp(lambda *x: p.attention(*x, **params(bounds))[0], q, k, v)[1](ct)
+    def run(q, k, v, ct, *mask):
+        return fl.vjp(lambda *x: p.attention(*x, *mask, **settings)[0], q, k, v)[1](ct)
 
-    program = fl.make_program(run)(q, k, v, ct)
+    program = fl.make_program(run)(q, k, v, ct, *masks)
     found = []
     for number in (1, 2, 4):
         with fl.config(num_threads=number):
             executable = native.compile_native(program, pipeline.optimize(program))
         assert all(shared_loops(kernel) for kernel in executable.lowered.kernels if "attention" in kernel.name)
-        found.append([x.tobytes() for x in executable(q, k, v, ct)])
+        found.append([x.tobytes() for x in executable(q, k, v, ct, *masks)])
     assert found[0] == found[1] == found[2]
 
 

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 import functorch_lite as fl
 from functorch_lite.compiler.loop_ir.interpret import interpret
+from functorch_lite.compiler.loop_ir.nodes import Loop
 from functorch_lite.compiler.loop_ir.verify import verify
+from functorch_lite.compiler.lowering import product_tiles
 from functorch_lite.compiler.lowering.contraction import bilinear_kernel, product_of
 from functorch_lite.compiler.lowering.convolution import convolution_of
 from functorch_lite.compiler.lowering.tiles import Machine, cuts, even_cuts, panels_of
 from functorch_lite.compiler.native import compile_native
+from functorch_lite.compiler.schedule.parallel import WORTH_AWAKE_NS, shared_loops, time_of
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.primitives.contraction import dot_general_p
@@ -138,6 +141,64 @@ def test_products_of_every_dtype(dtype):
         check_dot(array((3, m, k), dtype), array((3, n, k), dtype), ((2,), (2,)), ((0,), (0,)))
 
 
+WAYS = {  # what of each size is in the kernel, when neither operand is transposed and when x is
+    (140, 300, 600): ({"packed"}, {"packed", "ordered"}), (130, 260, 512): ({"packed", "ordered"},) * 2,
+    (65, 1040, 100): ({"packed"},) * 2, (600, 130, 400): ({"packed"}, {"packed", "ordered"}),
+    (600, 40, 100): (set(), set()), (20, 1100, 90): (set(), set()),
+    (3, 700, 200): (set(), set()), (1, 3000, 50): (set(), set()),
+}
+
+
+@pytest.mark.parametrize("size", WAYS, ids=str)
+def test_large_products_in_jobs_blocks_and_copied_rows(size):
+    m, n, k = size
+    x, y = array((m, k), "float32"), array((k, n), "float32")
+    for orders in itertools.product(((0, 1), (1, 0)), repeat=2):
+        check_dot(x, y, ((1,), (0,)), orders=orders)
+    for layout, expected in zip((x, np.asfortranarray(x)), WAYS[size], strict=True):
+        function, _ = kernel(dot_general_p, layout, y, {"contract": ((1,), (0,)), "batch": NONE})
+        assert {b.name for b in function.scratch} == expected
+
+
+def test_products_with_more_rows_than_are_copied_at_a_time(monkeypatch):
+    monkeypatch.setattr(product_tiles, "ORDERED_BYTES", 100_000)
+    monkeypatch.setattr(product_tiles, "ORDERED_ROWS", 16)
+    for m, n, k in ((400, 70, 300), (133, 256, 512)):
+        for order in ((0, 1), (1, 0)):
+            check_dot(array((m, k), "float64"), array((k, n), "float64"), ((1,), (0,)), orders=(order, (0, 1)))
+
+
+def test_what_was_in_the_output_is_not_added():
+    """Blocks of k but the first add to the output; the first does not, whatever is there."""
+    x, y = array((70, 1200), "float32"), array((1200, 80), "float32")
+    function, aval = kernel(dot_general_p, x, y, {"contract": ((1,), (0,)), "batch": NONE})
+    out = np.full(aval.shape, np.nan, np.float32)
+    run_kernel(function, [x, y, out])
+    assert_close(out, x @ y, 1200)
+
+
+def test_threads_share_a_product_as_one_loop_of_jobs():
+    """Blocks of columns share nothing; so do tiles of rows where columns are few."""
+    for (m, n, k), alone in (((128, 512, 768), 0), ((768, 128, 128), 0), ((40, 40, 40), None)):
+        function, _ = kernel(dot_general_p, array((m, k), "float32"), array((k, n), "float32"),
+                             {"contract": ((1,), (0,)), "batch": NONE})
+        shared = shared_loops(function)
+        if alone is None:
+            assert not shared
+        else:
+            assert all(id(s) in shared for s in function.body if type(s) is Loop and time_of(s) > WORTH_AWAKE_NS)
+
+
+@pytest.mark.parametrize("threads", (1, 2, 4))
+def test_products_are_the_same_bits_on_any_number_of_threads(threads):
+    for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512)):
+        x, y = array((k, m), "float32"), array((k, n), "float32")
+        with fl.config(num_threads=threads):
+            found = fl.jit(lambda x, y: x.T @ y)(x, y)
+        with fl.config(num_threads=1):
+            np.testing.assert_array_equal(found, fl.jit(lambda x, y: x.T @ y)(x, y))
+
+
 def test_products_of_operands_with_axes_in_every_order():
     x, y = array((2, 3, 4, 5), "float64"), array((3, 5, 2, 7), "float64")
     for left in itertools.permutations(range(4)):
@@ -251,6 +312,8 @@ def test_random_convolutions(case):
 def test_the_interpreter_computes_what_compiled_kernels_do():
     params = {"contract": ((1,), (1,)), "batch": NONE}
     cases = [(dot_general_p, array((9, 20), "float32"), array((35, 20), "float32"), params)]
+    first = {"contract": ((0,), (0,)), "batch": NONE}
+    cases.append((dot_general_p, array((24, 130), "float32"), array((24, 70), "float32"), first))
     params = {"strides": (2, 1), "padding": ((1, 1), (1, 0)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
               "groups": 1, "batch_groups": 1}
     cases.append((conv_general_dilated_p, array((1, 2, 6, 18), "float32"), array((3, 2, 3, 3), "float32"), params))

@@ -71,3 +71,28 @@ def test_a_sum_with_infinities_and_nan():
 def test_sixteen_bit_sums_are_accumulated_in_single_precision():
     for shape in ((3000,), (3000, 20)):
         check(p.cumsum_p, np.full(shape, 1.001, np.float16), axis=0, exact=False)
+
+
+@pytest.mark.parametrize("prim", PRIMS, ids=lambda prim: prim.name)
+@pytest.mark.parametrize("dtype", ("float32", "float16", "int32", "complex64"))
+def test_very_long_rows_in_groups_and_wide_rows_in_blocks(dtype, prim, monkeypatch):
+    monkeypatch.setattr(cumulative, "LONG", 256)
+    monkeypatch.setattr(cumulative, "VERY_LONG", 256)
+    monkeypatch.setattr(cumulative, "COLUMNS", 16)
+    if dtype == "complex64" and prim not in (p.cumsum_p, p.cumprod_p):
+        return
+    for shape in ((256,), (1000,), (2, 300), (7, 40), (3, 5, 32), (1, 50)):
+        x = near_one(shape, dtype) if prim is p.cumprod_p else array(RNG, shape, dtype)
+        for axis in range(len(shape)):
+            check(prim, x / np.abs(x) if prim is p.cumprod_p and dtype == "complex64" else x, axis=axis, exact=False)
+
+
+def test_a_very_long_row_of_infinities_and_nan():
+    x = array(RNG, (cumulative.VERY_LONG + 77,), "float32")
+    check(p.cummax_p, x, axis=0)
+    check(p.cumsum_p, x.astype(np.int32), axis=0)
+    x[5000] = np.inf
+    check(p.cumsum_p, x, axis=0, exact=False)
+    x[60_000] = np.nan
+    check(p.cumsum_p, x, axis=0, exact=False)
+    check(p.cummin_p, x, axis=0)

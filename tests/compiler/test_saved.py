@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Programs found on disk: what a second process runs without lowering anything."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import functorch_lite as fl
-from functorch_lite.compiler.runtime import saved
+from functorch_lite.compiler.runtime import linking, saved
 from functorch_lite.compiler.runtime.object_cache import objects
 
 TABLE = np.linspace(0, 1, 50, dtype=np.float32)
@@ -95,3 +96,40 @@ def test_a_second_process_imports_no_lowering(tmp_path):
              for _ in range(2)]
     assert found[0].endswith("True\n") and found[1].endswith("False\n")
     assert found[0].split("]")[0] == found[1].split("]")[0]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no timers that send signals")
+def test_long_loops_are_kept_and_end_on_a_signal(folder):
+    def count(x):
+        return fl.lax.while_loop(lambda c: c[0] > 0, lambda c: (c[0] - 1, np.sin(c[1]) + 1), (x, 0.5))[1]
+
+    first, second = (executable_of(fl.jit(lambda x: count(x)), 40) for _ in range(2))
+    assert type(first).__name__ == "Executable" and type(second).__name__ == "SavedExecutable"
+    assert "poll_signals" in second.symbols
+    assert first(np.int64(10)) == second(np.int64(10))
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("rang")))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(TimeoutError, match="rang"):
+            second(np.int64(1 << 62))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    for status, error in ((2, MemoryError), (7, RuntimeError)):
+        with pytest.raises(error):
+            second.fail(status)
+
+
+def test_a_second_process_imports_no_llvm(tmp_path):
+    script = textwrap.dedent(f"""
+        import sys
+        import numpy as np
+        import functorch_lite as fl
+        fl.config.update(cache_dir={str(tmp_path)!r}, num_threads=2)
+        f = fl.jit(lambda x: np.sum(np.cos(x)))  # shares a loop
+        g = fl.jit(lambda x: fl.lax.while_loop(lambda c: c < 1e9, lambda c: c * 1.01, x))  # looks for signals
+        print(f(np.ones(1 << 20)), g(1.0), "llvmlite.binding" in sys.modules)
+    """)
+    found = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+             for _ in range(2)]
+    assert found[0][:2] == found[1][:2]
+    assert [words[2] for words in found] == ["True", "False" if linking.is_for_this_platform() else "True"]

@@ -80,6 +80,18 @@ PROGRAMS = {
     "sum of rows": (lambda x: fnp.sum(x * x, axis=1), [floats(900, 500)]),
     "sum of columns": (lambda x: fnp.sum(x * x, axis=0), [floats(900, 500)]),
     "sum": (lambda x: fnp.sum(x * x), [floats(900_001)]),
+    "running sum": (lambda x: fnp.cumsum(x), [floats(200_011)]),
+    "running sum of complex numbers": (lambda x: fnp.cumsum(x), [floats(150_001, dtype=np.complex64)]),
+    "running sum of half precision": (lambda x: fnp.cumsum(x), [floats(300_001, dtype=np.float16)]),
+    "running maxima": (lambda x: lax.cummax(x, axis=0), [floats(300_001)]),
+    "running sums of columns": (lambda x: fnp.cumsum(x, axis=0), [floats(70, 5000)]),
+    "running sums of half precision columns": (lambda x: fnp.cumsum(x, axis=0), [floats(300, 5000, dtype=np.float16)]),
+    "sorted rows": (lambda x: fnp.sort(x, axis=1), [floats(256, 200)]),
+    "sorted long rows": (lambda x: fnp.sort(x, axis=1), [floats(20, 1500)]),
+    "order of rows": (lambda x: fnp.argsort(x, axis=1), [floats(256, 70, dtype=np.float64)]),
+    "order of long rows": (lambda x: fnp.argsort(x, axis=1), [floats(20, 1500, dtype=np.float64)]),
+    "rows sorted by two keys": (lambda x: lax.sort((x.round(), -x), num_keys=2), [floats(30, 700)]),
+    "largest of rows": (lambda x: tuple(lax.top_k(x, 9)), [floats(70, 3000)]),
 }
 
 
@@ -189,6 +201,20 @@ def test_a_row_in_a_local_is_each_threads_own(eager):
 @pytest.mark.parametrize("kernel", [rows_through_a_local(29, 30), rows_through_a_local(30, 30, after=True)])
 def test_a_local_that_lives_longer_than_an_iteration_keeps_the_order(kernel, eager):
     assert outermost(kernel) not in shared_loops(kernel)
+
+
+@pytest.mark.parametrize(("written", "is_shared"), [(30, True), (29, False)])
+def test_a_local_that_is_read_who_knows_where_must_be_written_whole(written, is_shared, eager):
+    b = Builder("kernel")
+    x, at, out = b.input("x", "f32", 600), b.input("at", "i64", 600), b.output("out", "f32", 600)
+    row = b.local("row", "f32", 30)
+    with b.loop(20) as i:
+        with b.loop(written) as j:
+            b.store(row, j, b.op("exp", b.load(x, i * 30 + j)))
+        with b.loop(30) as j:
+            b.store(out, i * 30 + j, b.load(row, b.index_of(b.load(at, i * 30 + j))))
+    kernel = b.finish()
+    assert (outermost(kernel) in shared_loops(kernel)) == is_shared
 
 
 def test_a_loop_that_may_leave_the_kernel_keeps_the_order(eager):

@@ -9,6 +9,8 @@ import pytest
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import aval_of
+from functorch_lite.transforms.arguments import quiet
+from functorch_lite.transforms.backward import backward
 from functorch_lite.transforms.jvp import jvp_flat
 from functorch_lite.transforms.linearize import linearize_flat
 from tests.records import ALL_RECORDS
@@ -92,6 +94,30 @@ def vjp(fun: Callable[..., list[Any]], point: Sequence[Any], cts: Sequence[Any])
     """Input cotangents of `fun`, zeros filled in."""
     _, tape = linearize_flat(fun, point, [True] * len(point))
     return [zeros(p) if c is None else c for p, c in zip(point, tape.backward(cts), strict=True)]
+
+
+def by_rules(fun: Callable[..., list[Any]], point: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Outputs and cotangents from a tape of rules, as `linearize` writes it."""
+    with quiet():
+        outs, tape = linearize_flat(fun, point, [True] * len(point))
+        return outs, tape.backward(cts)
+
+
+def by_plans(fun: Callable[..., list[Any]], point: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The same from the tape that `grad` writes."""
+    with quiet():
+        outs, tape = linearize_flat(fun, point, [True] * len(point), backwards_only=True)
+        return outs, backward(tape, cts, consume=True)
+
+
+def assert_same_bits(found: Sequence[Any], expected: Sequence[Any]) -> None:
+    """Compare lists of arrays, None among them, by type and bits."""
+    assert len(found) == len(expected)
+    for f, e in zip(found, expected, strict=True):
+        assert (f is None) == (e is None)
+        if e is not None:
+            assert f.dtype == e.dtype and np.shape(f) == np.shape(e)
+            assert np.ascontiguousarray(f).tobytes() == np.ascontiguousarray(e).tobytes()
 
 
 def central(fun: Callable[..., list[Any]], point: Sequence[Any], tangents: Sequence[Any], h: float = 5e-4) -> list[Any]:

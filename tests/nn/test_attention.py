@@ -27,6 +27,53 @@ def test_a_window_is_a_mask_by_distance(window, causal):
     assert_close(actual, nn.scaled_dot_product_attention(q, k, v, seen))
 
 
+def by_hand(q, k, v, mask, scale):
+    s = np.einsum("...nd,...md->...nm", q, k) * scale
+    s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+    e = np.exp(s - np.where(np.isinf(s.max(-1, keepdims=True)), 0, s.max(-1, keepdims=True)))
+    return e / np.maximum(e.sum(-1, keepdims=True), 1e-300) @ v
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (7,), (1, 7), (9, 1), (3, 9, 7), (2, 1, 9, 7), (2, 1, 1, 7), (2, 3, 9, 7)],
+                         ids=str)
+@pytest.mark.parametrize("kind", ["boolean", "added"])
+def test_masks_broadcast(shape, kind):
+    if len(shape) == 1:
+        shape = (1, *shape)
+    rng = np.random.default_rng(len(shape))
+    q, k, v = (rng.normal(size=(2, 3, n, 4)) for n in (9, 7, 7))
+    mask = rng.random(shape) < 0.6 if kind == "boolean" else rng.normal(size=shape)
+    expected = by_hand(q, k, v, mask, 0.5)
+    for attend in (nn.scaled_dot_product_attention, fl.jit(lambda *args: nn.scaled_dot_product_attention(*args))):
+        assert_close(attend(q, k, v, mask), expected)
+        assert_close(attend(q[:, :1], k[:, :1], v[:, :1], mask), by_hand(q[:, :1], k[:, :1], v[:, :1], mask, 0.5))
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_masks_of_grouped_queries(heads):
+    rng = np.random.default_rng(3)
+    q, k, v = (rng.normal(size=(2, h, n, 4)) for h, n in ((4, 9), (2, 7), (2, 7)))
+    mask = rng.random((2, heads, 9, 7)) < 0.6
+    expected = by_hand(q, *(np.repeat(x, 2, axis=1) for x in (k, v)), mask, 0.5)
+    assert_close(nn.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True), expected)
+    assert_close(fl.jit(lambda *args: nn.scaled_dot_product_attention(*args, enable_gqa=True))(q, k, v, mask), expected)
+
+
+def test_the_gradient_of_an_added_mask_is_that_of_what_it_is_composed_of():
+    rng = np.random.default_rng(4)
+    q, k, v, mask = rng.normal(size=(3, 9, 4)), *rng.normal(size=(2, 3, 7, 4)), rng.normal(size=(9, 7))
+
+    def loss(attend):
+        return fl.grad(lambda args: (attend(*args) ** 2).sum())
+
+    def composed(q, k, v, mask):
+        return nn.softmax(q @ np.swapaxes(k, -1, -2) * 0.5 + mask) @ v
+
+    for a, b in zip(loss(nn.scaled_dot_product_attention)((q, k, v, mask)), loss(composed)((q, k, v, mask)),
+                    strict=True):
+        assert_close(a, b)
+
+
 @pytest.mark.parametrize("window", [None, 2])
 def test_a_cache_gives_causal_attention_piece_by_piece(window):
     options = {"num_kv_heads": 2, "rotary": nn.RotaryEmbedding(), "window": window}

@@ -59,6 +59,15 @@ def test_an_input_that_is_read_again_later_is_not_overwritten():
     np.testing.assert_array_equal(turned, x[::-1] + 1)
 
 
+def test_an_input_that_a_loop_reads_in_each_iteration_is_not_overwritten():
+    def f(a, b):
+        return fl.lax.fori_loop(0, 3, lambda i, a: np.float32(0.5) * a + b, a)
+
+    for donated in (0, 1, (0, 1)):
+        a, b = np.ones(8192, np.float32), np.ones(8192, np.float32)
+        assert set(fl.jit(f, donate_argnums=donated)(a, b)) == {1.875}
+
+
 def test_must_refuses_what_cannot_be_reused():
     with pytest.raises(DonationError, match="leaf 0 of <lambda> cannot be reused: no output can take its place"):
         fl.jit(lambda x: np.sum(x), donate_argnums=0, donate="must")(np.ones(9))

@@ -30,6 +30,7 @@ from functorch_lite.compiler.loop_ir.nodes import (
     Index,
     Loop,
     Store,
+    Transpose,
     Value,
     While,
 )
@@ -171,6 +172,12 @@ class Builder:
         """`target[at : at + count] = source[start : start + count]`."""
         if count:
             self._append(Copy(target, at, source, start, count))
+
+    def transpose(
+        self, target: Buffer, at: Index, source: Buffer, start: Index, rows: int, columns: int, stride: int, step: int
+    ) -> None:
+        """`target[at + c * step + r] = source[start + r * stride + c]` for r below rows, c below columns."""
+        self._append(Transpose(target, at, source, start, rows, columns, stride, step))
 
     def fill(self, target: Buffer, count: int, at: Index = ZERO) -> None:
         """Zeros."""

@@ -203,6 +203,13 @@ class _Runner:
         assert not overlap, f"the ranges overlap, in:\n{statement_text(s)}"
         self.arrays[s.target][at : at + s.count] = self.arrays[s.source][start : start + s.count]
 
+    def transpose(self, s: nodes.Transpose) -> None:
+        at = self.position(s.target, s.at, s.writes, s)
+        start = self.position(s.source, s.start, s.reads, s)
+        columns, rows = np.arange(s.columns)[:, None], np.arange(s.rows)
+        places = start + columns + rows * s.stride
+        self.arrays[s.target][at + columns * s.step + rows] = self.arrays[s.source][places]
+
     def fill(self, s: nodes.Fill) -> None:
         at = self.position(s.target, s.at, s.count, s)
         self.arrays[s.target][at : at + s.count] = 0
@@ -259,6 +266,7 @@ _RULES: dict[type, Callable[[_Runner, Any], None]] = {
     nodes.While: _Runner.loop_while,
     nodes.If: _Runner.branch,
     nodes.Copy: _Runner.copy,
+    nodes.Transpose: _Runner.transpose,
     nodes.Fill: _Runner.fill,
     nodes.Exit: _Runner.exit,
     nodes.KernelCall: _Runner.kernel_call,

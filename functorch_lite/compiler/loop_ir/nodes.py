@@ -211,6 +211,33 @@ class Copy:
 
 
 @dataclass(eq=False, slots=True)
+class Transpose:
+    """`target[at + c * step + r] = source[start + r * stride + c]` for r below rows and c below columns, one kind.
+
+    step is at least rows; the two buffers are different ones.
+    """
+
+    target: Buffer
+    at: Index
+    source: Buffer
+    start: Index
+    rows: int
+    columns: int
+    stride: int
+    step: int
+
+    @property
+    def reads(self) -> int:
+        """The length of the range that it reads in."""
+        return (self.rows - 1) * self.stride + self.columns
+
+    @property
+    def writes(self) -> int:
+        """The length of the range that it writes in."""
+        return (self.columns - 1) * self.step + self.rows
+
+
+@dataclass(eq=False, slots=True)
 class Fill:
     """`target[at : at + count] = 0`."""
 
@@ -305,7 +332,8 @@ class Function:
 
 
 Statement = (
-    Value | Loop | While | If | Store | Copy | Fill | KernelCall | LibraryCall | HostCall | Grow | Release | Exit
+    Value | Loop | While | If | Store | Copy | Transpose | Fill | KernelCall | LibraryCall | HostCall | Grow | Release
+    | Exit
 )
 
 

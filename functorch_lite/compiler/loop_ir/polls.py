@@ -34,6 +34,8 @@ def _time(s: Any, known: dict[Function, float]) -> float:
         return 0.3 if s.op in _CHEAP else 4
     if isinstance(s, nodes.Copy):
         return 2 + s.count * ITEM_BYTES[s.target.kind] / 16
+    if isinstance(s, nodes.Transpose):
+        return 2 + s.rows * s.columns / 2
     if isinstance(s, nodes.KernelCall):
         if s.kernel not in known:
             known[s.kernel] = 2 + _block(s.kernel.body, known)

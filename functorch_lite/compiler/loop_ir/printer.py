@@ -115,6 +115,9 @@ class _Printer:
             return f"store {self.place(s.buffer, s.index)} = {self.name(s.value)}"
         if isinstance(s, nodes.Copy):
             return f"copy {self.place(s.target, s.at)} = {self.place(s.source, s.start)} count {s.count}"
+        if isinstance(s, nodes.Transpose):
+            what = f"rows {s.rows} columns {s.columns} stride {s.stride} step {s.step}"
+            return f"transpose {self.place(s.target, s.at)} = {self.place(s.source, s.start)} {what}"
         if isinstance(s, nodes.Fill):
             return f"fill {self.place(s.target, s.at)} count {s.count}"
         if isinstance(s, nodes.Exit):
@@ -286,6 +289,9 @@ class _Key:
             self.branch(s)
         elif kind is nodes.Copy:
             self.out.append(f"copy {self.place((s.target, s.at))} {self.place((s.source, s.start))} {s.count}")
+        elif kind is nodes.Transpose:
+            places = f"{self.place((s.target, s.at))} {self.place((s.source, s.start))}"
+            self.out.append(f"transpose {places} {s.rows} {s.columns} {s.stride} {s.step}")
         elif kind is nodes.Fill:
             self.out.append(f"fill {self.place((s.target, s.at))} {s.count}")
         elif kind is nodes.Exit:

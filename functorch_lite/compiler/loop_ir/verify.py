@@ -129,6 +129,8 @@ class _Verifier:
             self.branch(s)
         elif kind in (nodes.Copy, nodes.Fill):
             self.move(s)
+        elif kind is nodes.Transpose:
+            self.transpose(s)
         elif kind is nodes.Exit:
             self.use(s.status, s)
             self.uniform(s.status, s, "the status of an exit")
@@ -277,6 +279,15 @@ class _Verifier:
         if isinstance(s, nodes.Copy):
             self.place(s.source, s.start, s, s.count)
             self.check(s.source.kind == s.target.kind, s, f"a copy of {s.source} into {s.target}")
+
+    def transpose(self, s: nodes.Transpose) -> None:
+        self.check(min(s.rows, s.columns) > 0 and s.stride >= 0, s, "nothing is moved")
+        self.check(s.step >= s.rows, s, "columns that overlap")
+        self.place(s.target, s.at, s, s.writes)
+        self.place(s.source, s.start, s, s.reads)
+        self.writable(s.target, s)
+        self.check(s.source.kind == s.target.kind, s, f"a copy of {s.source} into {s.target}")
+        self.check(s.source is not s.target, s, "a transpose of a buffer into itself")
 
     def call(self, s: Any) -> None:
         if isinstance(s, nodes.KernelCall):

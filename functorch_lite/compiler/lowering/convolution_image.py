@@ -6,13 +6,18 @@ output t meets kernel element k at input position `t * step + shift[k]`. Without
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.product_tiles import Axis, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
+from functorch_lite.compiler.lowering.tiles import MAX_LANES, Cut, Panels, Walk, cuts, pack
+
+LEAST_RUN = 8  # elements of a filter that are worth a transpose
+JOBS = 16  # parts of the work that threads share, about
 
 
 class Window(NamedTuple):
@@ -28,6 +33,17 @@ class Window(NamedTuple):
     low: int
     dilation: int
     kernel_dilation: int
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of a convolution in x, w and the output: `parts` are convolved apart, channels are added up."""
+
+    parts: tuple[Axis, ...]
+    examples: tuple[Axis, ...]
+    filters: tuple[Axis, ...]
+    channels: tuple[Axis, ...]
+    windows: tuple[Window, ...]
 
 
 class Phase(NamedTuple):
@@ -62,72 +78,223 @@ def kernel_walks(windows: Sequence[Window]) -> list[list[Phase]]:
             for v in windows]
 
 
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def divisor(n: int, most: int) -> int:
+    """The largest divisor of n that is no more than `most` (at least 1)."""
+    return next((k for k in range(max(min(n, most), 1), 1, -1) if n % k == 0), 1)
+
+
+def even_blocks(n: int, most: int) -> list[Cut]:
+    """n in blocks of no more than `most`: of one size where n has a divisor near it."""
+    size = divisor(n, most)
+    return [Cut(0, n // size, size)] if 2 * size > most else cuts(n, most)
+
+
+def over_blocks(
+    b: Builder, axes: Sequence[Axis], begin: Callable[[], None], body: Callable[[Index, Index, Index], None]
+) -> None:
+    """`over_axes`, in blocks of the outermost axis that begin with `begin`: each is work for one thread."""
+    if not axes:
+        begin()
+        body(ZERO, ZERO, ZERO)
+        return
+    first, *rest = axes
+    size = divisor(first.size, -(-first.size // JOBS))
+    with b.loop(first.size // size) as block:
+        begin()
+        with b.loop(size) as k:
+            i = block * size + k
+            over_axes(b, rest, lambda x, y, out: body(x + i * first.x, y + i * first.y, out + i * first.out))
+
+
+def transpose(
+    b: Builder, target: Buffer, at: Index, source: Buffer, start: Index, rows: int, columns: int, stride: int, step: int
+) -> None:
+    """`b.transpose`, some rows at a time: as many wherever it is used, so that all uses share its code."""
+    whole, rest = divmod(rows, MAX_LANES)
+    done = whole * MAX_LANES
+    if whole:
+        with b.loop(whole) as k:
+            first = k * MAX_LANES
+            b.transpose(target, at + first, source, start + first * stride, MAX_LANES, columns, stride, step)
+    if rest:
+        b.transpose(target, at + done, source, start + done * stride, rest, columns, stride, step)
+
+
+def pack_kernel(b: Builder, packed: Buffer, kernel: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
+    """`pack`, with filters as columns: by transposes where many elements of a filter lie in order."""
+    run, rest = 1, len(extents)
+    while rest and (extents[rest - 1] == 1 or kernel.along[rest - 1] == run):
+        rest -= 1
+        run *= extents[rest]
+    if run < LEAST_RUN or kernel.step <= 1:
+        pack(b, packed, kernel, extents, panels)
+        return
+    depth, sizes = math.prod(extents), extents[:rest]
+    for p in panels:
+        steps = [n * run * p.size for n in strides_of(sizes)]
+        axes = [Axis(*a) for a in zip(sizes, kernel.along, [0] * rest, steps, strict=False)]
+        with b.loop(p.count) as i:
+            column = i * p.size + p.start
+            over_axes(b, axes, lambda x, _, to, p=p, column=column: transpose(
+                b, packed, column * depth + to, kernel.buffer, kernel.at + column * kernel.step + x, p.size, run,
+                kernel.step, p.size))
+
+
 # --- an example in working space --------------------------------------------------------------------------------------
 
 
-class Image:
-    """One example with its border: the positions that taps reach, its channels in order.
+class Side(NamedTuple):
+    """The positions of one axis that an image holds: `turns` of each of `residues` modulo `step`, from `low` on.
 
-    Where the last axis is walked in steps, its columns u are in the order (u % step, u // step).
+    starts: the greatest number of the output that a block begins with; 0: the image holds all.
     """
 
-    def __init__(self, b: Builder, x: Buffer, channels: tuple[Axis, ...], windows: tuple[Window, ...], phases):
+    low: int
+    size: int
+    step: int
+    residues: tuple[int, ...]
+    turns: int
+    starts: int
+
+    @property
+    def room(self) -> int:
+        return len(self.residues) * self.turns
+
+    def position(self, shift: int) -> int:
+        """Where in the image the position is that output 0 of a block meets with this shift."""
+        u = shift - self.low
+        return self.residues.index(u % self.step) * self.turns + u // self.step
+
+
+def side_of(axis: Sequence[Phase], block: Sequence[Cut], split: bool) -> Side:
+    """The positions that a block of the outputs of each phase meets."""
+    count = max(cut.size for cut in block)
+    shifts = [(shift, (min(p.count, count) - 1) * p.step) for p in axis for _, shift in p.taps] or [(0, 0)]
+    low, high = min(s for s, _ in shifts), max(s + last for s, last in shifts)
+    step = axis[0].step if split else 1
+    residues = tuple(sorted({(s - low) % step for s, _ in shifts}))
+    starts = max(cut.start + (cut.count - 1) * cut.size for cut in block)
+    return Side(low, high - low + 1, step, residues, -(-(high - low + 1) // step), starts)
+
+
+def sides_of(phases: Sequence[Sequence[Phase]], blocks: Sequence[Sequence[Cut]], split: bool) -> list[Side]:
+    """The positions of all axes. The last one is split by residues, others where taps do not meet them all."""
+    found = []
+    for k, (axis, block) in enumerate(zip(phases, blocks, strict=True)):
+        side = side_of(axis, block, split)
+        all_met = k < len(phases) - 1 and len(side.residues) == side.step
+        found.append(side_of(axis, block, False) if all_met else side)
+    return found
+
+
+def whole(phases: Sequence[Sequence[Phase]]) -> list[list[Cut]]:
+    """All outputs of each phase in one block."""
+    return [[Cut(0, 1, max(p.count for p in axis))] for axis in phases]
+
+
+class Image:
+    """A block of one example with its border: the positions that taps reach, its channels in order.
+
+    Where the last axis is walked in steps, its positions u are in the order (u % step, u // step), and only those
+    residues are there that taps meet; if `split` is not set, they are in order. blocks: how the outputs of each
+    phase along each axis are cut; one of them is in the image.
+    """
+
+    def __init__(
+        self, b: Builder, x: Buffer, channels: tuple[Axis, ...], windows: tuple[Window, ...],
+        phases: Sequence[Sequence[Phase]], blocks: Sequence[Sequence[Cut]], split: bool = True,
+        name: str = "image",
+    ):
         self.b, self.x, self.channels, self.windows = b, x, channels, windows
-        self.low, high = [], []
-        for axis in phases:
-            shifts = [(shift, p.last) for p in axis for _, shift in p.taps] or [(0, 0)]
-            self.low.append(min(s for s, _ in shifts))
-            high.append(max(s + last for s, last in shifts))
         self.steps = [axis[0].step for axis in phases]
-        inside = all(lo >= 0 and hi < w.size for lo, hi, w in zip(self.low, high, windows, strict=True))
-        self.direct = inside and self.steps[-1] * windows[-1].x == 1
+        self.sides = sides_of(phases, blocks, split)
+        self.inside = [s.low >= 0 and s.low + s.size + s.starts * step <= w.size
+                       for s, step, w in zip(self.sides, self.steps, windows, strict=True)]
+        self.direct = all(self.inside) and (not split or self.steps[-1] * windows[-1].x == 1)
         self.buffer = x
         if self.direct:
-            self.low = [0] * len(windows)
             self.strides = [w.x for w in windows]
             self.of_channels = [c.x for c in channels]
             return
-        self.sizes = [hi - lo + 1 for lo, hi in zip(self.low, high, strict=True)]
-        self.turns = -(-self.sizes[-1] // self.steps[-1])
-        shape = [*(c.size for c in channels), *self.sizes[:-1], self.turns * self.steps[-1]]
+        shape = [*(c.size for c in channels), *(s.room for s in self.sides)]
         strides = strides_of(shape)
         self.of_channels, self.strides = list(strides[: len(channels)]), list(strides[len(channels) :])
-        self.buffer = b.scratch("image", x.kind, math.prod(shape))
-        b.fill(self.buffer, self.buffer.size)
+        self.buffer = b.scratch(name, x.kind, math.prod(shape))
 
-    def read(self, at: Index) -> Index:
-        """Where in `buffer` the example at this position of x is, after copying it if it must be."""
+    def clear(self) -> None:
+        """Write zeros, of which those in the border stay."""
+        if not self.direct:
+            self.b.fill(self.buffer, self.buffer.size)
+
+    def read(self, at: Index, starts: Sequence[Index] = ()) -> Index:
+        """Where in `buffer` the example at this position of x is, after copying it if it must be.
+
+        starts: the first outputs of the block; none: the image holds all.
+        """
+        starts = starts or [ZERO] * len(self.windows)
         if self.direct:
+            for t, step, w in zip(starts, self.steps, self.windows, strict=True):
+                at = at + t * (step * w.x)
             return at
         over_axes(self.b, [Axis(c.size, c.x, 0, s) for c, s in zip(self.channels, self.of_channels, strict=True)],
-                  lambda x, _, to: self._copy(0, at + x, to))
+                  lambda x, _, to: self._copy(0, at + x, to, starts, None))
         return ZERO
 
-    def _copy(self, axis: int, x: Index, to: Index) -> None:
-        b, w, low = self.b, self.windows[axis], self.low[axis]
-        first, end = max(low, 0), min(low + self.sizes[axis], w.size)
-        if end <= first:
-            return
-        if axis < len(self.windows) - 1:
-            with b.loop(end - first) as i:
-                self._copy(axis + 1, x + (i + first) * w.x, to + (i + (first - low)) * self.strides[axis])
-            return
-        step = self.steps[-1]
-        for start in range(first, min(first + step, end)):
-            with b.loop(-(-(end - start) // step), vector=True) as i:
-                value = b.load(self.x, x + (i * step + start) * w.x)
-                b.store(self.buffer, to + i + self.column(start), value)
+    def _copy(self, axis: int, x: Index, to: Index, starts: Sequence[Index], inside: Value | None) -> None:
+        """Copy the positions along an axis; inside: whether those of the axes before are in x."""
+        b, side, w, last = self.b, self.sides[axis], self.windows[axis], axis == len(self.windows) - 1
+        for number, residue in enumerate(side.residues):
+            first, end = self._turns(axis, residue)
+            if end <= first:
+                continue
+            with b.loop(end - first, vector=last) as i:
+                position = (i + first) * side.step + starts[axis] * self.steps[axis] + (residue + side.low)
+                at, there = self._clamped(axis, position, inside)
+                place = to + (i + (number * side.turns + first)) * self.strides[axis]
+                if not last:
+                    self._copy(axis + 1, x + at * w.x, place, starts, there)
+                    continue
+                value = b.load(self.x, x + at * w.x)
+                if there is not None:
+                    value = b.op("select", there, value, b.constant(0, value.kind))
+                b.store(self.buffer, place, value)
 
-    def column(self, position: int) -> int:
-        """Where a column of x is."""
-        u, step = position - self.low[-1], self.steps[-1]
-        return u * self.strides[-1] if self.direct else u % step * self.turns + u // step
+    def _turns(self, axis: int, residue: int) -> tuple[int, int]:
+        """The turns of a residue that are in x, if it is known, and in the image."""
+        side, size = self.sides[axis], self.windows[axis].size
+        room = -(-(side.size - residue) // side.step)
+        if side.starts:
+            return 0, room
+        start = side.low + residue
+        return max(0, -(start // side.step)), min(room, -(-(size - start) // side.step))
+
+    def _clamped(self, axis: int, position: Index, inside: Value | None) -> tuple[Index, Value | None]:
+        """A position moved into x where a block may reach over its ends, and whether it is in x."""
+        if not self.sides[axis].starts or self.inside[axis]:
+            return position, inside
+        b, end = self.b, self.windows[axis].size - 1
+        value = b.value_of(position)
+        moved = b.op("min", b.op("max", value, b.constant(0, "i64")), b.constant(end, "i64"))
+        here = b.op("eq", value, moved)
+        return b.index_of(moved), here if inside is None else b.op("and", inside, here)
 
     def offset(self, shift: Sequence[int]) -> int:
         """Where a position is."""
-        rows = zip(shift[:-1], self.low, self.strides, strict=False)
-        return sum((s - lo) * stride for s, lo, stride in rows) + self.column(shift[-1])
+        if self.direct:
+            return sum(s * stride for s, stride in zip(shift, self.strides, strict=True))
+        return sum(side.position(s) * stride for s, side, stride in zip(shift, self.sides, self.strides, strict=True))
+
+    def between(self, axis: int, a: int, b: int) -> int | None:
+        """How far apart two neighbouring taps read along an axis, if all neighbours do."""
+        side = self.sides[axis]
+        if self.direct or side.step == 1:
+            return (b - a) * self.strides[axis]
+        return (b - a) // side.step * self.strides[axis] if len(side.residues) == 1 else None
 
     def walk(self) -> list[int]:
         """How far apart neighbouring outputs of a phase read, along each axis."""
-        return [s * stride for s, stride in zip(self.steps[:-1], self.strides, strict=False)] + [1]
+        steps = self.steps if self.direct else [n // s.step for n, s in zip(self.steps, self.sides, strict=True)]
+        return [s * stride for s, stride in zip(steps, self.strides, strict=True)]

@@ -4,8 +4,9 @@
     y[i] = y[i - 1] op x[i]
 
 Each step waits for the one before, so several chains run side by side: those of neighbouring rows, or the eighths of
-one long row, whose totals are reduced first to find what each starts from. Along an axis that is not the last, whole
-rows are combined in vectors.
+one long row, whose totals are reduced first to find what each starts from. A very long row is cut into sixteen groups
+of such parts, which threads can share; where it is cut follows from its length alone, so results are the same for any
+number of threads. Along an axis that is not the last, whole rows are combined in vectors.
 """
 
 import math
@@ -21,6 +22,10 @@ from functorch_lite.primitives.cumulative import cummax_p, cummin_p, cumprod_p, 
 
 CHAINS = 8
 LONG = 4096
+VERY_LONG = 1 << 17
+GROUPS = 16
+COLUMNS = 2048
+"""As many neighbouring columns are scanned together, if there are twice as many."""
 _OPS = {"add": "add", "multiply": "mul", "max": "max", "min": "min"}
 
 
@@ -84,7 +89,7 @@ _register(cummin_p, "min")
 def _along_last(s, rows, n):
     if rows < CHAINS and n >= LONG and s.combine != "multiply":  # a product of a part may overflow where none does
         with s.b.loop(rows) as r:
-            _in_parts(s, r * n, n)
+            (_in_groups if n >= VERY_LONG else _in_parts)(s, r * n, n)
         return
     groups, left = divmod(rows, CHAINS)
     if groups:
@@ -122,6 +127,41 @@ def _in_parts(s, start, n):
         last = s.step(last, start + at)
 
 
+def _in_groups(s, start, n):
+    """One very long row in `GROUPS` times `CHAINS` parts: threads can share the totals, and then the groups."""
+    b, count = s.b, GROUPS * CHAINS
+    part = n // count
+    sums = [b.local(f"sums{k}", s.kind, count + 1) for k in range(2 if is_complex(s.x.aval.dtype) else 1)]
+
+    def load(k):
+        return _packed(s, [b.load(buffer, k) for buffer in sums])[0]
+
+    def store(k, element):
+        for buffer, value in zip(sums, _flat([element]), strict=True):
+            b.store(buffer, k, value)
+
+    with b.loop(count) as k:
+        store(k, _total(s, start + k * part, part))
+
+    def running(k, *before):
+        total = load(k)
+        store(k, _packed(s, before)[0])
+        return _flat([combined(b, s.combine, _packed(s, before)[0], total)])
+
+    store(Index(count), _packed(s, b.reduce(count, _neutral(s), running))[0])
+    with b.loop(GROUPS) as g:
+        chains = [g * CHAINS + k for k in range(CHAINS)]
+        _chains(s, [start + k * part for k in chains], part, 1, [load(k) for k in chains])
+    if n > part * count:
+        _chains(s, [start + part * count], n - part * count, 1, [load(Index(count))])
+
+
+def _neutral(s):
+    op = _OPS[s.combine]
+    value = -0.0 if op == "add" and s.kind[0] == "f" else identity(op, s.kind)  # -0 + -0 is -0
+    return [s.b.constant(value, s.kind)] * (2 if is_complex(s.x.aval.dtype) else 1)
+
+
 def _total(s, start, count):
     op = _OPS[s.combine]
     parts = 2 if is_complex(s.x.aval.dtype) else 1
@@ -148,21 +188,31 @@ def _packed(s: Scan, values: Sequence[Value]) -> list[Element]:
 
 
 def _over_rows(s, outer, n, inner):
-    """Row by row, in vectors; where the accumulator is wider than the output, a row of it is kept aside."""
+    """Row by row, in vectors; where the accumulator is wider than the output, a row of it is kept aside.
+
+    Wide rows are taken in blocks of columns, which threads can share.
+    """
     sums = None if s.kind == s.out.kind else s.b.workspace("sums", s.kind, inner)
-    with s.b.loop(outer) as o:
-        base = o * (n * inner)
-        with s.b.loop(inner, vector=True) as j:
-            first = s.step(None, base + j)
-            if sums is not None:
-                s.b.store(sums, j, first)
-        if n == 1:
-            return
-        with s.b.loop(n - 1) as i, s.b.loop(inner, vector=True) as j:
-            at = base + i * inner + j
-            before = s.out.load(s.b, at) if sums is None else s.b.load(sums, j)
-            after = s.step(before, at + inner)
-            if sums is not None:
-                s.b.store(sums, j, after)
+    blocks, left = divmod(inner, COLUMNS) if inner >= 2 * COLUMNS else (0, inner)
+    if blocks:
+        with s.b.loop(outer) as o, s.b.loop(blocks) as k:
+            _columns(s, sums, o * (n * inner), k * COLUMNS, COLUMNS, n, inner)
+    if left:
+        with s.b.loop(outer) as o:
+            _columns(s, sums, o * (n * inner), Index(blocks * COLUMNS), left, n, inner)
 
 
+def _columns(s, sums, base, first, width, n, inner):
+    """Scan `width` columns from column `first` on, of a matrix [n, inner] that begins at `base`."""
+    with s.b.loop(width, vector=True) as j:
+        start = s.step(None, base + first + j)
+        if sums is not None:
+            s.b.store(sums, first + j, start)
+    if n == 1:
+        return
+    with s.b.loop(n - 1) as i, s.b.loop(width, vector=True) as j:
+        at = base + first + i * inner + j
+        before = s.out.load(s.b, at) if sums is None else s.b.load(sums, first + j)
+        after = s.step(before, at + inner)
+        if sums is not None:
+            s.b.store(sums, first + j, after)

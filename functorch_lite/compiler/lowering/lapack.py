@@ -63,7 +63,8 @@ def kernel(
         build(b, ins, outs)
         found = low.kernels[key] = b.finish()
     low.sources.setdefault(found.name, []).append(equation)
-    low.b.add(KernelCall(found, [p.operand for p in (*reads, *writes)]))
+    scratch = [low.scratch(s) for s in found.scratch]
+    low.b.add(KernelCall(found, [*(p.operand for p in (*reads, *writes)), *scratch]))
 
 
 def _kind(place: Place) -> str:

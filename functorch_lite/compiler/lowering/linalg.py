@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Lowering of factorizations and solves by LAPACK, with the signs, pivots and failures of the eval rules.
 
+Cholesky factors and triangular solves of real matrices that a cache holds have kernels of ours (`triangular`).
+
 A row-major matrix is its transpose to LAPACK: Cholesky asks for the other triangle, QR for an LQ factorization, and
 triangular_solve for the other side. LU needs columns in order, since that is how it chooses pivots: it is transposed.
 """
@@ -11,7 +13,7 @@ import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering import lapack, small_matrices
+from functorch_lite.compiler.lowering import lapack, small_matrices, triangular
 from functorch_lite.compiler.lowering.lapack import INT32, at, call, copied, each, kernel, temps, transposed
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.rules import Operand, Pair, is_complex, kernel_rules
@@ -50,6 +52,8 @@ def triangle(lower: bool) -> Any:
 
 @lapack.lowering(p.cholesky_p, in_double=True, small=small_matrices.cholesky)
 def _(low: ProgramLowering, equation: Equation) -> None:
+    if triangular.cholesky(low, equation):
+        return
     a = low.place(equation.inputs[0])
     out = lapack.outputs(low, equation)[0]
     info = temps(low, INT32, 1)[0]
@@ -69,6 +73,8 @@ def _(low: ProgramLowering, equation: Equation) -> None:
 
 @lapack.lowering(p.triangular_solve_p, small=small_matrices.triangular_solve)
 def _(low: ProgramLowering, equation: Equation) -> None:
+    if triangular.triangular_solve(low, equation):
+        return
     params = equation.params
     a, b = (low.place(x) for x in equation.inputs)
     out = lapack.outputs(low, equation)[0]

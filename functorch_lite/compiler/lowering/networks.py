@@ -120,8 +120,10 @@ def sort_in_step(
     lanes = min(_VECTOR_BYTES // ITEM_BYTES[word], rows)
     places = b.workspace("tile_places", "i64", n * lanes) if ordered and not packed else None
     tile = Tile(b, n, lanes, b.workspace("tile", word, n * lanes), places)
-    with b.loop(-(-rows // lanes)) as k:  # the last rows are taken with some that were sorted before
-        first = b.index_of(b.op("min", b.value_of(k * lanes), b.constant(rows - lanes, "i64")))
+    with b.loop(-(-rows // lanes)) as k:
+        first = k * lanes
+        if rows % lanes:  # the last rows are taken with some that were sorted before
+            first = b.index_of(b.op("min", b.value_of(first), b.constant(rows - lanes, "i64")))
         with b.loop(lanes) as lane, b.loop(n, vector=True) as i:
             _fill(tile, packed, i * lanes + lane, key(first + lane, i), b.value_of(i))
         tile.sort()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """One matrix product as register tiles, and the axes of products.
 
-An axis has a stride in each operand and in the output, so operands are read as they lie in memory. The product is
-computed in blocks of k and of columns, small enough for the panels of a block to stay in the second-level cache; later
-blocks of k add to what earlier ones stored.
+An axis has a stride in each operand and in the output, so operands are read as they lie in memory. The product is cut
+into jobs that need nothing of one another, so that threads can share them: blocks of columns, each with the whole of k
+and with panels of its own, or where columns are few, tiles of rows. A job goes through k in blocks, so that a tile's
+rows stay in the first-level cache and the panels of a block in the second; later blocks add to what earlier ones
+stored.
 """
 
 import math
@@ -14,7 +16,6 @@ from typing import NamedTuple
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.tiles import (
-    MOST_ROWS,
     Cut,
     Machine,
     Panels,
@@ -29,13 +30,25 @@ from functorch_lite.compiler.lowering.tiles import (
     tile,
 )
 
-DEPTH = 256  # contracted elements of one block
+DEPTH_BYTES = 1536  # of a row in one block of k
 DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is
-PACKED_BYTES = 512 << 10  # of the panels of one block: half of a second-level cache
+PACKED_BYTES = 256 << 10  # of the panels of one block: part of a second-level cache
+JOBS = 4  # blocks of columns at least, where there are enough columns
+LEAST_VECTORS = 2  # of columns in a block: a panel
+MOST_VECTORS = 16
+MANY_ROWS = 512
+STREAMS = 16  # rows of y that are read side by side, at least
 FEW_ROWS = 32
 ONE_TILE = 8  # rows: a panel would be read once
 INNER_ROWS = 24
-FAR_BYTES = 512  # from one number of a row of x to the next: the rows of a tile are copied, or caches cannot hold them
+FAR_BYTES = 512  # from one number of a row of x to the next: caches cannot hold the rows of a tile
+ALIAS_BYTES = 2048  # a multiple of it between rows of x: they meet in a few places of the first-level cache
+ORDERED_BYTES = 4 << 20  # of rows of x that are copied at a time
+ORDERED_ROWS = 256  # at least
+FAR_SERVED, ALIAS_SERVED = 64, 256  # columns that make a copy of x worth while
+COPIED_ROWS = 64  # rows of x that are copied at a time
+PAD = 16  # elements between copied rows
+LONG = 1 << 23  # products of one tile's code in a job: so many are worth four steps of k written out
 
 
 class Axis(NamedTuple):
@@ -90,25 +103,24 @@ class Matrix:
     contracted: tuple[Axis, ...]
 
     def __post_init__(self):
-        """Choose how to compute it, and write what precedes the loops around."""
-        kind, n = self.out.kind, self.columns.size
+        """Choose how to compute it."""
+        n = self.columns.size
+        item = ITEM_BYTES[self.out.kind]
         self.depth = math.prod(a.size for a in self.contracted)
         self.inner = self._is_inner()
         whole = self.inner or len(self.contracted) > 1
-        self.blocks = [Cut(0, 1, self.depth)] if whole else even_cuts(self.depth, DEPTH)
-        self.adds = sum(c.count for c in self.blocks) > 1
-        self.column_blocks = [Cut(0, 1, n)]
-        self.packed: Buffer | None = None
-        if self.adds:
-            self.b.fill(self.out, self.out.size)
-        if not self.inner and self._is_packed():
-            depth = max(c.size for c in self.blocks)
-            most = max(PACKED_BYTES // (depth * ITEM_BYTES[kind]) // 48 * 48, 48)
-            self.column_blocks = even_cuts(n, most) if n > most else self.column_blocks
-            self.packed = self.b.scratch("packed", kind, depth * max(c.size for c in self.column_blocks))
-        self.packed_rows: Buffer | None = None
-        if not self.inner and self.rows.x == 1 and max(a.x for a in self.contracted) * ITEM_BYTES[kind] >= FAR_BYTES:
-            self.packed_rows = self.b.scratch("packed_rows", kind, MOST_ROWS * max(c.size for c in self.blocks))
+        self.blocks = [Cut(0, 1, self.depth)] if whole else even_cuts(self.depth, self._most_depth())
+        self.deepest = max(c.size for c in self.blocks)
+        packs = not self.inner and self._is_packed()
+        self.jobs = [Cut(0, 1, n)] if self.inner else self._jobs(packs)
+        widest = max(c.size for c in self.jobs)
+        self.packed = self.b.scratch("packed", self.out.kind, self.deepest * widest) if packs else None
+        self.row_blocks = [Cut(0, 1, self.rows.size)]
+        self.ordered: Buffer | None = None
+        if not self.inner and (self._is_far() or self._meets_itself()):
+            self.row_blocks = even_cuts(self.rows.size, max(ORDERED_BYTES // (self.depth * item), ORDERED_ROWS))
+            most = max(c.size for c in self.row_blocks)
+            self.ordered = self.b.scratch("ordered", self.out.kind, most * (self.depth + PAD))
 
     def _is_inner(self) -> bool:
         """Whether k goes in the lanes."""
@@ -122,64 +134,130 @@ class Matrix:
         """Whether y's columns are copied: they serve many rows, and are out of order, or more than a cache holds."""
         if self.columns.y != 1:
             return self.rows.size > ONE_TILE
-        return self.rows.size > FEW_ROWS and self.depth * self.columns.size * ITEM_BYTES[self.out.kind] > DIRECT_BYTES
+        return self.rows.size > FEW_ROWS and self._right_bytes() > DIRECT_BYTES
+
+    def _is_streamed(self) -> bool:
+        """Whether few rows meet a large y, which is read as it lies: row by row, through whole blocks of columns."""
+        return self.rows.size <= FEW_ROWS and self.columns.y == 1 and self._right_bytes() > DIRECT_BYTES
+
+    def _most_depth(self) -> int:
+        """Of a block of k. Where y is streamed, the more often the output is read again the more rows it has."""
+        if self._is_streamed():
+            return max(STREAMS, min(STREAMS * self.rows.size // 4, 4 * STREAMS))
+        return DEPTH_BYTES // ITEM_BYTES[self.out.kind]
+
+    def _right_bytes(self) -> int:
+        return self.depth * self.columns.size * ITEM_BYTES[self.out.kind]
+
+    def _is_far(self) -> bool:
+        """Whether the rows of x are its fastest axis, and too far apart along k for a cache."""
+        first, *others = self.contracted
+        if others or self.rows.x != 1 or min(self.rows.size, self.columns.size) < FAR_SERVED:
+            return False
+        return first.x * ITEM_BYTES[self.out.kind] >= FAR_BYTES
+
+    def _meets_itself(self) -> bool:
+        """Whether many rows of x lie so far apart that a cache has room for few of them at once."""
+        first, *others = self.contracted
+        alias = self.rows.x * ITEM_BYTES[self.out.kind] % ALIAS_BYTES == 0 and first.x == 1 and not others
+        return alias and self.rows.size > FEW_ROWS and self.columns.size >= ALIAS_SERVED
+
+    def _jobs(self, packs: bool) -> list[Cut]:
+        """The columns of each job: whole vectors, and in a job of its own what is left."""
+        n, lanes = self.columns.size, self.machine.lanes(self.out.kind)
+        vectors, rest = divmod(n, lanes)
+        room = PACKED_BYTES // (self.deepest * ITEM_BYTES[self.out.kind] * lanes)
+        wanted = min(max(vectors // JOBS, LEAST_VECTORS), 4 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
+                     max(room, 1))
+        if not packs and (self.rows.size > FEW_ROWS or self._right_bytes() <= DIRECT_BYTES):
+            return [Cut(0, 1, n)]
+        few = vectors < JOBS * (2 * LEAST_VECTORS if self.rows.size >= MANY_ROWS else LEAST_VECTORS)
+        if few and vectors <= max(room, 1):
+            return [Cut(0, 1, n)]
+        found = [Cut(c.start * lanes, c.count, c.size * lanes) for c in even_cuts(vectors, wanted)]
+        return [*found, Cut(vectors * lanes, 1, rest)] if rest else found
 
     def write(self, x: Index, y: Index, out: Index) -> None:
         """Write the product with the matrices at these positions."""
         if self.inner:
             self._inner(x, y, out)
             return
-        for columns in self.column_blocks:
-            for block in self.blocks:
-                self._block(columns, block, x, y, out)
+        for rows in self.row_blocks:
+            over(self.b, rows, lambda r, rows=rows: self._rows(rows.size, r, x, y, out))
 
     # --- columns in the lanes -----------------------------------------------------------------------------------------
 
-    def _block(self, columns: Cut, block: Cut, x: Index, y: Index, out: Index) -> None:
-        panels = panels_of(self.rows.size, columns.size, self.out.kind, self.machine)
+    def _rows(self, rows: int, r: Index, x: Index, y: Index, out: Index) -> None:
+        """All of a block of rows from r on."""
+        at = x + r * self.rows.x
+        left = Walk(self.x, at, (), [a.x for a in self.contracted], self.rows.x)
+        if self.ordered is not None:
+            self._order(self.ordered, rows, at)
+            left = Walk(self.ordered, ZERO, (), [1], self.depth + PAD)
+        for job in self.jobs:
+            over(self.b, job, lambda c, job=job: self._job(job, rows, c, left, y, out + r * self.rows.out))
+
+    def _order(self, ordered: Buffer, rows: int, at: Index) -> None:
+        """Copy rows of x from a place on, each in order along k, a little apart."""
+        along, step = self.contracted[0].x, self.depth + PAD
+        if self.rows.x != 1:
+            with self.b.loop(rows) as r:
+                self.b.copy(ordered, self.x, self.depth, r * step, at + r * self.rows.x)
+            return
+        for cut in even_cuts(rows, COPIED_ROWS):
+            over(self.b, cut, lambda r, cut=cut: self.b.transpose(
+                ordered, r * step, self.x, at + r, self.depth, cut.size, along, step))
+
+    def _job(self, job: Cut, rows: int, c: Index, left: Walk, y: Index, out: Index) -> None:
+        """All of a block of columns from c on."""
+        panels = panels_of(rows, job.size, self.out.kind, self.machine)
+        right = Walk(self.y, y + c * self.columns.y, (), [a.y for a in self.contracted], self.columns.y)
+        for block in self.blocks:
+            over(self.b, block, lambda k, block=block: self._block(
+                panels, block, k, left, right, out + c * self.columns.out))
+
+    def _block(self, panels: list[Panels], block: Cut, k: Index, left: Walk, right: Walk, out: Index) -> None:
+        """What the elements of a block from k on add to it."""
         extents = [block.size] if len(self.contracted) == 1 else [a.size for a in self.contracted]
+        left = left._replace(at=left.at + k * left.along[0])
+        right = right._replace(at=right.at + k * right.along[0])
+        if self.packed is not None:
+            pack(self.b, self.packed, right, extents, panels)
+        add = self._added(k)
+        for p in panels:
+            self._tiles(p, extents, left, right, out, add)
 
-        def at_block(c: Index, k: Index) -> None:
-            left = Walk(self.x, x + k * self.contracted[0].x, (), [a.x for a in self.contracted])
-            right = Walk(self.y, y + k * self.contracted[0].y + c * self.columns.y, (),
-                         [a.y for a in self.contracted], self.columns.y)
-            if self.packed is not None:
-                pack(self.b, self.packed, right, extents, panels)
-            for p in panels:
-                self._tiles(p, extents, left, right, out + c * self.columns.out)
+    def _added(self, k: Index) -> bool | Value:
+        """Whether the sums of the block from k on are added to what is there."""
+        if not k.terms:
+            return k.constant > 0
+        return self.b.op("ne", self.b.value_of(k), self.b.constant(0, "i64"))
 
-        over(self.b, columns, lambda c: over(self.b, block, lambda k: at_block(c, k)))
-
-    def _tiles(self, p: Panels, extents: Sequence[int], left: Walk, right: Walk, out: Index) -> None:
+    def _tiles(
+        self, p: Panels, extents: Sequence[int], left: Walk, right: Walk, out: Index, add: bool | Value
+    ) -> None:
         """All tiles over some panels: a tile's rows stay in the first-level cache while the panels pass, or they do."""
-        b = self.b
+        few = self.rows.size <= FEW_ROWS
         for cut in p.rows:
-            if self.rows.size <= FEW_ROWS:
-                with b.loop(p.count) as i, b.loop(cut.count) as t:
-                    row = t * cut.size + cut.start
-                    self._tile(p, extents, self._left(cut, row, left), right, i, row, out)
-                continue
-            with b.loop(cut.count) as t:
+            loops = [self.b.loop(p.count), self.b.loop(cut.count)]
+            with loops[not few] as first, loops[few] as second:
+                i, t = (first, second) if few else (second, first)
                 row = t * cut.size + cut.start
-                a = self._left(cut, row, left)
-                if self.packed_rows is not None and p.count > 1:
-                    one = Panels(0, 1, 1, cut.size, [])
-                    pack(b, self.packed_rows, a._replace(step=self.rows.x), extents, [one])
-                    a = packed_walk(self.packed_rows, one, ZERO, extents)._replace(offsets=range(cut.size), step=0)
-                with b.loop(p.count) as i:
-                    self._tile(p, extents, a, right, i, row, out)
+                offsets = [r * left.step for r in range(cut.size)]
+                a = left._replace(at=left.at + row * left.step, offsets=offsets, step=0)
+                steps = 4 if cut.count * cut.size * p.count * p.size * self.depth >= LONG else 1
+                self._tile(p, extents, a, right, i, row, out, add, steps)
 
-    def _left(self, cut: Cut, row: Index, left: Walk) -> Walk:
-        """How a tile reads x's rows from one on."""
-        return left._replace(at=left.at + row * self.rows.x, offsets=[r * self.rows.x for r in range(cut.size)])
-
-    def _tile(self, p: Panels, extents: Sequence[int], a: Walk, right: Walk, i: Index, row: Index, out: Index) -> None:
+    def _tile(
+        self, p: Panels, extents: Sequence[int], a: Walk, right: Walk, i: Index, row: Index, out: Index,
+        add: bool | Value, steps: int,
+    ) -> None:
         first = i * p.size + p.start
         at = out + first * self.columns.out + row * self.rows.out
         rows = [at + r * self.rows.out for r in range(len(a.offsets))]
         columns = [v * p.width * self.columns.out for v in range(p.vectors)]
         tile(self.b, p.width, extents, a, self._panel(p, extents, right, first),
-             store_tile(self.b, self.out, rows, columns, self.columns.out, self.adds))
+             store_tile(self.b, self.out, rows, columns, self.columns.out, add), steps=steps)
 
     def _panel(self, p: Panels, extents: Sequence[int], right: Walk, first: Index) -> Walk:
         """How a tile reads y's columns from the first one of a panel on."""

@@ -44,6 +44,7 @@ from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var, memoized
 from functorch_lite.primitives.casts import stop_gradient_p
+from functorch_lite.primitives.higher_order import jit_p
 
 INLINE = "inline"
 """In `Lowered.sources`, the name of all code that is no kernel of its own."""
@@ -124,13 +125,9 @@ class ProgramLowering:
         self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
         self._called: dict[Program, Program] = {}
         self.parts: dict[Program, Part] = {}
-        self._scopes: list[_Scope] = []
+        self.scope: Any = None  # the _Scope of the program that is being lowered
         self.made: dict[Buffer, tuple[Any, Any]] = {}
         self._line: Any = None
-
-    @property
-    def scope(self) -> "_Scope":
-        return self._scopes[-1]
 
     # --- a program --------------------------------------------------------------------------------------------------
 
@@ -149,7 +146,7 @@ class ProgramLowering:
         """
         overlap = find_overlaps(self, program, inputs, targets)
         found = self.schedule(program)
-        self._scopes.append(_scope_of(found, program, inputs))
+        around, self.scope = self.scope, _scope_of(found, program, inputs)
         early = {k: self._deliver(program.outputs[k], targets[k]) for k in overlap.early}
         late = [None if k in overlap.late else t for k, t in enumerate(targets)]
         self._aim(program, [None if k in early else t for k, t in enumerate(late)])
@@ -163,7 +160,7 @@ class ProgramLowering:
                 self._group(group)
         outs = [early.get(k) or self._deliver(atom, late[k]) for k, atom in enumerate(program.outputs)]
         self._deliver_late(overlap, outs, targets)
-        self._scopes.pop()
+        self.scope = around
         return outs
 
     def _deliver_late(self, overlap: Overlap, outs: list[Any], targets) -> None:
@@ -382,7 +379,7 @@ class ProgramLowering:
         return found
 
     def _step(self, equation: Equation) -> None:
-        held = all(map(_is_held, (*equation.inputs, *equation.outputs)))
+        held = _holds(equation)
         if equation.prim in step_rules and (held or self._takes_stacks(equation)):
             if step_rules[equation.prim](self, equation) is not NotImplemented:
                 return
@@ -515,6 +512,13 @@ def needed(schedule: Schedule) -> set[Var]:
 
 def _is_empty(atom) -> bool:
     return atom.aval.size == 0
+
+
+def _holds(equation: Equation) -> bool:
+    """Whether all that an equation reads and writes are arrays that loop IR can hold."""
+    if equation.prim is jit_p:
+        return can_lower(equation.params["program"])
+    return all(map(_is_held, (*equation.inputs, *equation.outputs)))
 
 
 def _is_held(atom) -> bool:

@@ -104,6 +104,13 @@ class Words(NamedTuple):
     def kind(self) -> str:
         return self.keys.kind
 
+    def clear(self) -> None:
+        """Write the half that is not written first, so that it is plain that rows leave nothing to one another."""
+        if self.n > SHORT:
+            for buffer in (self.keys, self.order):
+                if buffer is not None:
+                    self.b.fill(buffer, self.n, Index(self.n))
+
     def position(self, at: Index) -> Value:
         """The position (i64) that an entry came from."""
         if self.order is not None:

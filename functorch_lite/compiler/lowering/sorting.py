@@ -70,6 +70,8 @@ def for_each_place(
         return
     w = make_words(b, n, max(8 * ITEM_BYTES[k.kind] for k in operands), ordered=True)
     with b.loop(rows) as r:
+        if rows > 1:
+            w.clear()
         keys = [
             key for x in operands
             for key in keys_of(b, lambda i, x=x, base=r * n: x.load(b, base + i), x, descending)
@@ -102,6 +104,8 @@ def _sort_each(b, x, out, rows, n):
     bits = 8 * ITEM_BYTES[x.kind]
     w = make_words(b, n, bits, ordered=False)
     with b.loop(rows) as r:
+        if rows > 1:
+            w.clear()
         with b.loop(n, vector=True) as i:
             w.put(i, ordered_key(b, x.load(b, r * n + i)), None)
         at = sort_words(w, ZERO, bits)
@@ -213,6 +217,8 @@ class Best(NamedTuple):
     def fill(self, base: Index, n: int) -> None:
         """Find those of the row of n entries that begins at `base`."""
         b, k = self.b, self.k
+        for buffer in (self.keys, self.places):  # so that it is plain that rows leave nothing to one another
+            b.fill(buffer, k)
         with b.loop(k) as i:
             self.insert(self.key(base + i), b.value_of(i), b.value_of(i))
         blocks, left = divmod(n - k, BLOCK)

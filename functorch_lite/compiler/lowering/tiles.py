@@ -13,6 +13,7 @@ Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplica
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -75,6 +76,14 @@ def even_cuts(n: int, most: int) -> list[Cut]:
     return cuts(n, most)
 
 
+def row_cuts(n: int, most: int) -> list[Cut]:
+    """n rows in tiles of at most `most`: all of one size, and one piece of code, where a size near that divides n."""
+    for size in range(most, most * 2 // 3, -1):
+        if n % size == 0:
+            return [Cut(0, n // size, size)]
+    return cuts(n, most)
+
+
 def over(b: Builder, cut: Cut, body: Callable[[Index], None]) -> None:
     """Run the body for each part of a cut, with its first number."""
     with b.loop(cut.count) as i:
@@ -95,14 +104,15 @@ def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
 
 def tile(
     b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put,
-    taps: Sequence[tuple[int, int]] = ((0, 0),),
+    taps: Sequence[tuple[int, int]] = ((0, 0),), steps: int = 1,
 ) -> None:
     """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
 
-    taps: further pairs of offsets in left and right to add up over, written out.
+    taps: further pairs of offsets in left and right to add up over, written out. steps: of the last axis of k that are
+    written out, where they divide it.
     """
     with b.loop(width, vector=True) as lane:
-        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps))
+        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps, steps))
 
 
 def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put) -> None:
@@ -120,7 +130,7 @@ def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right
     put(ZERO, [list(totals[k : k + vectors]) for k in range(0, count, vectors)])
 
 
-def _sums(b: Builder, extents, left: Walk, right: Walk, taps) -> list[list[Value]]:
+def _sums(b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1) -> list[list[Value]]:
     """sums[row][vector] in one lane."""
     vectors = len(right.offsets)
 
@@ -142,21 +152,37 @@ def _sums(b: Builder, extents, left: Walk, right: Walk, taps) -> list[list[Value
             for k in range(n):
                 sums = nest(level + 1, at_left + k * dl, at_right + k * dr, sums)
             return list(sums)
-        return b.reduce(n, sums, lambda k, *s: nest(level + 1, at_left + k * dl, at_right + k * dr, s))
+        many = steps if level == len(extents) - 1 and n % steps == 0 else 1
+
+        def at_once(k: Index, *given: Value) -> list[Value]:
+            totals = list(given)
+            for j in range(many):
+                totals = nest(level + 1, at_left + (k * many + j) * dl, at_right + (k * many + j) * dr, totals)
+            return totals
+
+        return b.reduce(n // many, sums, at_once)
 
     zero = b.constant(0, left.buffer.kind)
     sums = nest(0, left.at, right.at, [zero] * (len(left.offsets) * vectors))
     return [list(sums[k : k + vectors]) for k in range(0, len(sums), vectors)]
 
 
-def store_tile(b: Builder, out: Buffer, rows: Sequence[Index], columns: Sequence[int], step: int, add: bool) -> Put:
-    """A `put` that writes (or adds) to `out` at rows[r] + columns[v] + lane * step."""
+def store_tile(
+    b: Builder, out: Buffer, rows: Sequence[Index], columns: Sequence[int], step: int, add: bool | Value
+) -> Put:
+    """A `put` that writes to `out` at rows[r] + columns[v] + lane * step, or adds to it; add: a bool says which."""
+
+    def stored(at: Index, value: Value) -> Value:
+        if add is False:
+            return value
+        total = b.op("add", b.load(out, at), value)
+        return b.op("select", add, total, value) if isinstance(add, Value) else total
 
     def put(lane: Index, sums: list[list[Value]]) -> None:
         for row, values in zip(rows, sums, strict=True):
             for column, value in zip(columns, values, strict=True):
                 at = row + (lane * step + column)
-                b.store(out, at, b.op("add", b.load(out, at), value) if add else value)
+                b.store(out, at, stored(at, value))
 
     return put
 
@@ -191,7 +217,7 @@ def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Pane
 
 def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -> list[Panels]:
     found = cuts(whole, vectors) if whole else []
-    return [Panels(c.start * lanes, c.count, c.size, lanes, cuts(rows, most_rows(c.size, machine.registers)))
+    return [Panels(c.start * lanes, c.count, c.size, lanes, row_cuts(rows, most_rows(c.size, machine.registers)))
             for c in found]
 
 
@@ -203,13 +229,27 @@ def _cost(p: Panels) -> float:
 
 def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
     """Copy right[k, column] into `packed`: panel after panel, in each k after k, its columns side by side."""
-    depth = 1
-    for n in extents:
-        depth *= n
+    if len(extents) == 1 and right.along[0] == 1 and right.step > 1:
+        _pack_transposed(b, packed, right, extents[0], panels)
+        return
+    inner = math.prod(extents[1:])
+    first = extents[0] if extents else 1
+    along = right.along[0] if extents else 0
+    with b.loop(first) as k:
+        for p in panels:
+            with b.loop(p.count) as i:
+                column = i * p.size + p.start
+                source = right.at + k * along + column * right.step
+                _pack_panel(b, packed, right._replace(along=right.along[1:]), extents[1:], p.size, source,
+                            column * (first * inner) + k * (inner * p.size))
+
+
+def _pack_transposed(b: Builder, packed: Buffer, right: Walk, depth: int, panels: Sequence[Panels]) -> None:
     for p in panels:
         with b.loop(p.count) as i:
-            source, target = right.at + (i * p.size + p.start) * right.step, (i * p.size + p.start) * depth
-            _pack_panel(b, packed, right, extents, p.size, source, target)
+            column = i * p.size + p.start
+            source = right.at + column * right.step
+            b.transpose(packed, column * depth, right.buffer, source, p.size, depth, right.step, p.size)
 
 
 def _pack_panel(b, packed, right, extents, size, source, target):
@@ -217,9 +257,7 @@ def _pack_panel(b, packed, right, extents, size, source, target):
         with b.loop(size, vector=True) as j:
             b.store(packed, target + j, b.load(right.buffer, source + j * right.step))
         return
-    inner = 1
-    for n in extents[1:]:
-        inner *= n
+    inner = math.prod(extents[1:])
     with b.loop(extents[0]) as k:
         rest = right._replace(along=right.along[1:])
         _pack_panel(b, packed, rest, extents[1:], size, source + k * right.along[0], target + k * (inner * size))

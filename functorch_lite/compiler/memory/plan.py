@@ -7,6 +7,7 @@ for the last time may take that input's place.
 """
 
 import bisect
+import functools
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -40,9 +41,7 @@ class Part(NamedTuple):
 
 def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Plan:
     """The plan of a program's temporaries (its locals). in_place: inputs whose memory an output may take over."""
-    counts: dict[Buffer, int] = {}
-    _count(function.body, counts)
-    walk = _Walk(counts)
+    walk = _Walk(function)
     top = walk.block(function.body)
     lifetimes = {**walk.final, **{b: (first, last) for b, (first, last, _) in top.items()}}
     plan = Plan(lifetimes={b: lifetimes[b] for b in function.locals if b in lifetimes})
@@ -56,6 +55,8 @@ def plan_donations(
 ) -> dict[int, int]:
     """For each output that may live in the memory of a donated input: the numbers of the two."""
     free = set(donated)
+    if not free:
+        return {}
     found: dict[int, int] = {}
     for i, k in takeovers(function, in_place, inputs, outputs):
         if i in free and k not in found:
@@ -71,12 +72,11 @@ def takeovers(
 
     The kernel that writes the output must be the last to read the input, each element just before it is written.
     """
-    counts: dict[Buffer, int] = {}
-    _count(function.body, counts)
-    lives = {b: (first, last) for b, (first, last, _) in _Walk(counts).block(function.body).items()}
+    lives = _Walk(function).block(function.body)
     numbers = {b: i for i, b in enumerate(inputs)}
     return [(numbers[old], k) for k, out in enumerate(outputs) for old in in_place.get(out, ())
-            if old in numbers and out in lives and lives[old][1] == lives[out][0] and old.nbytes == out.nbytes]
+            if old in numbers and {old, out} <= lives.keys()  # what is not there is touched in one loop alone
+            and lives[old][1] == lives[out][0] and old.nbytes == out.nbytes]
 
 
 def touched(statement: Any) -> Iterable[Buffer]:
@@ -89,7 +89,7 @@ def touched(statement: Any) -> Iterable[Buffer]:
         return places if failure is None else [*places, *touched(failure)]
     if isinstance(statement, nodes.Store):
         return [statement.buffer]
-    if isinstance(statement, nodes.Copy):
+    if isinstance(statement, nodes.Copy | nodes.Transpose):
         return [statement.target, statement.source]
     if isinstance(statement, nodes.Fill):
         return [statement.target]
@@ -112,10 +112,17 @@ _SIMPLE = (nodes.KernelCall, nodes.HostCall, nodes.Copy, nodes.Store, Value)
 class _Walk:
     """Numbers statements; `final` has the lifetimes of buffers that live inside one loop only."""
 
-    def __init__(self, counts: dict[Buffer, int]):
-        self.counts = counts
+    def __init__(self, function: Function):
+        self._function = function
         self.final: dict[Buffer, tuple[int, int]] = {}
         self.now = 0
+
+    @functools.cached_property
+    def counts(self) -> dict[Buffer, int]:
+        """How often each buffer is touched: what only loops have to know."""
+        counts: dict[Buffer, int] = {}
+        _count(self._function.body, counts)
+        return counts
 
     def block(self, statements) -> dict[Buffer, tuple[int, int, int]]:
         """(first, last, number of touches) of each buffer in a block."""
@@ -181,7 +188,7 @@ def _rounded(size):
 
 
 def _take(plan, free, size):
-    best = min((s, o, k) for k, (o, s) in enumerate(free) if s >= size) if any(s >= size for _, s in free) else None
+    best = min([(s, o, k) for k, (o, s) in enumerate(free) if s >= size], default=None)
     if best is not None:
         room, offset, k = best
         if room == size:

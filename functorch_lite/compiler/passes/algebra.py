@@ -18,6 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from functorch_lite.compiler.passes.algebra_of_pads import joined_pads
 from functorch_lite.compiler.passes.algebra_of_reductions import REDUCTION_RULES, kind_of
 from functorch_lite.compiler.passes.rewriting import (
     Rewriter,
@@ -86,7 +87,7 @@ def _add(eqn: Equation, rewriter: Rewriter) -> Any:
     negated = rewriter.maker(x, neg_p)
     if negated is not None and type(y) is not Literal:
         return replaced(eqn, sub_p, y, negated.inputs[0])
-    return _regrouped(eqn, rewriter, kind, c)
+    return _regrouped(eqn, rewriter, kind, c) or joined_pads(eqn, rewriter)
 
 
 def _regrouped(eqn: Equation, rewriter: Rewriter, kind: str, c: Any) -> Any:

@@ -6,7 +6,8 @@
 - A chain of one movement becomes one: reshape of reshape, permute_dims of permute_dims, broadcast of broadcast, slice
   of slice; a broadcast of a reshape that only inserts axes of size 1 is a broadcast, a reshape of such a broadcast a
   reshape.
-- Axes of size 1 are dropped before permute_dims, and a matrix product names the axes of its unpermuted operands.
+- Slices are taken, and axes of size 1 dropped, before permute_dims, and a matrix product names the axes of its
+  unpermuted operands.
 - convert of convert is one convert where the first loses nothing and the second gives the same from either type.
 - add_any is add (but for run-time stacks and float0, which add does not take).
 - Operands of commutative primitives: variables in the order of their definition, a literal last. Complex products
@@ -152,7 +153,7 @@ def _slice(eqn: Equation, rewriter: Rewriter) -> Any:
         return x
     inner = rewriter.maker(x, slice_p)
     if inner is None:
-        return None
+        return _slice_of_permuted(eqn, rewriter)
     starts, limits, strides = [], [], []
     out = eqn.outputs[0].aval.shape
     outer = zip(eqn.params["start"], eqn.params["strides"], out, strict=True)
@@ -163,6 +164,16 @@ def _slice(eqn: Equation, rewriter: Rewriter) -> Any:
         limits.append(start + (n - 1) * s * t + 1 if n else 0)
     facts = {"start": tuple(starts), "limit": tuple(limits), "strides": tuple(strides)}
     return replaced(eqn, slice_p, inner.inputs[0], **facts)
+
+
+def _slice_of_permuted(eqn: Equation, rewriter: Rewriter) -> Any:
+    """What is sliced is cut before it is permuted: the slice of a leading axis is a place in memory."""
+    inner = rewriter.maker(eqn.inputs[0], permute_dims_p)
+    if inner is None:
+        return None
+    axes = inner.params["axes"]
+    facts = {name: tuple([eqn.params[name][axes.index(d)] for d in range(len(axes))]) for name in eqn.params}
+    return replaced(eqn, permute_dims_p, rewriter.emit(slice_p, inner.inputs[0], **facts), axes=axes)
 
 
 def _concatenate(eqn: Equation, rewriter: Rewriter) -> Any:

@@ -10,22 +10,30 @@ An equation of a scan's or while's body (or of a while's condition) moves if all
 or literals, and it has no effect and cannot raise: the loop may make no step at all. Right because it gives the same
 value in each step. What only moves or repeats elements (a broadcast, an iota, a transposed view) moves along with
 what reads it, but not for itself: inside the loop it costs nothing, before it an array.
+
+A constant matrix that a scan's products read across its rows, `x @ w.T`, is transposed before the loop: a product
+would copy it into another order in each step.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.passes.rewriting import program_pass, rebuilt, with_bodies
 from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
+from functorch_lite.primitives.contraction import dot_general_p
 from functorch_lite.primitives.elementwise import integer_pow_p, pow_p
 from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.primitives.loops import scan_p, while_p
+from functorch_lite.primitives.movement import permute_dims_p
 from functorch_lite.primitives.random_bits import fold_in_key_p, random_bits_p, split_key_p
 
 _FREE = frozenset((Kind.BROADCAST, Kind.MOVEMENT))
 _SAFE_KINDS = frozenset((*_FREE, Kind.ELEMENTWISE, Kind.REDUCTION, Kind.CONTRACTION))
+FEW_ROWS = 8  # products of so few rows read a matrix in any order
 _SAFE_PRIMS = frozenset((random_bits_p, split_key_p, fold_in_key_p))
 
 
@@ -37,7 +45,7 @@ def hoist_invariants(program: Program) -> Program:
     for eqn in program.equations:
         new = with_bodies(eqn, hoist_invariants)
         if new.prim is scan_p:
-            new = _from_scan(new, equations)
+            new = _with_turned_matrices(_from_scan(new, equations), equations)
         elif new.prim is while_p:
             new = _from_while(new, equations)
         changed |= new is not eqn
@@ -127,6 +135,47 @@ def _from_scan(eqn: Equation, equations: list[Equation]) -> Equation:
     new = _placed(split, eqn.params["body"], eqn.inputs[:n], equations)
     params: dict[str, Any] = {**eqn.params, "body": split.rest, "n_consts": n + len(new)}
     return Equation(scan_p, (*new, *eqn.inputs), eqn.outputs, params, eqn.source)
+
+
+def _with_turned_matrices(eqn: Equation, equations: list[Equation]) -> Equation:
+    """The scan with the constant matrices that it reads across transposed before it."""
+    n = eqn.params["n_consts"]
+    body: Program = eqn.params["body"]
+    if "turned" not in body.memo:
+        body.memo["turned"] = _turned_matrices(body, n)
+    body, numbers = body.memo["turned"]
+    if not numbers:
+        return eqn
+    new = []
+    for k in numbers:
+        x = eqn.inputs[k]
+        new.append(Var(Aval(x.aval.shape[::-1], x.aval.dtype)))
+        equations.append(Equation(permute_dims_p, (x,), (new[-1],), {"axes": (1, 0)}, eqn.source))
+    params: dict[str, Any] = {**eqn.params, "body": body, "n_consts": n + len(new)}
+    return Equation(scan_p, (*new, *eqn.inputs), eqn.outputs, params, eqn.source)
+
+
+def _turned_matrices(body: Program, n_consts: int) -> tuple[Program, list[int]]:
+    """The body with transposed constants in front of its inputs, and the numbers of the constants they are made of."""
+    turned: dict[Atom, Var] = {}
+    equations = []
+    for eqn in body.equations:
+        y = eqn.inputs[1] if eqn.prim is dot_general_p else None
+        if y is not None and y in body.inputs[:n_consts] and _reads_across(eqn):
+            turned.setdefault(y, Var(Aval(y.aval.shape[::-1], y.aval.dtype)))
+            params = {**eqn.params, "contract": (eqn.params["contract"][0], (0,))}
+            eqn = Equation(eqn.prim, (eqn.inputs[0], turned[y]), eqn.outputs, params, eqn.source)
+        equations.append(eqn)
+    numbers = [body.inputs.index(v) for v in turned]
+    return Program((*turned.values(), *body.inputs), tuple(equations), body.outputs, body.name), numbers
+
+
+def _reads_across(eqn: Equation) -> bool:
+    """Whether a product with a matrix y sums over y's last axis, for more rows of x than one tile has."""
+    y, rows = eqn.inputs[1].aval, eqn.outputs[0].aval
+    if len(y.shape) != 2 or eqn.params["contract"][1] != (1,):
+        return False
+    return math.prod(rows.shape) > FEW_ROWS * y.shape[0]
 
 
 def _from_while(eqn: Equation, equations: list[Equation]) -> Equation:

@@ -138,7 +138,11 @@ class _Merging:
             self.readers[v] = [place for place in self.readers[v] if place != j]
         for atom in both[0].inputs:
             places = self.readers.get(atom)
-            if places is not None:
+            if places is None:
+                continue
+            if len(places) == 1:
+                places[0] = j
+            else:
                 self.readers[atom] = sorted({j if place == i else place for place in places})
 
 

@@ -7,33 +7,33 @@ be wrong in the next one: what the code needs from outside it declares, and `loa
 libc and libm are found without being given.
 
 No optimisation pipeline runs by default: IR written in explicit vectors gains 1 to 8 percent by it, at nearly twice the
-compile time. Importing this module imports llvmlite; elsewhere write `runtime.engine`, which does it when first used.
+compile time. LLVM is imported when something has to be compiled, or linked that our own linker does not know
+(linking.py): where all is found on disk, it never is.
 """
 
+import ast
 import functools
 import hashlib
+import importlib
+import platform
 import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import llvmlite
-import llvmlite.binding as llvm
+import llvmlite  # its version only
 
+from functorch_lite.compiler.runtime import linking
 from functorch_lite.compiler.runtime.object_cache import objects
-
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
 
 USUAL, QUICK = 2, 0
 """Levels of LLVM's code generation: the same bits come out; see tiers.py for when which is used."""
-LIBRARIES_PER_LINKER = 64
 _NO_SYMBOLS: Mapping[str, int] = MappingProxyType({})
-_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _EXPORTED = re.compile(r'\ndefine (?!internal |private )[^@\n]*@(?:"([^"\n]+)"|([-\w.$]+))\(')
 _DECLARED = re.compile(r"(?:\ndeclare [^@\n]*|\n)@((?!llvm\.)[-\w.$]+)(?:\(| = external )")
+_OF_PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
 
 class Target(NamedTuple):
@@ -54,35 +54,46 @@ HASWELL = Target(32, True, "haswell")
 NEHALEM = Target(16, False, "nehalem")
 
 
+def _llvm() -> Any:
+    """What needs LLVM, imported when first used."""
+    return importlib.import_module("functorch_lite.compiler.runtime.llvm_code")
+
+
 @functools.cache
 def target() -> Target:
-    """The processor of this machine."""
-    features = llvm.get_host_cpu_features()
-    arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
-    if all(features.get(name) for name in _AVX512):
-        lanes = 64
-    else:
-        lanes = 32 if features.get("avx2") else 16
-    return Target(lanes, arm or bool(features.get("fma")), llvm.get_host_cpu_name(), features.flatten())
+    """The processor of this machine; LLVM is asked once, the answer is kept with the object files."""
+    key = hashlib.sha256(f"target {(processor(), versions())!r}".encode()).hexdigest()
+    known = objects.find(key)
+    if known is not None:
+        return Target(*ast.literal_eval(known.decode()))
+    found = _llvm().host()
+    objects.store(key, repr(tuple(found)).encode())
+    return found
 
 
 @functools.cache
-def _machine(wanted: Target, level: int = USUAL) -> llvm.TargetMachine:
-    # Position-independent code reaches symbols of the process anywhere in the address space.
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=wanted.cpu, features=wanted.features, opt=level, reloc="pic", codemodel="small"
-    )
+def processor() -> str:
+    """What tells the processor of this machine from others, found without LLVM where the system says it."""
+    if sys.platform.startswith("linux") and platform.machine() == "x86_64":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as file:
+                first = file.read(1 << 14).partition("\n\n")[0].splitlines()
+        except OSError:
+            first = []
+        found = [line for line in first if line.split("\t")[0] in _OF_PROCESSOR]
+        if found:
+            return "\n".join(found)
+    return repr(_llvm().host())
 
 
 class Loaded:
-    """Native code in memory, for as long as this object lives."""
+    """Native code in memory, for as long as this object lives. owner: what keeps it there."""
 
-    __slots__ = ("_addresses", "_linker", "_tracker")
+    __slots__ = ("_addresses", "_owner")
 
-    def __init__(self, linker: llvm.LLJIT, tracker: llvm.ResourceTracker, names: list[str]):
-        self._linker = linker
-        self._tracker = tracker
-        self._addresses = {name: tracker[name] for name in names}
+    def __init__(self, addresses: dict[str, int], owner: object):
+        self._addresses = addresses
+        self._owner = owner
 
     def address(self, name: str) -> int:
         """The address of the function `name`; KeyError when the IR defines no such function for others to see."""
@@ -96,30 +107,6 @@ class Loaded:
 
 _kept: list[Loaded] = []
 _compiling = threading.Lock()
-
-
-class _Linkers:
-    """Hands out LLVM linkers, a new one after some uses: each keeps 9 kB for every library it ever linked."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._uses = 0
-        self._current: llvm.LLJIT | None = None
-
-    def next(self) -> tuple[llvm.LLJIT, str]:
-        """A linker, and a library name that it has not seen."""
-        with self._lock:
-            number = self._uses % LIBRARIES_PER_LINKER
-            self._uses += 1
-            if self._current is None or number == 0:
-                jit_link = sys.platform != "win32"  # as LLVM chooses by itself
-                self._current = llvm.create_lljit_compiler(
-                    _machine(target()), use_jit_link=jit_link, suppress_errors=True
-                )
-            return self._current, f"library{number}"
-
-
-_linkers = _Linkers()
 
 
 def load(
@@ -151,52 +138,57 @@ def load(
         return link(data, names, symbols)
     except RuntimeError as e:
         absent = sorted(set(_DECLARED.findall(f"\n{ir_text}")) - set(symbols))
-        unknown = [name for name in absent if llvm.address_of_symbol(name) is None]
+        unknown = [name for name in absent if not _llvm().is_in_process(name)]
         raise RuntimeError(f"{e}; not found: {', '.join(unknown) or 'none'}") from e
 
 
 def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int] = _NO_SYMBOLS) -> Loaded:
-    """The functions `names` of an object file."""
-    builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
-    for name, address in symbols.items():
-        builder.import_symbol(name, address)
-    for name in names:
-        builder.export_symbol(name)
-    linker, library = _linkers.next()
-    return Loaded(linker, builder.link(linker, library), list(names))
-
-
-def is_made(ir_text: str) -> bool:
-    """Whether the object file of a module at the usual level is kept."""
-    return objects.find(_key(ir_text, target(), 0, USUAL)) is not None
+    """The functions `names` of an object file, put into memory by our own linker, or by LLVM's."""
+    image = linking.link(data, names, symbols)
+    if image is not None:
+        return Loaded(image.addresses, image)
+    return Loaded(*_llvm().link(data, names, symbols, target()))
 
 
 def object_of(
     ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True, level: int = USUAL
 ) -> bytes:
     """The object file of a module: the one that is kept, or a new one."""
-    wanted = wanted or target()
     if not cache:
-        return compile_object(ir_text, wanted, passes, level)
+        return compile_object(ir_text, wanted or target(), passes, level)
     key = _key(ir_text, wanted, passes, level)
     found = objects.find(key)
     if found is None:
         with _compiling:  # LLVM works on one module at a time anyway; the second caller finds the first one's object
             found = objects.find(key)
             if found is None:
-                found = compile_object(ir_text, wanted, passes, level)
+                found = compile_object(ir_text, wanted or target(), passes, level)
                 objects.store(key, found)
     return found
 
 
+def is_made(ir_text: str) -> bool:
+    """Whether the object file of a module at the usual level is kept."""
+    return objects.find(_key(ir_text, None, 0, USUAL)) is not None
+
+
 def versions() -> tuple[object, ...]:
     """The versions and the platform that an object file depends on."""
-    return llvmlite.__version__, llvm.llvm_version_info, llvm.get_process_triple()
+    return llvmlite.__version__, sys.platform, platform.machine()
 
 
-def _key(ir_text: str, wanted: Target, passes: int, level: int) -> str:
-    rest = repr((wanted.cpu, wanted.features, versions(), level, passes))
-    return hashlib.sha256(f"{rest}\n{ir_text}".encode()).hexdigest()
+def _key(ir_text: str, wanted: Target | None, passes: int, level: int) -> str:
+    digest = _key_start(wanted, passes, level).copy()
+    digest.update(ir_text.encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _key_start(wanted: Target | None, passes: int, level: int) -> Any:
+    if wanted is not None and wanted == target():
+        return _key_start(None, passes, level)
+    what = processor() if wanted is None else (wanted.cpu, wanted.features)
+    return hashlib.sha256(f"{(what, versions(), level, passes)!r}\n".encode())
 
 
 def compile_object(ir_text: str, wanted: Target, passes: int = 0, level: int = USUAL) -> bytes:
@@ -204,13 +196,4 @@ def compile_object(ir_text: str, wanted: Target, passes: int = 0, level: int = U
 
     Raises RuntimeError when the IR is wrong.
     """
-    machine = _machine(wanted, level)
-    with llvm.create_context() as context, llvm.parse_assembly(ir_text, context) as module:
-        module.triple = machine.triple
-        module.data_layout = str(machine.target_data)
-        module.verify()
-        if passes:
-            options = llvm.create_pipeline_tuning_options(speed_level=passes)
-            builder = llvm.create_pass_builder(machine, options)
-            builder.getModulePassManager().run(module, builder)
-        return machine.emit_object(module)
+    return _llvm().compile_object(ir_text, wanted, passes, level)

@@ -2,6 +2,7 @@
 """A compiled program that can be called: native code, its arena and constants, and the steps that run in Python."""
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy as np
 from functorch_lite.compiler.codegen.llvm.shared import SHARES
 from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
-from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED, NO_MEMORY
-from functorch_lite.compiler.loop_ir.polls import has_polls
+from functorch_lite.compiler.loop_ir.polls import POLL, has_polls
 from functorch_lite.compiler.lowering.program import HostStep, Lowered
 from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
 from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
@@ -29,6 +29,7 @@ class Executable(NativeCode):
 
     def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = (),
                  quick: bool = False):
+        self._prepare(program, optimized)
         self.lowered = lowered
         self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
         self.arena_bytes = self.plan.size
@@ -37,15 +38,9 @@ class Executable(NativeCode):
         quick = quick and self._is_short() and not engine.is_made(self.ir)
         self._enter(engine.load(self.ir, self.symbols, level=engine.QUICK if quick else engine.USUAL), quick)
         self.shares = SHARES in self.ir
-        self.stands_alone = not self.symbols and not lowered.steps
-        self._prepare(program, optimized)
+        self.stands_alone = self.symbols.keys() <= {POLL} and not lowered.steps
         self._step = self._in_python  # kept alive: native code has its address
-        self._context = np.zeros(3 + len(lowered.constants), np.uintp)  # the last is for subclasses
-        self._context[0] = id(self._step)
-        for k, constant in enumerate(lowered.constants):
-            self._context[k + 1] = constant.ctypes.data
-        self._context[len(lowered.constants) + 1] = threads.pool_address(config.num_threads) if self.shares else 0
-        self.context = self._context.ctypes.data
+        self._give(lowered.constants, self._step, threads.pool_address(config.num_threads) if self.shares else 0)
         self.donations = plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, donated)
 
     def _module(self) -> str:
@@ -66,7 +61,7 @@ class Executable(NativeCode):
         """Whether a call takes so little time that a first one ends earlier with quickly made code."""
         return not has_polls(self.lowered.function.body) and pays(self.work, self.ir)
 
-    @property
+    @functools.cached_property
     def work(self) -> int:
         """A rough count of operations and elements moved in one call; a loop of unknown length counts as many."""
         cost, loops = cost_of(self.lowered), has_polls(self.lowered.function.body)
@@ -74,10 +69,7 @@ class Executable(NativeCode):
 
     def fail(self, status: int) -> None:
         """Raise what a step in Python raised during the call that came back with this status."""
-        if status == INTERRUPTED:
-            interrupts.reraise()
-        if status == NO_MEMORY:
-            raise MemoryError("there is no memory for what the iterations of a loop leave for its reverse pass.")
+        interrupts.raise_for(status)
         error, self._calls.error = self._calls.error, None
         raise error
 

@@ -19,15 +19,16 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import NoReturn
 
 import numpy as np
 
-from functorch_lite.compiler.codegen.llvm.program import RUN_STEP
-from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED
+from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED, NO_MEMORY
 from functorch_lite.compiler.loop_ir.polls import POLL
 from functorch_lite.compiler.runtime import engine
 
+RUN_STEP = "run_step"
 _PAUSE = 20_000_000  # nanoseconds
 _MONOTONIC = 6 if sys.platform == "darwin" else 1
 _PYTHON = (
@@ -51,10 +52,7 @@ declare void @Py_DecRef(ptr)
 
 define i32 @{POLL}(ptr %last) {{
 entry:
-  %main.at = getelementptr i64, ptr @words, i64 3
-  %main = load i64, ptr %main.at
-  %here = call i64 @PyThread_get_thread_ident()
-  %is.main = icmp eq i64 %here, %main
+  %is.main = call i1 @on_main_thread()
   br i1 %is.main, label %time, label %fine
 time:
   %at.once = icmp eq ptr %last, null
@@ -90,6 +88,14 @@ fine:
   ret i32 0
 }}
 
+define internal i1 @on_main_thread() {{
+  %main.at = getelementptr i64, ptr @words, i64 3
+  %main = load i64, ptr %main.at
+  %here = call i64 @PyThread_get_thread_ident()
+  %is.main = icmp eq i64 %here, %main
+  ret i1 %is.main
+}}
+
 define internal void @put_aside() {{
   %value.at = getelementptr i64, ptr @words, i64 1
   %trace.at = getelementptr i64, ptr @words, i64 2
@@ -119,10 +125,7 @@ returned:
   %short = trunc i64 %status to i32
   ret i32 %short
 failed:
-  %main.at = getelementptr i64, ptr @words, i64 3
-  %main = load i64, ptr %main.at
-  %here = call i64 @PyThread_get_thread_ident()
-  %is.main = icmp eq i64 %here, %main
+  %is.main = call i1 @on_main_thread()
   br i1 %is.main, label %aside, label %dropped
 aside:
   call void @put_aside()
@@ -148,7 +151,12 @@ _NO_CLOCK = f"""  %old = load i64, ptr %last
 
 def symbols(ir: str) -> dict[str, int]:
     """The addresses of those of the two functions that a module calls."""
-    return {name: _load().address(name) for name in (POLL, RUN_STEP) if f"@{name}(" in ir}
+    return addresses([name for name in (POLL, RUN_STEP) if f"@{name}(" in ir])
+
+
+def addresses(names: Iterable[str]) -> dict[str, int]:
+    """The addresses of these of the two functions."""
+    return {name: _load().address(name) for name in names}
 
 
 @functools.cache
@@ -160,11 +168,19 @@ def _load() -> engine.Loaded:
     has_clock = sys.platform != "win32"
     text = _TEXT.replace("%CLOCK%", _CLOCK if has_clock else _NO_CLOCK)
     text += "declare i32 @clock_gettime(i32, ptr)\n" if has_clock else ""
-    return engine.load(text, {**given, "words": _words.ctypes.data}).keep()
+    return engine.load(text, {**given, "words": _words.ctypes.data}, level=engine.QUICK).keep()
 
 
 def _note_main_thread() -> None:
     _words[3] = threading.main_thread().ident or 0
+
+
+def raise_for(status: int) -> None:
+    """Raise what a status of compiled code says, unless it is the failure of a step in Python."""
+    if status == INTERRUPTED:
+        reraise()
+    if status == NO_MEMORY:
+        raise MemoryError("there is no memory for what the iterations of a loop leave for its reverse pass.")
 
 
 _restore = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 3)(("PyErr_Restore", ctypes.pythonapi))
@@ -178,4 +194,4 @@ def reraise() -> NoReturn:
     raise KeyboardInterrupt  # when nothing was put aside
 
 
-__all__ = ["POLL", "reraise", "symbols"]
+__all__ = ["POLL", "RUN_STEP", "addresses", "raise_for", "symbols"]

@@ -2,6 +2,7 @@
 """Calling native code from Python: what executables share, whether compiled now or found on disk."""
 
 import ctypes
+import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -14,6 +15,11 @@ from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program
 
+_content_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_word_at = ctypes.c_size_t.from_address
+_DATA = struct.calcsize("iiciiPP")  # what comes before `data` in PyArrayInterface
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
 
 
@@ -44,7 +50,7 @@ class NativeCode:
     donations: dict[int, int]
 
     def _prepare(self, program: Program, optimized: Program) -> None:
-        """Set what calls need."""
+        """Set what calls need, but for the code."""
         self.program = program
         self.optimized = optimized
         self._in = [(a.shape, a.dtype) for a in program.in_avals]
@@ -53,16 +59,22 @@ class NativeCode:
         self._calls = threading.local()
         self._elsewhere: Evaluator | None = None
         self._times = 0
+        self._code: list[engine.Loaded] = []
+        self._word = np.zeros(1, np.uintp)
+        self.entry = self._word.ctypes.data
 
     def _enter(self, code: engine.Loaded, is_quick: bool) -> None:
         """Let calls run this code. What they ran before stays in memory: some may be inside it."""
-        if not hasattr(self, "_code"):
-            self._code, self._word = [], np.zeros(1, np.uintp)
-            self.entry = self._word.ctypes.data
         self._code.append(code)
         self._word[0] = address = code.address("run")
         self._run = _RUN(address)
         self.is_quick = is_quick
+
+    def _give(self, constants: Sequence[np.ndarray], step: Any = None, pool: int = 0) -> None:
+        """Make the context: the function that runs steps in Python, constants, the pool, a word for subclasses."""
+        pointers = [id(step) if step is not None else 0, *(c.ctypes.data for c in constants), pool, 0]
+        self._context = np.array(pointers, np.uintp)
+        self.context = self._context.ctypes.data
 
     def improve(self) -> None:
         """Run well made code from now on."""
@@ -92,7 +104,7 @@ class NativeCode:
             if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
                 outs[k] = np.ndarray(*self._out[k], arrays[i])
         n = len(arrays)
-        pointers = np.fromiter((a.ctypes.data for a in (*arrays, *outs)), np.uintp, n + len(outs))
+        pointers = np.fromiter(map(_address, (*arrays, *outs)), np.uintp, n + len(outs))
         where = pointers.ctypes.data
         frame = {}, getattr(self._calls, "frame", None)
         self._calls.frame = frame
@@ -128,6 +140,12 @@ class NativeCode:
         if self._elsewhere is None:
             self._elsewhere = Evaluator(self.optimized)
         return self._elsewhere(*args)
+
+
+def _address(array: np.ndarray) -> int:
+    """The address of the data, as NumPy's C array interface has it: `array.ctypes.data` takes three times as long."""
+    interface = array.__array_struct__  # lives while it is read
+    return _word_at(_content_of(interface, None) + _DATA).value
 
 
 def _is_apart(args: Sequence[Any], number: int) -> bool:

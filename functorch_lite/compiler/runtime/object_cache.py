@@ -9,7 +9,6 @@ torn or foreign is taken as absent and written anew. A folder that cannot be wri
 import contextlib
 import hashlib
 import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -145,7 +144,7 @@ def _header(key: str, data: bytes) -> bytes:
 
 def _write(folder: Path, key: str, data: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = folder / f"{key}.{secrets.token_hex(8)}.part"
+    part = folder / f"{key}.{os.urandom(8).hex()}.part"
     try:
         with part.open("xb") as file:
             file.write(_header(key, data))

@@ -7,10 +7,10 @@ Python, with functions among its parameters, or that calls a library, is compile
 still found on disk, by its LLVM IR).
 """
 
+import ast
 import functools
 import hashlib
 import importlib
-import json
 import os
 import re
 import zlib
@@ -37,26 +37,27 @@ class SavedExecutable(NativeCode):
     """A program whose native code was found on disk."""
 
     def __init__(self, program: Program, optimized: Program, data: bytes):
+        self._prepare(program, optimized)
         size = int.from_bytes(data[:8], "little")
-        facts = json.loads(data[8 : 8 + size])
+        facts = ast.literal_eval(data[8 : 8 + size].decode())
         self.constants, start = [], 8 + size
         for count in facts["constants"]:
             self.constants.append(np.frombuffer(data, np.uint8, count, start).copy())
             start += count
         end = start + facts["packed_ir"]
         self._packed_ir = data[start:end]
-        self._enter(engine.link(data[end:], ["run"]), end > start)
+        self.symbols = _runtime("interrupts").addresses(facts["symbols"]) if facts["symbols"] else {}
+        self._enter(engine.link(data[end:], ["run"], self.symbols), end > start)
         self.arena_bytes = facts["arena_bytes"]
         self.work = facts["work"]
-        self.donations = {k: i for k, i in facts["donations"]}
+        self.donations = facts["donations"]
         self.shares = facts["shares"]
-        self._context = np.zeros(3 + len(self.constants), np.uintp)
-        for k, constant in enumerate(self.constants):
-            self._context[k + 1] = constant.ctypes.data
-        if self.shares:
-            self._context[len(self.constants) + 1] = _pool_address()
-        self.context = self._context.ctypes.data
-        self._prepare(program, optimized)
+        self._give(self.constants, pool=_runtime("threads").pool_address(config.num_threads) if self.shares else 0)
+
+    def fail(self, status: int) -> None:
+        """Raise what ended a call that came back with this status."""
+        _runtime("interrupts").raise_for(status)
+        super().fail(status)
 
     @property
     def ir(self) -> str:  # type: ignore[override]
@@ -69,9 +70,9 @@ class SavedExecutable(NativeCode):
         return importlib.import_module("functorch_lite.compiler.native").lower_program(self.optimized)
 
 
-def _pool_address() -> int:
-    threads = importlib.import_module("functorch_lite.compiler.runtime.threads")
-    return threads.pool_address(config.num_threads)
+def _runtime(name: str) -> Any:
+    """A module of the runtime that not every program needs."""
+    return importlib.import_module(f"functorch_lite.compiler.runtime.{name}")
 
 
 def key_of(optimized: Program, donated: Sequence[int]) -> str | None:
@@ -81,7 +82,7 @@ def key_of(optimized: Program, donated: Sequence[int]) -> str | None:
     text = program_text(optimized, exact=True)
     if _PROCESS_BOUND.search(text):
         return None
-    rest = repr((tuple(donated), engine.target(), engine.versions(), _source_stamp()))
+    rest = repr((tuple(donated), engine.processor(), engine.versions(), _source_stamp()))
     return hashlib.sha256(f"program {rest}\n{text}".encode()).hexdigest()
 
 
@@ -103,7 +104,7 @@ def find(program: Program, optimized: Program, key: str) -> SavedExecutable | No
     if data is None:
         return None
     executable = SavedExecutable(program, optimized, data)
-    executable.when_improved = lambda: _store(key, executable)
+    _store_when_improved(key, executable)
     return executable
 
 
@@ -111,7 +112,11 @@ def keep(key: str, executable: "Executable") -> None:
     """Keep the code of an executable that needs nothing of this process, and again when it has better code."""
     if executable.stands_alone:
         _store(key, executable)
-        executable.when_improved = lambda: _store(key, executable)
+        _store_when_improved(key, executable)
+
+
+def _store_when_improved(key: str, executable: NativeCode) -> None:
+    executable.when_improved = lambda: _store(key, executable)
 
 
 def _store(key: str, executable: Any) -> None:
@@ -119,10 +124,10 @@ def _store(key: str, executable: Any) -> None:
     packed_ir = zlib.compress(ir.encode(), 1) if is_quick else b""  # to make better code of in another process
     facts = {
         "arena_bytes": executable.arena_bytes, "work": executable.work, "shares": executable.shares,
-        "donations": list(executable.donations.items()),
+        "donations": executable.donations, "symbols": list(executable.symbols),
         "constants": [c.nbytes for c in executable.constants], "packed_ir": len(packed_ir),
     }
-    head = json.dumps(facts).encode()
+    head = repr(facts).encode()
     constants = b"".join(c.tobytes() for c in executable.constants)
     code = engine.object_of(ir, level=engine.QUICK if is_quick else engine.USUAL)
     objects.store(key, len(head).to_bytes(8, "little") + head + constants + packed_ir + code)

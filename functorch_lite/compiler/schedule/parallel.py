@@ -27,10 +27,11 @@ from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Index, Loop, Value, blocks
 
 WORTH_NS = 80_000.0  # a sleeping worker takes 10 to 40 us to come
+WORTH_AWAKE_NS = 15_000.0  # in a kernel with another shared loop, for which the workers come anyway
 GRAIN_NS = 10_000.0
-FEW = 16  # iterations, too few to be dealt out evenly
+FEW = 8  # iterations, too few to be dealt out evenly
 VERY_LONG = 4
-OWN_BYTES = 256 << 10  # on the stack of a thread
+OWN_BYTES = 320 << 10  # on the stack of a thread
 VECTOR_BYTES = 64
 MOST_LANES = 16
 _OP_NS = 0.3
@@ -40,6 +41,7 @@ _DIVIDE_NS = 3.0
 _BYTE_NS = 0.05
 _UNKNOWN_EXTENT = 8
 
+_MOVES = nodes.Copy | nodes.Transpose | nodes.Fill
 _FREE = frozenset({"constant", "index", "variable", "carried", "result", "parameter"})
 _DIVIDES = frozenset({"div", "sqrt", "rem"})
 _FAST = frozenset({
@@ -60,7 +62,9 @@ def shared_loops(function: Function) -> dict[int, Shared]:
     """The loops of a kernel, by identity, that threads share."""
     if function.integers:
         return {}
-    return _Finder(function).block(function.body, WORTH_NS)
+    finder = _Finder(function)
+    found = finder.block(function.body, WORTH_NS)
+    return found and found | finder.block([s for s in function.body if id(s) not in found], WORTH_AWAKE_NS)
 
 
 class _Finder:
@@ -113,6 +117,9 @@ def _time(statements: Sequence[Any], lanes: int, times: float, moved: dict[Buffe
         elif isinstance(s, nodes.Copy | nodes.Fill):
             total += times * s.count * ITEM_BYTES[s.target.kind] * _BYTE_NS / 2
             _move(moved, s.target, times * s.count)
+        elif isinstance(s, nodes.Transpose):
+            total += times * s.rows * s.columns * _OP_NS
+            _move(moved, s.source, times * s.rows * s.columns)
         elif isinstance(s, Loop):
             extent = s.extent if isinstance(s.extent, int) else _UNKNOWN_EXTENT
             inner = _lanes(s) if s.vector and lanes == 1 else lanes
@@ -173,6 +180,8 @@ def accesses(s: Any) -> Sequence[Access]:
         return [Access(s.buffer, s.index, True)]
     if isinstance(s, nodes.Copy):
         return [Access(s.source, s.start, False, s.count), Access(s.target, s.at, True, s.count)]
+    if isinstance(s, nodes.Transpose):
+        return [Access(s.source, s.start, False, s.reads), Access(s.target, s.at, True, s.writes)]
     if isinstance(s, nodes.Fill):
         return [Access(s.target, s.at, True, s.count)]
     return ()
@@ -217,7 +226,7 @@ class Inside:
                     self.extents[s.variable] = s.extent
         elif isinstance(s, nodes.If):
             self.defined |= {result for result, _, _ in s.results}
-        elif not isinstance(s, nodes.Store | nodes.Copy | nodes.Fill):
+        elif not isinstance(s, _MOVES | nodes.Store):
             self.leaves = True
 
     def place(self, access: Access) -> tuple[int, _Place]:
@@ -381,12 +390,13 @@ class _Written:
             self.writes.append((place, {v for v, _ in access.index.terms}))
 
     def _covers(self, access: Access) -> bool:
-        """Whether all that a read may touch lies in what finished loops have written."""
+        """Whether all that a read may touch lies in what finished loops have written: all of it, if who knows where."""
         stride, place = self.inside.place(access)
         if stride or place.fixed or place.unknown:
-            return False
-        low, high = _window([place], 0)
-        low, high = low + place.constant, high + place.constant
+            low, high = 0, access.buffer.size - 1
+        else:
+            low, high = _window([place], 0)
+            low, high = low + place.constant, high + place.constant
         done = [p for p, variables in self.writes if not variables & self.open]
         return any(start <= low and high < end for start, end in _ranges(done))
 

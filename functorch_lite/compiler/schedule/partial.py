@@ -230,6 +230,9 @@ class Copier:
             return Store(*self.place(s.buffer, s.index), self.value(s.value))
         if isinstance(s, nodes.Copy):
             return nodes.Copy(*self.place(s.target, s.at), *self.place(s.source, s.start), s.count)
+        if isinstance(s, nodes.Transpose):
+            places = *self.place(s.target, s.at), *self.place(s.source, s.start)
+            return nodes.Transpose(*places, s.rows, s.columns, s.stride, s.step)
         if isinstance(s, nodes.Fill):
             return nodes.Fill(*self.place(s.target, s.at), s.count)
         if isinstance(s, nodes.If):

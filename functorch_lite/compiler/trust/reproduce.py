@@ -11,16 +11,12 @@
 Running the file compiles the equations by that stage, compares with the evaluator, and exits with 1 if they differ.
 """
 
-import contextlib
 import hashlib
 import importlib
-import os
 import pkgutil
 import re
-import secrets
 import sys
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +29,7 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Primitive
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var, variable_names
 from functorch_lite.core.rules import eval_rules, shape_rules
+from functorch_lite.files import whole_file
 
 _TYPE = re.compile(r"(\w+)\[([\d,]*)\]")
 _BYTES = "bytes of "  # before the name of an array of a dtype that .npz files do not hold
@@ -132,26 +129,13 @@ def write_reproducer(fault: Fault, folder: Path) -> Path:
     end = [f"case.check({fault.stage!r}, {', '.join(outputs)})", ""]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join([*head, *writer.lines, *end]))
     arrays = {**writer.arrays, **{f"a{k}": np.asarray(a) for k, a in enumerate(fault.args)}}
-    packed = BytesIO()
     stored: dict[str, Any] = dict(_storable(name, a) for name, a in arrays.items())
-    np.savez(packed, **stored)
     path = folder / f"miscompiled_{hashlib.sha256(text.encode()).hexdigest()[:12]}.py"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path.with_suffix(".npz"), packed.getvalue())
-    write_whole(path, text.encode())
+    with whole_file(path.with_suffix(".npz")) as file:
+        np.savez(file, **stored)
+    with whole_file(path) as file:
+        file.write(text.encode())
     return path
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _storable(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:

@@ -13,6 +13,7 @@ from functorch_lite.compiler.passes.fold import fold_constants
 from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.compiler.passes.merge import merge_calls
+from functorch_lite.compiler.passes.recompute import recompute_in_scans
 from functorch_lite.compiler.passes.roll import roll_blocks
 from functorch_lite.core.aval import aval_of
 from functorch_lite.core.check import check_program
@@ -23,7 +24,7 @@ from functorch_lite.core.staging import stage
 GOLDEN = Path(__file__).parent / "golden"
 PASSES = (
     merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, roll_blocks,
-    simplify, eliminate_common, hoist_invariants, eliminate_dead_code,
+    simplify, eliminate_common, hoist_invariants, recompute_in_scans, eliminate_dead_code,
 )
 
 

@@ -178,3 +178,13 @@ def test_scalar_literals_have_the_dtype_of_their_type():
     (value,) = [a.value for a in result.equations[0].inputs if type(a) is Literal]
     assert type(value) is np.float32
     assert run(result, [np.ones(3, F32)])[0].dtype == F32
+
+
+def test_a_slice_is_taken_before_a_permutation():
+    def fun(x):
+        return [slice(permute_dims(x, (2, 0, 1)), (1, 0, 2), (4, 2, 3), (2, 1, 1))]
+
+    x = boundary(F32, (2, 3, 4))
+    result = check_pass(canonicalize, program_of(fun, x), [x])
+    assert [e.prim.name for e in eliminate_dead_code(result).equations] == ["slice", "permute_dims"]
+    assert result.equations[-2].params["start"] == (0, 2, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import functorch_lite as fl
 import functorch_lite.numpy as fnp
 from functorch_lite import lax
+from functorch_lite.compiler.passes.canonical import canonicalize
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.passes.hoist import hoist_invariants
 from functorch_lite.core.evaluate import Evaluator
@@ -115,3 +116,22 @@ def test_calls_with_arguments_of_their_own_are_left_alone():
     block = fl.jit(lambda x, s: x * fnp.sin(s))
     program = fl.make_program(lambda x: block(block(x, x + 1.0), x + 2.0))(X)
     assert hoist_invariants(program) is program
+
+
+def test_a_matrix_that_is_read_across_is_transposed_before_the_loop():
+    w, x, xs = np.linspace(-1, 1, 12).reshape(4, 3), np.ones((9, 3)), np.ones((2, 9, 4))
+
+    def fun(w, x, xs):
+        carry, _ = lax.scan(lambda c, x: ((c @ w.T + x)[:, :3], None), x, xs)
+        return [carry]
+
+    program = program_of(fun, w, x, xs)
+    result = hoist_invariants(canonicalize(program))
+    assert "permute_dims" in names(result)
+    (scan,) = [e for e in result.equations if e.prim.name == "scan"]
+    (product,) = [e for e in scan.params["body"].equations if e.prim.name == "dot_general"]
+    assert product.params["contract"] == ((1,), (0,))
+    assert hoist_invariants(result) is result
+    np.testing.assert_allclose(Evaluator(result)(w, x, xs)[0], Evaluator(program)(w, x, xs)[0], 1e-12)
+    few = canonicalize(program_of(fun, w, x[:3], xs[:, :3]))
+    assert hoist_invariants(few) is few

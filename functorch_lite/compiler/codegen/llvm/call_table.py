@@ -11,17 +11,14 @@ the arena (it is `value` bytes into it).
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 INPUTS, OUTPUTS, CONTEXT, SELF, ARENA = range(5)
 LONG = 16  # calls: a shorter run is written out
 
 
-class Pointer(NamedTuple):
-    """Where a pointer is found: element `value` of an array, or `value` bytes into the arena."""
-
-    array: int
-    value: int
+def pointer(array: int, value: int) -> int:
+    """The word for where a pointer is found: element `value` of an array, or `value` bytes into the arena."""
+    return 8 * value + array
 
 
 class CallTable:
@@ -32,12 +29,12 @@ class CallTable:
         self._kernels: dict[str, int] = {}
         self._counts: set[int] = set()
 
-    def add(self, calls: Iterable[tuple[str, Sequence[Pointer]]]) -> str:
+    def add(self, calls: Iterable[tuple[str, Sequence[int]]]) -> str:
         """List calls (kernel, its pointers) and return the instruction that makes them, in order."""
         start, number = len(self._words), 0
         for kernel, pointers in calls:
             self._words += [self._kernels.setdefault(kernel, len(self._kernels)), len(pointers)]
-            self._words += [8 * p.value + p.array for p in pointers]
+            self._words += pointers
             self._counts.add(len(pointers))
             number += 1
         first = f"getelementptr (i64, ptr @calls, i64 {start})"

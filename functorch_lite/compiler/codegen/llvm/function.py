@@ -13,6 +13,7 @@ import numpy as np
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
+from functorch_lite.compiler.codegen.llvm.transposed import call_transpose
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import identity
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, blocks
@@ -61,6 +62,8 @@ class FunctionWriter:
             self.loop_while(statement)
         elif kind is nodes.Copy:
             self.copy(statement)
+        elif kind is nodes.Transpose:
+            self.transpose(statement)
         elif kind is nodes.Fill:
             self.fill(statement)
         elif kind is nodes.Exit:
@@ -517,6 +520,11 @@ class FunctionWriter:
             return
         e.declarations["llvm.memcpy.p0.p0.i64"] = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
         e.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {s.count * BYTES[kind]}, i1 false)")
+
+    def transpose(self, s: nodes.Transpose) -> None:
+        kind = "i8" if s.target.kind == "bool" else REGISTER[s.target.kind]
+        places = self.address(s.target, s.at), self.address(s.source, s.start)
+        call_transpose(self.e, kind, s, *places)
 
     def fill(self, s: nodes.Fill) -> None:
         e = self.e

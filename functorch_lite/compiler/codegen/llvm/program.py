@@ -23,7 +23,7 @@ from functorch_lite.compiler.codegen.llvm.call_table import (
     OUTPUTS,
     SELF,
     CallTable,
-    Pointer,
+    pointer,
 )
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
@@ -34,10 +34,8 @@ from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
+from functorch_lite.compiler.runtime.interrupts import RUN_STEP
 from functorch_lite.compiler.schedule.parallel import shared_loops
-
-RUN_STEP = "run_step"
-"""The function that calls a Python function; runtime/interrupts.py defines it."""
 
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
@@ -182,17 +180,17 @@ class ProgramWriter(FunctionWriter):
         return type(s) is nodes.KernelCall and not s.kernel.can_fail and all(
             not at.terms and self.is_fixed(b) and not (at.constant and b in self._sources) for b, at in s.places)
 
-    def _pointers(self, s: nodes.KernelCall) -> list[Pointer]:
-        found = []
+    def _pointers(self, s: nodes.KernelCall) -> list[int]:
+        found, sources, offsets = [], self._sources, self._plan.offsets
         for buffer, at in s.places:
-            if buffer in self._sources:
-                array, number = self._sources[buffer]
-                found.append(Pointer(_ARRAYS[array], number))
+            if buffer in sources:
+                array, number = sources[buffer]
+                found.append(pointer(_ARRAYS[array], number))
             else:
-                found.append(Pointer(ARENA, self._plan.offsets[buffer] + at.constant * ITEM_BYTES[buffer.kind]))
+                found.append(pointer(ARENA, offsets[buffer] + at.constant * ITEM_BYTES[buffer.kind]))
         if s.kernel.arena is not None:
-            return [*found, Pointer(SELF, 0)]
-        return found + [Pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)
+            return [*found, pointer(SELF, 0)]
+        return found + [pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)
 
     def other(self, statement: Any) -> None:
         kind = type(statement)

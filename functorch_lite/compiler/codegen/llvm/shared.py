@@ -171,7 +171,7 @@ class _Uses:
         elif isinstance(s, nodes.Store):
             self._use(s.value)
             self._at(s.buffer, s.index)
-        elif isinstance(s, nodes.Copy):
+        elif isinstance(s, nodes.Copy | nodes.Transpose):
             self._at(s.target, s.at)
             self._at(s.source, s.start)
         else:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""What only LLVM can do: tell what the processor has, make object files, and link those of any platform.
+
+Importing this imports llvmlite, which takes longer than most first calls: engine.py does it when it comes to that.
+"""
+
+import functools
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+import llvmlite.binding as llvm
+
+from functorch_lite.compiler.runtime.engine import USUAL, Target
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+LIBRARIES_PER_LINKER = 64
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+
+
+def host() -> Target:
+    """The processor of this machine."""
+    features = llvm.get_host_cpu_features()
+    arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))
+    if all(features.get(name) for name in _AVX512):
+        lanes = 64
+    else:
+        lanes = 32 if features.get("avx2") else 16
+    return Target(lanes, arm or bool(features.get("fma")), llvm.get_host_cpu_name(), features.flatten())
+
+
+class _Machine:
+    """LLVM's target machine, and what a module for it says of it."""
+
+    def __init__(self, wanted: Target, level: int):
+        # Position-independent code reaches symbols of the process anywhere in the address space.
+        self.llvm = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+            cpu=wanted.cpu, features=wanted.features, opt=level, reloc="pic", codemodel="small"
+        )
+        self.triple, self.data_layout = self.llvm.triple, str(self.llvm.target_data)
+
+
+@functools.cache
+def _machine(wanted: Target, level: int = USUAL) -> _Machine:
+    return _Machine(wanted, level)
+
+
+def compile_object(ir_text: str, wanted: Target, passes: int, level: int) -> bytes:
+    """The object file of the LLVM module `ir_text` for a processor.
+
+    Raises RuntimeError when the IR is wrong.
+    """
+    machine = _machine(wanted, level)
+    with llvm.create_context() as context, llvm.parse_assembly(ir_text, context) as module:
+        module.triple, module.data_layout = machine.triple, machine.data_layout
+        module.verify()
+        if passes:
+            options = llvm.create_pipeline_tuning_options(speed_level=passes)
+            builder = llvm.create_pass_builder(machine.llvm, options)
+            builder.getModulePassManager().run(module, builder)
+        return machine.llvm.emit_object(module)
+
+
+class _Linkers:
+    """Hands out LLVM linkers, a new one after some uses: each keeps 9 kB for every library it ever linked."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._uses = 0
+        self._current: llvm.LLJIT | None = None
+
+    def next(self, target: Target) -> tuple[llvm.LLJIT, str]:
+        """A linker, and a library name that it has not seen."""
+        with self._lock:
+            number = self._uses % LIBRARIES_PER_LINKER
+            self._uses += 1
+            if self._current is None or number == 0:
+                jit_link = sys.platform != "win32"  # as LLVM chooses by itself
+                self._current = llvm.create_lljit_compiler(
+                    _machine(target).llvm, use_jit_link=jit_link, suppress_errors=True
+                )
+            return self._current, f"library{number}"
+
+
+_linkers = _Linkers()
+
+
+def link(
+    data: bytes, names: Sequence[str], symbols: Mapping[str, int], target: Target
+) -> tuple[dict[str, int], object]:
+    """The addresses of the functions `names` of an object file, and what keeps them in memory.
+
+    Raises RuntimeError when a symbol is found nowhere.
+    """
+    builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
+    for name, address in symbols.items():
+        builder.import_symbol(name, address)
+    for name in names:
+        builder.export_symbol(name)
+    linker, library = _linkers.next(target)
+    tracker = builder.link(linker, library)
+    return {name: tracker[name] for name in names}, (linker, tracker)
+
+
+def is_in_process(name: str) -> bool:
+    """Whether the process has a symbol, such as a function of libc or libm."""
+    return llvm.address_of_symbol(name) is not None

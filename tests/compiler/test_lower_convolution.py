@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Each way to compute a convolution, made to be taken: against the eval rule and the interpreter; shared by threads."""
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import functorch_lite as fl
+from functorch_lite.compiler.loop_ir.interpret import interpret
+from functorch_lite.compiler.loop_ir.nodes import Function, Loop
+from functorch_lite.compiler.loop_ir.verify import verify
+from functorch_lite.compiler.lowering import convolution_filters as filters
+from functorch_lite.compiler.lowering import convolution_outputs as outputs
+from functorch_lite.compiler.lowering import convolution_pixels as pixels
+from functorch_lite.compiler.lowering.contraction import bilinear_kernel
+from functorch_lite.compiler.lowering.convolution import convolution_of
+from functorch_lite.compiler.lowering.convolution_image import divisor, even_blocks
+from functorch_lite.compiler.lowering.tiles import Machine
+from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.schedule.parallel import accesses, every, own_buffers, shared_loops
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.rules import eval_rules, shape_rules
+from functorch_lite.primitives.convolution import conv_general_dilated_p
+from tests.compiler.guarded import Guarded
+from tests.compiler.support import kernel_module, run_kernel
+from tests.compiler.test_threads import compiled, floats, shares
+
+MACHINES = (Machine(64, 32), Machine(16, 32))
+RNG = np.random.default_rng(11)
+
+WAYS = ("outputs", "outputs, several at once", "pixels", "pixels, in blocks of rows", "filters", "filters, in jobs")
+
+
+def take(way: str, monkeypatch: Any) -> None:
+    """Have convolutions computed in one way, with small blocks, wherever they can be."""
+    monkeypatch.setattr(outputs.Outputs, "fits", lambda self: way.startswith("outputs"))
+    monkeypatch.setattr(outputs.Outputs, "cost", lambda self: 0.0)
+    for module in (outputs, filters):
+        monkeypatch.setattr(module, "KERNEL_BYTES", 0 if way == "outputs, several at once" else 1500)
+    for module in (pixels, filters):
+        monkeypatch.setattr(module, "IMAGE_BYTES", 900)
+        monkeypatch.setattr(module, "WORTH", 1 if "in " in way else 1 << 60)
+
+
+def params_of(strides, padding, lhs=None, rhs=None, groups=1, batch_groups=1) -> dict[str, Any]:
+    ones = (1,) * len(strides)
+    return {"strides": strides, "padding": padding, "lhs_dilation": lhs or ones, "rhs_dilation": rhs or ones,
+            "groups": groups, "batch_groups": batch_groups}
+
+
+def kernel_of(x, w, params, machine=MACHINES[0], exchanged=False) -> tuple[Function, Any]:
+    """The kernel of a convolution, and its output's type; exchanged: of operands whose first two axes lie exchanged."""
+    out = shape_rules[conv_general_dilated_p](Aval(x.shape, x.dtype), Aval(w.shape, w.dtype), **params)
+    arrays = [laid_out(a, exchanged) for a in (x, w)]
+    strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
+    problem = convolution_of(x.shape, w.shape, out.shape, *strides, **params)
+    return bilinear_kernel("kernel", out.dtype, problem, (x.size, w.size, out.size), machine), out
+
+
+def laid_out(x, exchanged):
+    return np.array(x.swapaxes(0, 1), order="C").swapaxes(0, 1) if exchanged else x
+
+
+def check(x, w, params, machine=MACHINES[0], exchanged=False) -> Function:
+    """The kernel gives what the eval rule does."""
+    function, aval = kernel_of(x, w, params, machine, exchanged)
+    verify(function)
+    out = np.full(aval.shape, np.nan, aval.dtype)
+    memory = [np.ascontiguousarray(a.swapaxes(0, 1)) if exchanged else a for a in (x, w)]
+    run_kernel(function, [*memory, out], machine.vector_bytes)
+    expected = eval_rules[conv_general_dilated_p](np, x, w, **params)
+    rtol = 1e-5 if x.dtype.itemsize // (x.dtype.kind == "c" or 1) == 4 else 1e-12
+    np.testing.assert_allclose(out, expected, rtol, rtol * max(np.abs(expected).max(initial=0), np.sqrt(x.size)))
+    return function
+
+
+def drawn(*shape, dtype="float64"):
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+# name: x, w, strides, padding, dilations
+FORWARD: dict[str, Any] = {
+    "one row": ((8, 3, 1, 9), (5, 3, 1, 3), (1, 1), ((0, 0), (1, 1))),
+    "tiny": ((12, 5, 4, 4), (17, 5, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "odd": ((5, 3, 7, 7), (33, 3, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "wide": ((2, 2, 5, 31), (20, 2, 3, 5), (1, 1), ((1, 1), (2, 2))),
+    "stride": ((6, 4, 14, 14), (18, 4, 3, 3), (2, 2), ((1, 1), (1, 1))),
+    "stride of one row and column": ((6, 4, 14, 13), (18, 4, 1, 1), (2, 3), ((0, 0), (0, 0))),
+    "large strided kernel": ((2, 2, 23, 23), (16, 2, 7, 7), (2, 2), ((3, 3), (3, 3))),
+    "transposed": ((4, 6, 7, 7), (5, 6, 4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    "transposed to an odd size": ((4, 6, 5, 4), (5, 6, 3, 3), (1, 1), ((1, 2), (1, 1)), (2, 3)),
+    "dilated kernel": ((3, 4, 12, 12), (7, 4, 3, 3), (1, 1), ((2, 2), (2, 2)), None, (2, 2)),
+    "cropped": ((3, 4, 12, 12), (7, 4, 3, 3), (1, 2), ((-1, -2), (-2, 3))),
+    "three axes": ((2, 3, 5, 6, 7), (4, 3, 3, 2, 3), (1, 2, 1), ((1, 1), (0, 1), (1, 1))),
+    "groups": ((4, 6, 6, 6), (6, 2, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 3),
+    "depthwise": ((3, 9, 8, 8), (9, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 9),
+    "groups of examples": ((6, 2, 6, 6), (6, 2, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 1, 3),
+}
+GRADIENTS: dict[str, Any] = {
+    "of a kernel": ((4, 12, 9, 9), (20, 12, 9, 9), (1, 1), ((1, 1), (1, 1))),
+    "of a strided kernel": ((4, 6, 14, 14), (19, 6, 7, 7), (1, 1), ((1, 0), (1, 0)), None, (2, 2)),
+    "of one element": ((9, 8, 10, 10), (40, 8, 5, 5), (1, 1), ((0, -1), (0, -1)), None, (2, 2)),
+    "of a transposed kernel": ((7, 8, 5, 5), (6, 8, 10, 10), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    "of an odd transposed kernel": ((7, 8, 5, 4), (6, 8, 11, 10), (1, 1), ((1, 3), (2, 2)), (2, 3)),
+    "with one filter": ((1, 12, 20, 20), (16, 12, 20, 20), (1, 1), ((1, 1), (1, 1))),
+    "with many filters": ((3, 8, 8, 8), (150, 8, 8, 8), (1, 1), ((1, 1), (1, 1))),
+    "of large images": ((2, 3, 34, 30), (18, 3, 34, 30), (1, 1), ((1, 1), (1, 1))),
+    "in three axes": ((3, 4, 5, 6, 7), (5, 4, 5, 6, 7), (1, 1, 1), ((1, 1), (1, 1), (1, 1))),
+    "of channels in two blocks": ((3, 3, 1), (17, 3, 5), (1,), ((0, 4),)),
+    "of groups": ((2, 6, 8, 8), (9, 2, 8, 8), (1, 1), ((1, 1), (1, 1)), None, None, 3),
+}
+CASES = FORWARD | GRADIENTS
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_way_gives_what_the_eval_rule_does(case, way, monkeypatch):
+    take(way, monkeypatch)
+    x, w, *how = CASES[case]
+    for machine in MACHINES:
+        check(drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how), machine)
+
+
+@pytest.mark.parametrize("case", ["transposed", "groups", "of a kernel", "of a transposed kernel"])
+@pytest.mark.parametrize("way", WAYS)
+def test_operands_may_lie_in_another_order_and_be_complex(case, way, monkeypatch):
+    take(way, monkeypatch)
+    x, w, *how = CASES[case]
+    check(drawn(*x), drawn(*w), params_of(*how), exchanged=True)
+    check(drawn(*x) + 1j * drawn(*x), drawn(*w) - 1j * drawn(*w), params_of(*how))
+
+
+@st.composite
+def convolutions(draw):
+    """Convolutions over one to three axes, with every setting."""
+    n = draw(st.integers(1, 3))
+    numbers = [[draw(st.integers(1, most)) for _ in range(n)] for most in (20 if n < 3 else 7, 5, 3, 3, 3)]
+    size, window, strides, lhs, rhs = map(tuple, numbers)
+    padding = tuple((draw(st.integers(-1, 3)), draw(st.integers(0, 3)) + r * k)
+                    for r, k in zip(rhs, window, strict=True))
+    parts, kind = draw(st.integers(1, 3)), draw(st.sampled_from(("groups", "batch_groups")))
+    examples, channels = draw(st.integers(1, 9)), draw(st.integers(1, 5))
+    x = examples * (parts if kind == "batch_groups" else 1), channels * (parts if kind == "groups" else 1), *size
+    w = draw(st.integers(1, 20)) * parts, channels, *window
+    return x, w, params_of(strides, padding, lhs, rhs, **{kind: parts})
+
+
+@given(convolutions(), st.sampled_from(WAYS), st.sampled_from(MACHINES))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_random_convolutions_in_every_way(case, way, machine):
+    x, w, params = case
+    with pytest.MonkeyPatch.context() as patch:
+        take(way, patch)
+        check(drawn(*x), drawn(*w), params, machine)
+
+
+@pytest.mark.parametrize(("case", "way"), [("tiny", "outputs"), ("transposed", "outputs, several at once"),
+                                           ("one row", "pixels"), ("transposed", "pixels, in blocks of rows"),
+                                           ("of one element", "filters, in jobs")])
+def test_the_interpreter_agrees(case, way, monkeypatch):
+    take(way, monkeypatch)
+    x, w, *how = CASES[case]
+    x, w = drawn(2, *x[1:]), drawn(*w)
+    function, aval = kernel_of(x, w, params_of(*how))
+    out = np.full(aval.shape, np.nan)
+    interpret(function, [x, w, out, *(np.full(b.size, np.nan) for b in function.scratch)])
+    np.testing.assert_allclose(out, eval_rules[conv_general_dilated_p](np, x, w, **params_of(*how)), 1e-12, 1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_reads_or_writes_beside_its_arrays(way, monkeypatch):
+    """Working space included: all arrays end, or begin, at a page that faults."""
+    take(way, monkeypatch)
+    for case in ("odd", "stride", "transposed", "cropped", "of a strided kernel", "of an odd transposed kernel"):
+        x, w, *how = CASES[case]
+        x, w = drawn(*x, dtype="float32"), drawn(*w, dtype="float32")
+        function, _ = kernel_of(x, w, params_of(*how))
+        expected = eval_rules[conv_general_dilated_p](np, x, w, **params_of(*how))
+        for at_end in (True, False):
+            arrays = [Guarded(b.size, np.dtype(np.float32), at_end) for b in function.params]
+            arrays[0].array[:], arrays[1].array[:] = x.ravel(), w.ravel()
+            run_with_working_space(function, [g.array for g in arrays])
+            assert all(g.untouched() for g in arrays)
+            np.testing.assert_allclose(arrays[2].array.reshape(expected.shape), expected, 1e-5, 1e-4)
+
+
+def run_with_working_space(function, arrays):
+    """Run a kernel whose working space is given too."""
+    loaded = engine.load(kernel_module(function, 64, True), cache=False)
+    places = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+    ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(loaded.address("entry"))(ctypes.addressof(places))
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.integers(1, 100))
+def test_blocks_cover_everything_and_are_even_where_that_is_possible(n, most):
+    assert n % divisor(n, most) == 0 and divisor(n, most) <= most
+    found = even_blocks(n, most)
+    assert sum(c.count * c.size for c in found) == n and max(c.size for c in found) <= most
+
+
+SHARED: dict[str, Any] = {
+    "many examples": ((32, 16, 28, 28), (16, 16, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "small examples": ((64, 64, 7, 7), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "one large example": ((1, 32, 90, 90), (32, 32, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "one example in three axes": ((1, 8, 24, 24, 24), (16, 8, 3, 3, 3), (1, 1, 1), ((1, 1), (1, 1), (1, 1))),
+    "large kernels": ((16, 256, 4, 4), (256, 256, 3, 3), (1, 1), ((1, 1), (1, 1))),
+    "strided": ((32, 16, 28, 28), (32, 16, 3, 3), (2, 2), ((1, 1), (1, 1))),
+    "transposed": ((32, 32, 14, 14), (16, 32, 4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    "a kernel's gradient": ((16, 64, 28, 28), (16, 64, 28, 28), (1, 1), ((1, 1), (1, 1))),
+    "a large kernel's gradient": ((64, 16, 16, 16), (256, 16, 16, 16), (1, 1), ((1, 1), (1, 1))),
+    "a transposed kernel's gradient": ((64, 32, 7, 7), (32, 32, 14, 14), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    "a depthwise kernel's gradient": ((64, 16, 28, 28), (64, 16, 28, 28), (1, 1), ((1, 1), (1, 1)), None, None, 1,
+                                      64),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_the_loop_around_all_work_is_shared(case):
+    """All loops are of jobs with working space of their own, but those that copy the kernel or add up sums of jobs."""
+    x, w, *how = SHARED[case]
+    function, _ = kernel_of(np.empty(x, np.float32), np.empty(w, np.float32), params_of(*how))
+    assert shared_loops(function)
+    writing = [s for s in function.body if isinstance(s, Loop) and any(
+        a.writes and a.buffer.role == "out" for t in every([s]) for a in accesses(t))]
+    assert writing and all(own_buffers(s, function) is not None for s in writing)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
+@pytest.mark.parametrize("case", ["many examples", "small examples", "one large example", "a kernel's gradient"])
+def test_any_number_of_threads_gives_the_same_bits(case):
+    x, w, strides, padding = SHARED[case]
+
+    def fun(x, w):
+        return fl.lax.conv_general_dilated(x, w, strides, padding)
+
+    first = None
+    for number in (1, 2, 4):
+        executable = compiled(fun, floats(*x), floats(*w), number=number)
+        assert shares(executable)
+        for _ in range(2):
+            found = np.asarray(executable(floats(*x), floats(*w))[0]).tobytes()
+            first = first or found
+            assert found == first
