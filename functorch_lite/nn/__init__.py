@@ -80,6 +80,8 @@ from .containers import MLP as MLP
 from .containers import Flatten as Flatten
 from .containers import Identity as Identity
 from .containers import Lambda as Lambda
+from .containers import ModuleDict as ModuleDict
+from .containers import ModuleList as ModuleList
 from .containers import Parallel as Parallel
 from .containers import Residual as Residual
 from .containers import Sequential as Sequential

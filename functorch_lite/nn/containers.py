@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Modules made of modules, and functions as modules."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import functorch_lite.numpy as fnp
 from functorch_lite import random
@@ -54,6 +54,77 @@ class Sequential(Module):
 
     def __getitem__(self, index: int) -> Module:
         return self.layers[index]
+
+
+class ModuleList(Module):
+    """Modules by number; functions among them are wrapped in `Lambda`. A plain list of modules is a field, too.
+
+    `+` and slices give new lists.
+
+    >>> layers = ModuleList(Linear(4, 4, key=k) for k in random.split(random.key(0), 3))
+    >>> len(layers), len(layers[1:]), len(layers + [relu])
+    (3, 2, 4)
+    """
+
+    layers: tuple[Module, ...]
+
+    def __init__(self, layers: Iterable[Module | Callable[[Any], Any]] = ()):
+        self.layers = tuple(as_module(layer) for layer in layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ModuleList": ...
+    def __getitem__(self, index: int | slice) -> "Module | ModuleList":
+        return ModuleList(self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def __add__(self, others: "Iterable[Module | Callable[[Any], Any]]") -> "ModuleList":
+        return ModuleList((*self.layers, *others))
+
+
+class ModuleDict(Module):
+    """Modules by name; functions among them are wrapped in `Lambda`. A plain dict of modules is a field, too.
+
+    `|` gives a new dict with more or other modules.
+
+    >>> heads = ModuleDict({"digit": Linear(8, 10, key=random.key(0)), "parity": Linear(8, 2, key=random.key(1))})
+    >>> list(heads), heads["parity"].out_features, "digit" in heads
+    (['digit', 'parity'], 2, True)
+    """
+
+    layers: dict[str, Module]
+
+    def __init__(self, layers: Mapping[str, Module | Callable[[Any], Any]] | None = None):
+        self.layers = {name: as_module(layer) for name, layer in (layers or {}).items()}
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layers
+
+    def __getitem__(self, name: str) -> Module:
+        return self.layers[name]
+
+    def keys(self) -> Iterable[str]:
+        """The names, in order."""
+        return self.layers.keys()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Names and modules, in order."""
+        return self.layers.items()
+
+    def __or__(self, others: "Mapping[str, Module | Callable[[Any], Any]] | ModuleDict") -> "ModuleDict":
+        return ModuleDict({**self.layers, **dict(others.items())})
 
 
 def as_module(layer: Any) -> Module:

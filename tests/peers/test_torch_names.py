@@ -57,8 +57,6 @@ WITHOUT = {
     "Container": "a base class",
     "RNNBase": "a base class",
     "RNNCellBase": "a base class",
-    "ModuleDict": "a dict of modules is a field like any other",
-    "ModuleList": "a list or tuple of modules is a field like any other",
     "ParameterDict": "a dict of arrays is a field like any other",
     "ParameterList": "a list or tuple of arrays is a field like any other",
     "DataParallel": "vmap with an axis name",
