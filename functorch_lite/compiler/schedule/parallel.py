@@ -213,11 +213,13 @@ class Inside:
             self._meet(s)
 
     def _meet(self, s: Any) -> None:
-        for access in accesses(s):
-            self.accesses.setdefault(access.buffer, []).append(access)
         if isinstance(s, Value):
             self.defined.add(s)
-        elif isinstance(s, Loop | nodes.While):
+            if s.op != "load":  # by far the most
+                return
+        for access in accesses(s):
+            self.accesses.setdefault(access.buffer, []).append(access)
+        if isinstance(s, Loop | nodes.While):
             for c in s.carried:
                 self.defined |= {c.value, c.result}
             if isinstance(s, Loop):
@@ -226,7 +228,7 @@ class Inside:
                     self.extents[s.variable] = s.extent
         elif isinstance(s, nodes.If):
             self.defined |= {result for result, _, _ in s.results}
-        elif not isinstance(s, _MOVES | nodes.Store):
+        elif not isinstance(s, _MOVES | nodes.Store | Value):
             self.leaves = True
 
     def place(self, access: Access) -> tuple[int, _Place]:
@@ -350,6 +352,8 @@ class _Written:
         return all(self._statement(s, exact) for s in statements)
 
     def _statement(self, s: Any, exact: set[Any]) -> bool:
+        if type(s) is Value and s.op != "load":
+            return True
         inner = blocks(s)
         if inner:
             return self._blocks(s, inner, exact)
