@@ -9,6 +9,7 @@ from benchmarks.trainers import (
     dp_sgd,
     ensemble,
     fashion_mnist,
+    finetune_lora,
     gan,
     gaussian_process,
     hmc,
@@ -25,7 +26,7 @@ from benchmarks.trainers import (
 
 _FILES = (
     char_gpt, fashion_mnist, resnet, vae, gan, diffusion, lstm_forecasting, pinn, neural_ode, maml, dp_sgd, ensemble,
-    policy_gradient, hmc, gaussian_process, lanczos,
+    policy_gradient, hmc, gaussian_process, lanczos, finetune_lora,
 )
 
 ALL = {file.TRAINER.name: file.TRAINER for file in _FILES}
