@@ -82,7 +82,11 @@ def _torch(compiled: bool) -> Run:
         p.requires_grad_(name.startswith("head") or (adapter and name.endswith((".down", ".up"))))
     trained = [p for p in model.parameters() if p.requires_grad]
     adamw = torch.optim.AdamW(trained, RATE, weight_decay=0.01)
-    adamw.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(trained, 1.0) and None)
+
+    def clip(*_) -> None:
+        nn.utils.clip_grad_norm_(trained, 1.0)
+
+    adamw.register_step_pre_hook(clip)
 
     def loss(ids, mask, labels):
         return functional.cross_entropy(model(ids, mask), labels)
