@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from benchmarks.trainers.common import Run, Trainer, example, our_run, torch_run
+from benchmarks.trainers.common import Run, Trainer, dense, example, our_run, torch_run
 
 BATCH, LENGTH, RANK, STEPS, RATE, DROPOUT = 32, 48, 8, 400, 1e-3, 0.1
 WORDS, WIDTH, HEADS, LAYERS, INNER = 30522, 384, 12, 6, 1536
@@ -96,30 +96,25 @@ def _torch(compiled: bool) -> Run:
 
 
 def _jax() -> Run:
-    import itertools
-
     import jax
     import jax.numpy as jnp
     import optax
+
+    from benchmarks.trainers import jax_layers as layers
+    from benchmarks.trainers.common import jax_run
 
     rng = np.random.default_rng(0)
 
     def matrix(*shape):
         return (rng.standard_normal(shape) * 0.02).astype(np.float32)
 
-    def dense(n_in, n_out):
-        return {"w": matrix(n_in, n_out), "b": np.zeros(n_out, np.float32)}
-
-    frozen = {"words": matrix(WORDS, WIDTH), "positions": matrix(512, WIDTH), "kind": matrix(2, WIDTH), "blocks": [
-        {"q": dense(WIDTH, WIDTH), "k": dense(WIDTH, WIDTH), "v": dense(WIDTH, WIDTH), "out": dense(WIDTH, WIDTH),
-         "up": dense(WIDTH, INNER), "down": dense(INNER, WIDTH)} for _ in range(LAYERS)]}
+    sizes = {n: (WIDTH, WIDTH) for n in ("q", "k", "v", "out")} | {"up": (WIDTH, INNER), "down": (INNER, WIDTH)}
+    frozen = {"words": matrix(WORDS, WIDTH), "positions": matrix(512, WIDTH), "kind": matrix(2, WIDTH),
+              "blocks": [{n: dense(rng, *size) for n, size in sizes.items()} for _ in range(LAYERS)]}
+    frozen = jax.tree.map(jnp.asarray, frozen)
     adapters = [{n: {"down": matrix(WIDTH, RANK), "up": np.zeros((RANK, WIDTH), np.float32)} for n in "qv"}
                 for _ in range(LAYERS)]
-    params = {"adapters": adapters, "head": dense(WIDTH, 2)}
-    frozen = jax.tree.map(jnp.asarray, frozen)
-
-    def linear(p, x):
-        return x @ p["w"] + p["b"]
+    params = {"adapters": adapters, "head": dense(rng, WIDTH, 2)}
 
     def drop(key, x):
         return jnp.where(jax.random.bernoulli(key, 1 - DROPOUT, x.shape), x / (1 - DROPOUT), 0.0)
@@ -129,42 +124,28 @@ def _jax() -> Run:
 
     def block(p, adapter, x, seen, key):
         keys = jax.random.split(key, 3)
-        q, k, v = (linear(p[n], x) for n in "qkv")
+        q, k, v = (layers.dense(p[n], x) for n in "qkv")
         q, v = (y + 2 * ((x @ adapter[n]["down"]) @ adapter[n]["up"]) for n, y in (("q", q), ("v", v)))
         q, k, v = (y.reshape(BATCH, LENGTH, HEADS, -1).swapaxes(1, 2) for y in (q, k, v))
         scores = jnp.where(seen, q @ k.swapaxes(-1, -2) * (WIDTH // HEADS) ** -0.5, -jnp.inf)
         y = (drop(keys[0], jax.nn.softmax(scores)) @ v).swapaxes(1, 2).reshape(x.shape)
-        x = norm(x + drop(keys[1], linear(p["out"], y)))
-        return norm(x + drop(keys[2], linear(p["down"], jax.nn.gelu(linear(p["up"], x), approximate=False))))
+        x = norm(x + drop(keys[1], layers.dense(p["out"], y)))
+        inner = jax.nn.gelu(layers.dense(p["up"], x), approximate=False)
+        return norm(x + drop(keys[2], layers.dense(p["down"], inner)))
 
-    def loss(params, key, ids, mask, labels):
-        keys = jax.random.split(key, LAYERS + 1)
+    def loss(params, ids, mask, labels, number):
+        keys = jax.random.split(jax.random.key(number), LAYERS + 1)
         x = drop(keys[0], norm(frozen["words"][ids] + frozen["positions"][:LENGTH] + frozen["kind"][0]))
         for p, adapter, now in zip(frozen["blocks"], params["adapters"], keys[1:], strict=True):
             x = block(p, adapter, x, mask[:, None, None, :] > 0, now)
         pooled = (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
-        logits = linear(params["head"], pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True))
+        logits = layers.dense(params["head"], pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True))
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     rate = optax.warmup_cosine_decay_schedule(0.0, RATE, STEPS // 10, STEPS)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.01))
-
-    @jax.jit
-    def step(params, state, key, batch):
-        key, now = jax.random.split(key)
-        value, grads = jax.value_and_grad(loss)(params, now, *batch)
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, key, value
-
-    params = jax.tree.map(jnp.asarray, params)
-    held = [params, optimizer.init(params), jax.random.key(0)]
-    turn = itertools.cycle([tuple(jnp.asarray(part) for part in batch) for batch in _batches()])
-
-    def once():
-        *held[:], value = step(*held, next(turn))
-        return float(value)
-
-    return Run(once, sum(leaf.size for leaf in jax.tree.leaves(params)))
+    batches = [(*batch, np.uint32(i)) for i, batch in enumerate(_batches())]
+    return jax_run(loss, params, optimizer, batches)
 
 
 TRAINER = Trainer("finetune_lora", _ours, _jax, _torch)

@@ -28,15 +28,25 @@ class Identity(Module):
         return x
 
 
-class Sequential(Module):
+class Listed(Module):
+    """Modules by number: what `Sequential` and `ModuleList` share."""
+
+    layers: tuple[Module, ...]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+
+class Sequential(Listed):
     """The layers one after the other; functions among them are wrapped in `Lambda`.
 
     >>> model = Sequential(Linear(4, 8, key=random.key(0)), relu, Linear(8, 2, key=random.key(1)))
     >>> len(model), model[0].out_features
     (3, 8)
     """
-
-    layers: tuple[Module, ...]
 
     def __init__(self, *layers: Module | Callable[[Any], Any]):
         self.layers = tuple(as_module(layer) for layer in layers)
@@ -46,17 +56,11 @@ class Sequential(Module):
             x = layer(x)
         return x
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
     def __getitem__(self, index: int) -> Module:
         return self.layers[index]
 
 
-class ModuleList(Module):
+class ModuleList(Listed):
     """Modules by number; functions among them are wrapped in `Lambda`. A plain list of modules is a field, too.
 
     `+` and slices give new lists.
@@ -66,16 +70,8 @@ class ModuleList(Module):
     (3, 2, 4)
     """
 
-    layers: tuple[Module, ...]
-
     def __init__(self, layers: Iterable[Module | Callable[[Any], Any]] = ()):
         self.layers = tuple(as_module(layer) for layer in layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

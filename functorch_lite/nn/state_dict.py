@@ -25,7 +25,7 @@ from functorch_lite.backends.registry import constant, on_device
 from functorch_lite.core.dtypes import dtype_kind
 from functorch_lite.errors import ArgumentError
 from functorch_lite.nn.attention import MultiheadAttention
-from functorch_lite.nn.containers import ModuleDict, ModuleList, Sequential
+from functorch_lite.nn.containers import Listed, ModuleDict
 from functorch_lite.nn.embedding import EmbeddingBag
 from functorch_lite.nn.linear import Linear
 from functorch_lite.nn.module import Module
@@ -66,12 +66,7 @@ def state_names(module: Any) -> dict[str, str | Joined | Fixed]:
 
 
 @state_names.register
-def _sequential(module: Sequential) -> dict[str, Any]:
-    return {str(i): f"layers.{i}" for i in range(len(module.layers))}
-
-
-@state_names.register
-def _module_list(module: ModuleList) -> dict[str, Any]:
+def _listed(module: Listed) -> dict[str, Any]:
     return {str(i): f"layers.{i}" for i in range(len(module))}
 
 

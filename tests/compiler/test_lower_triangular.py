@@ -42,7 +42,7 @@ def library_calls(statements):
             yield from library_calls(block)
 
 
-def close(found, wanted):
+def assert_close(found, wanted):
     rtol = 1e-13 if wanted.dtype == np.float64 else 3e-6
     np.testing.assert_allclose(found, wanted, rtol, rtol * np.abs(wanted).max())
 
@@ -55,7 +55,7 @@ def test_triangular_solve(choice, n, k, lead, dtype):
     b = RNG.standard_normal((*lead, n, k) if choice[0] else (*lead, k, n)).astype(dtype)
     found = executable_of(lambda a, b: solve(a, b, *choice), a, b)
     assert not list(library_calls(found.lowered.function.body))
-    close(found(a, b)[0], solve(a, b, *choice))
+    assert_close(found(a, b)[0], solve(a, b, *choice))
 
 
 @pytest.mark.parametrize("choice", CHOICES[::5], ids=str)
@@ -63,7 +63,7 @@ def test_the_other_triangle_is_not_read(choice):
     a = matrix(19)
     b = RNG.standard_normal((19, 19))
     spoiled = np.where(np.tri(19, dtype=bool) if choice[1] else np.tri(19, dtype=bool).T, a, np.nan)
-    close(executable_of(lambda a, b: solve(a, b, *choice), a, b)(spoiled, b)[0], solve(a, b, *choice))
+    assert_close(executable_of(lambda a, b: solve(a, b, *choice), a, b)(spoiled, b)[0], solve(a, b, *choice))
 
 
 @pytest.mark.parametrize("n", [7, 8, 31, 64, 100])
@@ -73,15 +73,15 @@ def test_cholesky(n, lead, dtype):
     a = (a @ np.swapaxes(a, -1, -2)).astype(dtype)
     found = executable_of(np.linalg.cholesky, a)
     assert not list(library_calls(found.lowered.function.body))
-    close(found(a)[0], np.linalg.cholesky(a))
+    assert_close(found(a)[0], np.linalg.cholesky(a))
     half = np.where(np.tri(n, dtype=bool), a, np.nan).astype(dtype)  # the other half is not read
-    close(found(half)[0], np.linalg.cholesky(a))
+    assert_close(found(half)[0], np.linalg.cholesky(a))
 
 
 def test_a_matrix_that_is_not_positive_definite_fails_as_in_numpy():
     factor = fl.jit(np.linalg.cholesky)
     good = np.eye(30) * 2
-    close(factor(good), np.linalg.cholesky(good))
+    assert_close(factor(good), np.linalg.cholesky(good))
     unknown = np.where(np.eye(30) > 0, np.nan, 0.0)
     np.testing.assert_array_equal(factor(unknown), np.linalg.cholesky(unknown))
     for bad in (-np.eye(30), np.diag([*np.ones(29), -1e-3])):
@@ -93,7 +93,7 @@ def test_a_matrix_that_is_not_positive_definite_fails_as_in_numpy():
 
 def test_a_pivot_within_rounding_of_zero_is_left_to_the_library():
     a = np.diag([*np.ones(20), 1e-30])  # fine for LAPACK
-    close(fl.jit(np.linalg.cholesky)(a), np.linalg.cholesky(a))
+    assert_close(fl.jit(np.linalg.cholesky)(a), np.linalg.cholesky(a))
 
 
 def test_large_and_complex_matrices_go_to_the_library(monkeypatch):
@@ -102,7 +102,7 @@ def test_large_and_complex_matrices_go_to_the_library(monkeypatch):
     for fun, args in ((solve, (a, a)), (np.linalg.cholesky, (a @ a.T,))):
         found = executable_of(fun, *args)
         assert list(library_calls(found.lowered.function.body))
-        close(found(*args)[0], fun(*args))
+        assert_close(found(*args)[0], fun(*args))
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
@@ -115,7 +115,7 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
         found = [executable_of(fun, *args, number=number) for number in (1, 2, 4)]
         assert any(shared_loops(kernel) for kernel in found[1].lowered.kernels)
         want = found[0](*args)[0]
-        close(want, fun(*args))
+        assert_close(want, fun(*args))
         for other in found[1:]:
             np.testing.assert_array_equal(other(*args)[0], want)
 
@@ -129,7 +129,7 @@ def test_the_interpreter_agrees(fun):
     executable = native.compile_native(program, program)
     for found, wanted in zip(run_interpreted(executable.lowered, [a, b], program.out_avals), executable(a, b),
                              strict=True):
-        close(found, wanted)
+        assert_close(found, wanted)
 
 
 def test_gradients():

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.attention_tiles import VECTORS, Kernel, Seen, Sizes
+from functorch_lite.compiler.lowering.attention_tiles import FEWEST_ROWS, VECTORS, Kernel, Seen, Sizes
 from functorch_lite.compiler.lowering.rules import Operand, kernel_rules
-from functorch_lite.compiler.lowering.tiles import Cut
+from functorch_lite.compiler.lowering.tiles import Cut, row_cuts
 from functorch_lite.primitives.attention import attention_cotangents_p, attention_p
 
 BLOCK = 32  # queries of a block of the backward kernel
@@ -124,7 +124,8 @@ class Backward(Kernel):
 
     def parts_of_queries(self) -> list[Cut]:
         """Blocks of queries, which are several tiles of rows."""
-        return self.row_cuts(self.sizes.n, BLOCK) if self.sizes.n > self.most_rows else [Cut(0, 1, self.sizes.n)]
+        n = self.sizes.n
+        return row_cuts(n, BLOCK, FEWEST_ROWS) if n > self.most_rows else [Cut(0, 1, n)]
 
     def write(self, x: Arrays) -> None:
         """Write the kernel."""
@@ -162,7 +163,7 @@ class Backward(Kernel):
             self.products(x.ct, (at + r) * s.f, few, self.values_turned, s.f, seen,
                           lambda k, column, value: b.store(self.pulled, into + (column + k * self.stride), value))
 
-        tiles = self.row_cuts(count, self.most_rows)
+        tiles = row_cuts(count, self.most_rows, FEWEST_ROWS)
         self.each(tiles, rows)
         with b.loop(count) as r:
             self._pull(x, r, seen, at + r)

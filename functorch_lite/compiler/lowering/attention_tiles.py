@@ -12,7 +12,7 @@ from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.attention_mask import MaskRows
 from functorch_lite.compiler.lowering.contraction import this_machine
 from functorch_lite.compiler.lowering.rules import Operand
-from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, most_rows, multiply_add, tile
+from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, most_rows, multiply_add, row_cuts, tile
 
 VECTORS = 2  # side by side in a tile
 FEWEST_ROWS, MOST_ROWS = 6, 12  # of a tile
@@ -70,14 +70,7 @@ class Kernel:
 
     def parts_of_queries(self) -> list[Cut]:
         """The queries in parts, whose scores are there at one time."""
-        return self.row_cuts(self.sizes.n, self.most_rows)
-
-    def row_cuts(self, n: int, most: int) -> list[Cut]:
-        """n rows in parts of at most `most`, of one size if a divisor allows."""
-        for size in range(min(n, most), min(FEWEST_ROWS, n) - 1, -1):
-            if n % size == 0:
-                return [Cut(0, n // size, size)]
-        return cuts(n, most)
+        return row_cuts(self.sizes.n, self.most_rows, FEWEST_ROWS)
 
     def each(self, cut_list: Sequence[Cut], body: Callable[[Index, int], None]) -> None:
         """Run the body with the first row and the size of every part."""

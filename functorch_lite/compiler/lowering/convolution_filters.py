@@ -15,12 +15,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Index
 from functorch_lite.compiler.lowering.convolution_image import (
     JOBS,
-    Axes,
     Image,
+    Way,
     divisor,
     even_blocks,
     kernel_walks,
@@ -31,10 +30,10 @@ from functorch_lite.compiler.lowering.convolution_image import (
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.tiles import (
     Cut,
-    Machine,
     Panels,
     Walk,
     cuts,
+    cycles,
     inner_tile,
     most_rows,
     packed_walk,
@@ -54,24 +53,17 @@ WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 
 
 @dataclass
-class Filters:
+class Filters(Way):
     """Writes a convolution with filters in the lanes: the outputs of a few examples are rows of tiles."""
 
-    b: Builder
-    machine: Machine
-    conv: Axes
-    x: Buffer
-    w: Buffer
-    out: Buffer
     start: int = 0  # where in `out` the first output is
 
     def write(self) -> None:
         """Choose blocks and jobs, and loop over them."""
         c = self.conv
-        *more, self.filters = merged(c.filters) or (Axis(1),)
-        *self.others, self.channel = merged(c.channels) or (Axis(1),)
+        *self.others, self.channel = self.channels or (Axis(1),)
         *self.examples, self.example = merged(c.examples) or (Axis(1),)
-        self.outer = merged((*c.parts, *more))
+        self.outer = merged((*c.parts, *self.more))
         self.places = list(itertools.product(*(range(v.out) for v in c.windows)))
         self.inner = self._is_inner()
         self.group = 1 if self.inner else self._group()
@@ -118,8 +110,7 @@ class Filters:
 
         def cost(k: int) -> float:
             found = panels_of(k * outputs, self.filters.size, self.out.kind, self.machine)
-            return sum(p.count * sum(c.count * (max(c.size * p.vectors, c.size + p.vectors, 8) / 2 + 1)
-                                     for c in p.rows) for p in found) / k
+            return sum(p.count * c.count * cycles(c.size, p.vectors) for p in found for c in p.rows) / k
 
         return min(sizes, key=cost)
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.product_tiles import Axis, over_axes
+from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
-from functorch_lite.compiler.lowering.tiles import MAX_LANES, Cut, Panels, Walk, cuts, pack
+from functorch_lite.compiler.lowering.tiles import Cut, Machine, Panels, Walk, cuts, pack
 
+WRITTEN_OUT = 400  # products: taps of no more are written out, else they are a loop
 LEAST_RUN = 8  # elements of a filter that are worth a transpose
 JOBS = 16  # parts of the work that threads share, about
 
@@ -44,6 +45,22 @@ class Axes:
     filters: tuple[Axis, ...]
     channels: tuple[Axis, ...]
     windows: tuple[Window, ...]
+
+
+@dataclass
+class Way:
+    """What every way to compute a convolution has."""
+
+    b: Builder
+    machine: Machine
+    conv: Axes
+    x: Buffer
+    w: Buffer
+    out: Buffer
+
+    def __post_init__(self):
+        *self.more, self.filters = merged(self.conv.filters) or (Axis(1),)
+        self.channels = merged(self.conv.channels)
 
 
 class Phase(NamedTuple):
@@ -109,20 +126,6 @@ def over_blocks(
             over_axes(b, rest, lambda x, y, out: body(x + i * first.x, y + i * first.y, out + i * first.out))
 
 
-def transpose(
-    b: Builder, target: Buffer, at: Index, source: Buffer, start: Index, rows: int, columns: int, stride: int, step: int
-) -> None:
-    """`b.transpose`, some rows at a time: as many wherever it is used, so that all uses share its code."""
-    whole, rest = divmod(rows, MAX_LANES)
-    done = whole * MAX_LANES
-    if whole:
-        with b.loop(whole) as k:
-            first = k * MAX_LANES
-            b.transpose(target, at + first, source, start + first * stride, MAX_LANES, columns, stride, step)
-    if rest:
-        b.transpose(target, at + done, source, start + done * stride, rest, columns, stride, step)
-
-
 def pack_kernel(b: Builder, packed: Buffer, kernel: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
     """`pack`, with filters as columns: by transposes where many elements of a filter lie in order."""
     run, rest = 1, len(extents)
@@ -138,8 +141,8 @@ def pack_kernel(b: Builder, packed: Buffer, kernel: Walk, extents: Sequence[int]
         axes = [Axis(*a) for a in zip(sizes, kernel.along, [0] * rest, steps, strict=False)]
         with b.loop(p.count) as i:
             column = i * p.size + p.start
-            over_axes(b, axes, lambda x, _, to, p=p, column=column: transpose(
-                b, packed, column * depth + to, kernel.buffer, kernel.at + column * kernel.step + x, p.size, run,
+            over_axes(b, axes, lambda x, _, to, p=p, column=column: b.transpose(
+                packed, column * depth + to, kernel.buffer, kernel.at + column * kernel.step + x, p.size, run,
                 kernel.step, p.size))
 
 

@@ -10,33 +10,31 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Index
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Index
 from functorch_lite.compiler.lowering.convolution_image import (
-    Axes,
+    WRITTEN_OUT,
     Image,
     Phase,
+    Way,
     over_blocks,
     pack_kernel,
     phases_of,
-    transpose,
     whole,
 )
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import (
     Cut,
-    Machine,
     Panels,
     Walk,
     cuts,
+    cycles,
     most_rows,
     panels_of,
     store_tile,
     tile,
 )
 
-WRITTEN_OUT = 400  # products: taps of no more are written out, else they are a loop
 FEW_ROWS = 8  # of a tile: its numbers and sums fit the registers where taps are written out
 MOST_ROWS = 28  # outputs in the tiles of one unit
 KERNEL_BYTES = 1 << 20  # of the panels, in a second-level cache
@@ -63,29 +61,21 @@ class Unit:
         return self.group * self.rows * self.columns.size
 
     def cost(self, channels: int) -> float:
-        """Cycles for an example: two products and two loads begin in each, and a product takes four."""
+        """Cycles for an example."""
         taps = channels * math.prod(len(p.taps) for p in self.phase)
-        once = sum(p.count * c.count * (max(c.size * p.vectors, c.size + p.vectors, 8) / 2 + 1) * taps
+        once = sum(p.count * c.count * cycles(c.size, p.vectors) * taps
                    + p.count * c.count * c.size * p.vectors * FAR for p in self.panels for c in p.rows)
         times = math.prod(p.count for p in self.phase[:-1]) * self.columns.count
         return once * times / (self.group * self.rows)
 
 
 @dataclass
-class Outputs:
+class Outputs(Way):
     """Writes a convolution with filters in the lanes, whose kernel is copied once."""
 
-    b: Builder
-    machine: Machine
-    conv: Axes
-    x: Buffer
-    w: Buffer
-    out: Buffer
-
     def __post_init__(self):
+        super().__post_init__()
         c = self.conv
-        *self.more, self.filters = merged(c.filters) or (Axis(1),)
-        self.channels = merged(c.channels)
         *self.examples, self.example = merged(c.examples) or (Axis(1),)
         self.phases = [phases_of(w) for w in c.windows]
         depth = math.prod(a.size for a in self.channels) * math.prod(v.kernel for v in c.windows)
@@ -193,7 +183,7 @@ class Outputs:
             if n == 1:
                 self.b.copy(self.out, self.sums, places, at, start)
             else:
-                transpose(self.b, self.out, at, self.sums, start, places, n, n, self.filters.out)
+                self.b.transpose(self.out, at, self.sums, start, places, n, n, self.filters.out)
 
     def _unit(self, unit: Unit, panel: Panels, first: Index, at: Index) -> None:
         """All outputs that units of one sort are, for the filters of a panel from `first` on.

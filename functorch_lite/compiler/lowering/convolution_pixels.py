@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Index
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Index
 from functorch_lite.compiler.lowering.convolution_image import (
     JOBS,
-    Axes,
+    WRITTEN_OUT,
     Image,
     Phase,
+    Way,
     even_blocks,
     over_blocks,
     phases_of,
@@ -24,9 +24,8 @@ from functorch_lite.compiler.lowering.convolution_image import (
     whole,
 )
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
-from functorch_lite.compiler.lowering.tiles import Cut, Machine, Walk, cuts, most_rows, store_tile, tile
+from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, most_rows, store_tile, tile
 
-WRITTEN_OUT = 400  # products: taps of no more are written out, else they are a loop
 IMAGE_BYTES = 192 << 10  # of a block: part of a second-level cache
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 FEW = 8  # examples
@@ -62,21 +61,12 @@ def strips_of(count: int, lanes: int, most: int) -> list[Strip]:
 
 
 @dataclass
-class Pixels:
+class Pixels(Way):
     """Writes a convolution with output columns in the lanes."""
 
-    b: Builder
-    machine: Machine
-    conv: Axes
-    x: Buffer
-    w: Buffer
-    out: Buffer
-
     def __post_init__(self):
-        c = self.conv
-        *self.more, self.filters = merged(c.filters) or (Axis(1),)
-        self.channels = merged(c.channels)
-        self.phases = [phases_of(w) for w in c.windows]
+        super().__post_init__()
+        self.phases = [phases_of(w) for w in self.conv.windows]
 
     def cost(self) -> float:
         """Cycles for an example, of one block."""
@@ -179,11 +169,11 @@ class Pixels:
         return min(choices, key=lambda t: self._cost(t) * (1 + 0.03 * len(t.strips) * len(t.down)))
 
     def _cost(self, t: Tiling) -> float:
-        """Cycles for one tap: two products and two loads begin in each, and a product takes four."""
+        """Cycles for one tap."""
         total = 0.0
         for f, strip, down in itertools.product(cuts(self.filters.size, t.filters), t.strips, t.down):
             vectors = down.size * len(strip.starts)
-            total += f.count * strip.count * down.count * (max(f.size * vectors, f.size + vectors, 8) / 2 + 1)
+            total += f.count * strip.count * down.count * cycles(f.size, vectors)
         return total
 
     def _tile(self, phase, strip: Strip, rows: int, filters: int, at: Index, w: Index, out: Index) -> None:

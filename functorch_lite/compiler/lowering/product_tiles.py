@@ -33,7 +33,7 @@ from functorch_lite.compiler.lowering.tiles import (
 DEPTH_BYTES = 1536  # of a row in one block of k
 DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is
 PACKED_BYTES = 256 << 10  # of the panels of one block: part of a second-level cache
-JOBS = 4  # blocks of columns at least, where there are enough columns
+JOBS = 8  # blocks of columns at least, where there are enough columns
 LEAST_VECTORS = 2  # of columns in a block: a panel
 MOST_VECTORS = 16
 MANY_ROWS = 512

@@ -76,9 +76,9 @@ def even_cuts(n: int, most: int) -> list[Cut]:
     return cuts(n, most)
 
 
-def row_cuts(n: int, most: int) -> list[Cut]:
-    """n rows in tiles of at most `most`: all of one size, and one piece of code, where a size near that divides n."""
-    for size in range(most, most * 2 // 3, -1):
+def row_cuts(n: int, most: int, least: int) -> list[Cut]:
+    """n rows in parts of at most `most`: of one size, and one piece of code, where one from `least` on divides n."""
+    for size in range(min(n, most), least - 1, -1):
         if n % size == 0:
             return [Cut(0, n // size, size)]
     return cuts(n, most)
@@ -93,6 +93,11 @@ def over(b: Builder, cut: Cut, body: Callable[[Index], None]) -> None:
 def most_rows(vectors: int, registers: int) -> int:
     """How many rows a tile of so many vectors may have: its sums, the vectors and one number fit the registers."""
     return max(1, min((registers - 2 - vectors) // vectors, MOST_ROWS))
+
+
+def cycles(rows: int, vectors: int) -> float:
+    """What one step of k costs a tile, if two products and two loads begin in a cycle and a product takes four."""
+    return max(rows * vectors, rows + vectors, 8) / 2 + 1
 
 
 def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
@@ -217,14 +222,18 @@ def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Pane
 
 def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -> list[Panels]:
     found = cuts(whole, vectors) if whole else []
-    return [Panels(c.start * lanes, c.count, c.size, lanes, row_cuts(rows, most_rows(c.size, machine.registers)))
+    return [Panels(c.start * lanes, c.count, c.size, lanes, _rows_of(rows, c.size, machine))
             for c in found]
 
 
+def _rows_of(rows: int, vectors: int, machine: Machine) -> list[Cut]:
+    most = most_rows(vectors, machine.registers)
+    return row_cuts(rows, most, most * 2 // 3 + 1)
+
+
 def _cost(p: Panels) -> float:
-    """Cycles for one step of k, if two products and two loads begin in each and a product takes four."""
-    cycles = [c.count * (max(c.size * p.vectors, c.size + p.vectors, 8) / 2 + 0.1 * p.vectors + 1) for c in p.rows]
-    return p.count * sum(cycles)
+    """Cycles for one step of k."""
+    return p.count * sum(c.count * (cycles(c.size, p.vectors) + 0.1 * p.vectors) for c in p.rows)
 
 
 def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:

@@ -138,16 +138,10 @@ def _solve_kernel(
             _solve(b, n, lines, matrix, Walked(y.buffer, at, lines), Walked(out.buffer, at, lines), forward,
                    unit_diagonal)
         else:
-            _transpose(b, source, ZERO, y.buffer, at, rows, columns)
+            b.transpose(source, ZERO, y.buffer, at, rows, columns, columns, rows)
             _solve(b, n, lines, matrix, Walked(source, ZERO, lines), Walked(target, ZERO, lines), forward,
                    unit_diagonal)
-            _transpose(b, out.buffer, at, target, ZERO, columns, rows)
-
-
-def _transpose(b: Builder, target: Buffer, to: Index, source: Buffer, start: Index, rows: int, columns: int) -> None:
-    """target [columns, rows] = source [rows, columns] transposed."""
-    with b.loop(columns) as j, b.loop(rows, vector=True) as i:
-        b.store(target, to + (j * rows + i), b.load(source, start + (i * columns + j)))
+            b.transpose(out.buffer, at, target, ZERO, columns, rows, rows, columns)
 
 
 def _solve(

@@ -27,7 +27,6 @@ _RELOCATION = struct.Struct("<QQq")
 _X86_64 = 62
 _PROGBITS, _SYMTAB, _RELA, _NOBITS, _UNWIND = 1, 2, 4, 8, 0x70000001  # types of sections
 _WRITE, _ALLOC, _THREAD_LOCAL = 1, 2, 0x400  # their flags
-_COMMON = 0xFF00  # numbers of sections from here on mean other things
 _ADDRESS, _RELATIVE, _CALL, _SLOTS = 1, 2, 4, (9, 41, 42)  # relocation types: 64, PC32, PLT32, GOTPCREL and relaxed
 _STUB = b"\xff\x25\x02\x00\x00\x00\x66\x90"  # jmp [rip + 2]; then the address
 _STUB_BYTES = 16

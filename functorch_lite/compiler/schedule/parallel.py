@@ -62,14 +62,17 @@ def shared_loops(function: Function) -> dict[int, Shared]:
     """The loops of a kernel, by identity, that threads share."""
     if function.integers:
         return {}
-    finder = _Finder(function)
-    found = finder.block(function.body, WORTH_NS)
-    return found and found | finder.block([s for s in function.body if id(s) not in found], WORTH_AWAKE_NS)
+    return _Finder(function).team(function.body, WORTH_NS)
 
 
 class _Finder:
     def __init__(self, function: Function):
         self._function = function
+
+    def team(self, statements: Sequence[Any], worth: float) -> dict[int, Shared]:
+        """Loops worth waking workers for, and with them those worth a few microseconds."""
+        found = self.block(statements, worth)
+        return found and found | self.block([s for s in statements if id(s) not in found], WORTH_AWAKE_NS)
 
     def block(self, statements: Sequence[Any], worth: float) -> dict[int, Shared]:
         found: dict[int, Shared] = {}
@@ -87,7 +90,7 @@ class _Finder:
         own = own_buffers(loop, self._function)
         if own is None:
             return {} if loop.vector else self.block(loop.body, worth)
-        inside = {} if loop.vector or loop.extent >= FEW else self.block(loop.body, VERY_LONG * WORTH_NS)
+        inside = {} if loop.vector or loop.extent >= FEW else self.team(loop.body, VERY_LONG * WORTH_NS)
         if inside:
             return inside
         grain = max(1, math.ceil(GRAIN_NS / (time / loop.extent)))

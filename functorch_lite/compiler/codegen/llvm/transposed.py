@@ -3,7 +3,8 @@
 
 A transpose goes by square blocks: as many rows as a vector has lanes are loaded, and interleaved with the rows half a
 block away as often as halving takes; then they are columns. That is a quarter of an instruction for each element, where
-loads or stores one by one need several.
+loads or stores one by one need several. One function does it for all sizes: in the last block of rows the last row
+stands for those that are missing, and is not stored for them.
 """
 
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, Emitter
@@ -15,84 +16,95 @@ MAX_LANES = 16
 def call_transpose(e: Emitter, kind: str, s: Transpose, target: str, source: str) -> None:
     """A transpose between two places, by a function that is written when first called."""
     bits = 8 * BYTES[kind]
-    lanes = min(MAX_LANES, e.lanes_bytes // BYTES[kind])
-    name = f"transpose_{bits}_{s.rows}"
-    e.declarations[name] = _function(name, bits, s.rows, lanes)
-    store = f"llvm.masked.store.v{lanes}i{bits}.p0"
-    e.declarations[store] = f"declare void @{store}(<{lanes} x i{bits}>, ptr, <{lanes} x i1>)"
-    given = f"ptr {target}, i64 {s.step}, ptr {source}, i64 {s.stride}, i64 {s.columns}"
+    name = f"transpose_{bits}"
+    if name not in e.declarations:
+        lanes = min(MAX_LANES, e.lanes_bytes // BYTES[kind])
+        store = f"llvm.masked.store.v{lanes}i{bits}.p0"
+        e.declarations["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+        e.declarations[store] = f"declare void @{store}(<{lanes} x i{bits}>, ptr, <{lanes} x i1>)"
+        e.declarations[name] = _function(name, bits, lanes)
+    given = f"ptr {target}, i64 {s.step}, ptr {source}, i64 {s.stride}, i64 {s.rows}, i64 {s.columns}"
     e.line(f"call void @{name}({given})")
 
 
-def _function(name: str, bits: int, rows: int, lanes: int) -> str:
-    blocks, rest = divmod(rows, lanes)
-    body = [
-        f"define internal void @{name}(ptr %target, i64 %step, ptr %source, i64 %stride, i64 %columns) #0 {{",
+def _function(name: str, bits: int, lanes: int) -> str:
+    numbers = f"<{lanes} x i64>"
+    counts = ", ".join(f"i64 {k}" for k in range(lanes))
+    params = "ptr %target, i64 %step, ptr %source, i64 %stride, i64 %rows, i64 %columns"
+    return "\n".join([
+        f"define internal void @{name}({params}) #0 {{",
         "entry:",
         f"  %tail = and i64 %columns, {lanes - 1}",
         "  %whole = sub i64 %columns, %tail",
-        "  %some = icmp sgt i64 %whole, 0",
-        "  br i1 %some, label %column, label %singles",
+        "  %last = sub i64 %rows, 1",
+        "  %wide = icmp sgt i64 %whole, 0",
+        "  br i1 %wide, label %row, label %rest",
+        "row:",
+        "  %r = phi i64 [0, %entry], [%r.next, %row.end]",
+        "  %left = sub i64 %rows, %r",
+        f"  %left.one = insertelement {numbers} poison, i64 %left, i64 0",
+        f"  %left.all = shufflevector {numbers} %left.one, {numbers} poison, <{lanes} x i32> zeroinitializer",
+        f"  %there = icmp sgt {numbers} %left.all, <{counts}>",
+        *[line for k in range(lanes) for line in _start_of_row(k)],
+        "  br label %column",
         "column:",
-        f"  %c = phi i64 [0, %entry], [%c.next, %{'rest' if rest else 'row.end'}]",
-        "  %c.at = mul i64 %c, %step",
-        f"  br label %{'row' if blocks else 'rest'}",
+        "  %c = phi i64 [0, %row], [%c.next, %column]",
+        *_block(bits, lanes),
+        f"  %c.next = add i64 %c, {lanes}",
+        "  %c.more = icmp slt i64 %c.next, %whole",
+        "  br i1 %c.more, label %column, label %row.end",
+        "row.end:",
+        f"  %r.next = add i64 %r, {lanes}",
+        "  %r.more = icmp slt i64 %r.next, %rows",
+        "  br i1 %r.more, label %row, label %rest",
+        *_rest(bits),
+        "}",
+    ])  # fmt: skip
+
+
+def _start_of_row(k: int) -> list[str]:
+    """Where row k of a block begins in the source."""
+    return [
+        f"  %r{k} = add i64 %r, {k}",
+        f"  %r{k}.there = call i64 @llvm.smin.i64(i64 %r{k}, i64 %last)",
+        f"  %o{k} = mul i64 %r{k}.there, %stride",
     ]
-    if blocks:
-        body += ["row:", "  %b = phi i64 [0, %column], [%b.next, %row]", f"  %r = mul i64 %b, {lanes}",
-                 *_block("b", bits, lanes, lanes, "%r"),
-                 "  %b.next = add i64 %b, 1", f"  %b.more = icmp slt i64 %b.next, {blocks}",
-                 "  br i1 %b.more, label %row, label %row.end",
-                 "row.end:"]
-        body += ["  br label %rest"] if rest else []
-    if rest:
-        body += ["rest:", *_block("t", bits, rest, lanes, str(blocks * lanes))]
-    body += [f"  %c.next = add i64 %c, {lanes}", "  %c.more = icmp slt i64 %c.next, %whole",
-             "  br i1 %c.more, label %column, label %singles", *_singles(bits, rows), "}"]
-    return "\n".join(body)
 
 
-def _block(stem: str, bits: int, filled: int, lanes: int, row: str) -> list[str]:
-    """A block of `filled` rows from a row on, and of columns from %c on."""
+def _block(bits: int, lanes: int) -> list[str]:
+    """A block of rows from %r on, and of columns from %c on."""
     vector = f"<{lanes} x i{bits}>"
     lines = []
-    for k in range(filled):
+    for k in range(lanes):
         lines += [
-            f"  %{stem}.r{k} = add i64 {row}, {k}",
-            f"  %{stem}.o{k} = mul i64 %{stem}.r{k}, %stride",
-            f"  %{stem}.i{k} = add i64 %{stem}.o{k}, %c",
-            f"  %{stem}.p{k} = getelementptr i{bits}, ptr %source, i64 %{stem}.i{k}",
-            f"  %{stem}.0.{k} = load {vector}, ptr %{stem}.p{k}, align {bits // 8}",
+            f"  %i{k} = add i64 %o{k}, %c",
+            f"  %p{k} = getelementptr i{bits}, ptr %source, i64 %i{k}",
+            f"  %v0.{k} = load {vector}, ptr %p{k}, align {bits // 8}",
         ]
-    names = [f"%{stem}.0.{k}" if k < filled else "poison" for k in range(lanes)]
-    names, shuffles = _interleaved(stem, names, vector, lanes)
+    columns, shuffles = _interleaved([f"%v0.{k}" for k in range(lanes)], vector, lanes)
     lines += shuffles
-    on = ", ".join(f"i1 {str(k < filled).lower()}" for k in range(lanes))
-    for k, found in enumerate(names):
-        at = [f"  %{stem}.m{k} = mul i64 %step, {k}", f"  %{stem}.j{k} = add i64 %c.at, %{stem}.m{k}",
-              f"  %{stem}.k{k} = add i64 %{stem}.j{k}, {row}",
-              f"  %{stem}.q{k} = getelementptr i{bits}, ptr %target, i64 %{stem}.k{k}"]
-        where = f"ptr align {bits // 8} %{stem}.q{k}"
-        if filled == lanes:
-            lines += [*at, f"  store {vector} {found}, ptr %{stem}.q{k}, align {bits // 8}"]
-        else:
-            store = f"@llvm.masked.store.v{lanes}i{bits}.p0"
-            lines += [*at, f"  call void {store}({vector} {found}, {where}, <{lanes} x i1> <{on}>)"]
+    for k, column in enumerate(columns):
+        lines += [
+            f"  %c{k} = add i64 %c, {k}",
+            f"  %m{k} = mul i64 %c{k}, %step",
+            f"  %j{k} = add i64 %m{k}, %r",
+            f"  %q{k} = getelementptr i{bits}, ptr %target, i64 %j{k}",
+            f"  call void @llvm.masked.store.v{lanes}i{bits}.p0({vector} {column}, ptr align {bits // 8} %q{k}, "
+            f"<{lanes} x i1> %there)",
+        ]
     return lines
 
 
-def _interleaved(stem: str, names: list[str], vector: str, lanes: int) -> tuple[list[str], list[str]]:
+def _interleaved(names: list[str], vector: str, lanes: int) -> tuple[list[str], list[str]]:
     """The columns of a block of rows, and the instructions that make them."""
     lines: list[str] = []
     half = lanes // 2
-    masks = [
-        ", ".join(f"i32 {first + k // 2 + lanes * (k % 2)}" for k in range(lanes)) for first in (0, half)
-    ]
+    masks = [", ".join(f"i32 {first + k // 2 + lanes * (k % 2)}" for k in range(lanes)) for first in (0, half)]
     for level in range(1, lanes.bit_length()):
         following = []
         for k in range(half):
             for part, mask in enumerate(masks):
-                name = f"%{stem}.{level}.{2 * k + part}"
+                name = f"%v{level}.{2 * k + part}"
                 lines.append(f"  {name} = shufflevector {vector} {names[k]}, {vector} {names[k + half]}, "
                              f"<{lanes} x i32> <{mask}>")
                 following.append(name)
@@ -100,29 +112,32 @@ def _interleaved(stem: str, names: list[str], vector: str, lanes: int) -> tuple[
     return names, lines
 
 
-def _singles(bits: int, rows: int) -> list[str]:
+def _rest(bits: int) -> list[str]:
     """The columns from %whole on, one element at a time."""
     return [
-        "singles:",
+        "rest:",
         "  %any = icmp sgt i64 %tail, 0",
-        "  br i1 %any, label %single, label %done",
-        "single:",
-        "  %n = phi i64 [0, %singles], [%n.next, %single]",
-        f"  %n.c = udiv i64 %n, {rows}",
-        f"  %n.r = urem i64 %n, {rows}",
-        "  %n.column = add i64 %whole, %n.c",
-        "  %n.o = mul i64 %n.r, %stride",
-        "  %n.i = add i64 %n.o, %n.column",
-        f"  %n.p = getelementptr i{bits}, ptr %source, i64 %n.i",
-        f"  %n.v = load i{bits}, ptr %n.p, align {bits // 8}",
-        "  %n.s = mul i64 %n.column, %step",
-        "  %n.j = add i64 %n.s, %n.r",
-        f"  %n.q = getelementptr i{bits}, ptr %target, i64 %n.j",
-        f"  store i{bits} %n.v, ptr %n.q, align {bits // 8}",
-        "  %n.next = add i64 %n, 1",
-        f"  %n.all = mul i64 %tail, {rows}",
-        "  %n.more = icmp slt i64 %n.next, %n.all",
-        "  br i1 %n.more, label %single, label %done",
+        "  br i1 %any, label %rest.column, label %done",
+        "rest.column:",
+        "  %x = phi i64 [%whole, %rest], [%x.next, %rest.end]",
+        "  %x.at = mul i64 %x, %step",
+        "  br label %rest.row",
+        "rest.row:",
+        "  %y = phi i64 [0, %rest.column], [%y.next, %rest.row]",
+        "  %y.at = mul i64 %y, %stride",
+        "  %from = add i64 %y.at, %x",
+        f"  %from.p = getelementptr i{bits}, ptr %source, i64 %from",
+        f"  %value = load i{bits}, ptr %from.p, align {bits // 8}",
+        "  %to = add i64 %x.at, %y",
+        f"  %to.p = getelementptr i{bits}, ptr %target, i64 %to",
+        f"  store i{bits} %value, ptr %to.p, align {bits // 8}",
+        "  %y.next = add i64 %y, 1",
+        "  %y.more = icmp slt i64 %y.next, %rows",
+        "  br i1 %y.more, label %rest.row, label %rest.end",
+        "rest.end:",
+        "  %x.next = add i64 %x, 1",
+        "  %x.more = icmp slt i64 %x.next, %columns",
+        "  br i1 %x.more, label %rest.column, label %done",
         "done:",
         "  ret void",
     ]
