@@ -6,6 +6,7 @@ import sys
 from benchmarks import (
     compiled,
     depth,
+    donation,
     eager,
     imports,
     loader,
@@ -19,7 +20,8 @@ from benchmarks import (
 
 ALL = {
     "imports": imports.main, "eager": eager.main, "tracing": tracing.main, "random": random_numbers.main,
-    "compiled": compiled.main, "depth": depth.main, "loader": loader.main, "optimizers": optimizers.main,
+    "compiled": compiled.main, "depth": depth.main, "donation": donation.main,
+    "loader": loader.main, "optimizers": optimizers.main,
     "loop": training_loop.main, "roofline": roofline.main, "trainers": trainers.main,
 }  # fmt: skip
 # Options of a run of everything are those of the first.

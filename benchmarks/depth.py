@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """How long the first call takes by the number of equal layers: forward, gradient, and a step of training.
 
-    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--plain]
+    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--kind library|own|stacked]
 
 Each first call is made in a process of its own, without a cache on disk. What is measured is the processor time of the
 calling thread, which other processes disturb little. A line a workload: the best of the rounds for each depth, and the
-ratio of the deepest to the shallowest. --plain: blocks are a class of the user's, which is traced layer by layer.
+ratio of the deepest to the shallowest. --kind: blocks of the library in a list; of a class of the user's, which is
+traced layer by layer; or `nn.Stacked`, whose program has one layer in it.
 """
 
 import argparse
@@ -28,11 +29,15 @@ class PlainBlock(nn.TransformerEncoderLayer):
     """A block that the library does not know."""
 
 
-def model(layers: int, plain: bool) -> Any:
+KINDS = ("library", "own", "stacked")
+
+
+def model(layers: int, kind: str) -> Any:
     """`layers` equal transformer layers."""
-    block = PlainBlock if plain else nn.TransformerEncoderLayer
+    block = PlainBlock if kind == "own" else nn.TransformerEncoderLayer
     keys = random.split(random.key(0), layers)
-    return nn.Sequential(*[block(WIDTH, HEADS, HIDDEN, 0.0, norm_first=True, key=k) for k in keys])
+    blocks = [block(WIDTH, HEADS, HIDDEN, 0.0, norm_first=True, key=k) for k in keys]
+    return nn.Stacked(blocks) if kind == "stacked" else nn.Sequential(*blocks)
 
 
 def loss(m: Any, x: Any) -> Any:
@@ -62,10 +67,10 @@ WORKLOADS: dict[str, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]
 }
 
 
-def first_call(name: str, layers: int, plain: bool) -> float:
+def first_call(name: str, layers: int, kind: str) -> float:
     """Seconds of the first call, after a small program has loaded the compiler."""
     fl.jit(lambda x: np.sin(x) @ x)(np.ones((2, 2), np.float32))
-    fun, args = WORKLOADS[name](model(layers, plain))
+    fun, args = WORKLOADS[name](model(layers, kind))
     x = np.ones((2, 16, WIDTH), np.float32)
     jitted = fl.jit(fun)
     start = time.thread_time()
@@ -73,9 +78,9 @@ def first_call(name: str, layers: int, plain: bool) -> float:
     return time.thread_time() - start
 
 
-def measured(name: str, layers: int, rounds: int, plain: bool) -> float:
+def measured(name: str, layers: int, rounds: int, kind: str) -> float:
     """The best of some first calls, each in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.depth", "--child", name, str(layers), *["--plain"] * plain]
+    command = [sys.executable, "-m", "benchmarks.depth", "--child", name, str(layers), "--kind", kind]
     environment = {**os.environ, "FUNCTORCH_LITE_CACHE_DIR": ""}
     return min(float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
                for _ in range(rounds))
@@ -86,16 +91,16 @@ def main(argv: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", default="6,24,96", help="depths, the shallowest first")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--kind", choices=KINDS, default="library")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(list(argv))
     if options.child:
-        print(first_call(options.child[0], int(options.child[1]), options.plain))
+        print(first_call(options.child[0], int(options.child[1]), options.kind))
         return
     depths = [int(n) for n in options.layers.split(",")]
     print(f"{'first call, ms':<16}" + "".join(f"{n:>6} layers" for n in depths) + "   ratio")
     for name in WORKLOADS:
-        times = [measured(name, n, options.rounds, options.plain) for n in depths]
+        times = [measured(name, n, options.rounds, options.kind) for n in depths]
         print(f"{name:<16}" + "".join(f"{1e3 * t:>13.0f}" for t in times) + f"{times[-1] / times[0]:>8.2f}", flush=True)
 
 

@@ -48,9 +48,12 @@ class Staged(NamedTuple):
 
 
 class StagingTrace(Trace):
-    """Writes an equation for each primitive. blocks: what was traced once for it (transforms/repeated.py)."""
+    """Writes an equation for each primitive.
 
-    __slots__ = ("equations", "captured", "literal_bytes", "blocks", "_known", "_keep")
+    blocks: what was traced once for it (transforms/repeated.py). trees: their leaves, by identity (optim/blockwise.py).
+    """
+
+    __slots__ = ("equations", "captured", "literal_bytes", "blocks", "trees", "_known", "_keep")
 
     def __init__(self, name: str, parent: Trace, transform: str = "jit", literal_bytes: float = LITERAL_BYTES):
         self.tag = Tag(transform, name)
@@ -59,6 +62,7 @@ class StagingTrace(Trace):
         self.equations: list[Equation] = []
         self.captured: dict[int, tuple[Var, Any]] = {}
         self.blocks: dict[Any, Any] = {}
+        self.trees: dict[Any, Any] = {}
         self._known: dict[int, Literal] = {}
         self._keep: list[Any] = []
 
@@ -76,6 +80,12 @@ class StagingTrace(Trace):
         outputs = tuple([Var(a) for a in out]) if prim.multiple else (Var(out),)
         self.equations.append(Equation(prim, atoms, outputs, params, user_source()))
         return [StagingTracer(tag, v) for v in outputs] if prim.multiple else StagingTracer(tag, outputs[0])
+
+    def end(self) -> None:
+        """Let go of what only the traced function needs; an escaped tracer says so from here on."""
+        self.tag.end()
+        self.blocks.clear()
+        self.trees.clear()
 
     def input(self, aval: Aval | StackAval, weak: bool = False) -> StagingTracer:
         """A new program input."""
@@ -146,7 +156,7 @@ def stage(
         return trace.finish(inputs, fun(*inputs))
     finally:
         reset_trace(token)
-        trace.tag.end()
+        trace.end()
 
 
 def stage_closed(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval | StackAval], *, name: str = "f") -> Program:

@@ -89,11 +89,11 @@ def _register(cls: Any) -> None:
     def flatten(module):
         return get_children(module), get_statics(module), children
 
+    names = (*children, *statics)
+
     def unflatten(values, leaves):
         module = object.__new__(cls)
-        state = module.__dict__
-        state.update(zip(children, leaves, strict=True))
-        state.update(zip(statics, values, strict=True))
+        module.__dict__.update(zip(names, (*leaves, *values), strict=False))  # their number is in the structure
         return module
 
     tree.register(cls, flatten, unflatten, entry_type=optree.GetAttrEntry)

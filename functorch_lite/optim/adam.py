@@ -15,10 +15,7 @@ from functorch_lite.optim.base import (
     check_range,
     is_optax,
     is_zero,
-    map_state,
-    map_updates,
-    moving_average,
-    moving_square,
+    map_together,
     zero_count,
     zeros_like,
 )
@@ -55,23 +52,27 @@ def scale_by_adam(
 
     def update(grads, state, params=None):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        square = moving_square(b2, grads, state.square)
         c1, c2 = bias_correction(b1, count), fnp.sqrt(bias_correction(b2, count))
-        if not amsgrad:
-            return map_updates(_scaled(c1, c2, eps), grads, mean, square), AdamState(count, mean, square, None)
-        seen = map_state(lambda g, v: v * cast(1.0 / (c2 * c2), v), grads, square) if optax else square
-        peak = map_state(lambda g, p, v: fnp.maximum(p, v), grads, state.peak, seen)
-        scaled = map_updates(_scaled(c1, 1.0 if optax else c2, eps), grads, mean, peak)
-        return scaled, AdamState(count, mean, square, peak)
+        scaled = _scaled(c1, 1.0 if amsgrad and optax else c2, eps)
+
+        def each(g, m, v, *peak):
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g)
+            if not amsgrad:
+                return scaled(m, v), m, v
+            largest = fnp.maximum(*peak, v * cast(1.0 / (c2 * c2), v) if optax else v)
+            return scaled(m, largest), m, v, largest
+
+        averages = (state.mean, state.square, state.peak) if amsgrad else (state.mean, state.square)
+        updates, mean, square, *peak = map_together(each, grads, *averages)
+        return updates, AdamState(count, mean, square, peak[0] if amsgrad else None)
 
     return GradientTransformation(init, update)
 
 
 def _scaled(c1: Any, c2: Any, eps: Any) -> Any:
-    """m / c1 / (sqrt(v) / c2 + eps) as a function of a gradient, m and v."""
+    """m / c1 / (sqrt(v) / c2 + eps) as a function of m and v."""
     of_m, of_v = 1.0 / c1, 1.0 / c2  # scalars: one division for each element instead of three
-    return lambda g, m, v: cast(of_m, m) * m / (cast(of_v, v) * fnp.sqrt(v) + eps)
+    return lambda m, v: cast(of_m, m) * m / (cast(of_v, v) * fnp.sqrt(v) + eps)
 
 
 def adam(

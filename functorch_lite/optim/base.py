@@ -20,7 +20,7 @@ from functorch_lite import tree
 from functorch_lite.backends.registry import at_home_of
 from functorch_lite.core.dtypes import float0
 from functorch_lite.errors import ArgumentError
-from functorch_lite.optim.blockwise import map_leaves
+from functorch_lite.optim.blockwise import map_leaves, map_leaves_to
 
 Params = Any
 """A pytree of arrays: a model, a dictionary, one array."""
@@ -102,6 +102,13 @@ def map_updates(fun: Callable[..., Any], grads: Any, *rest: Any) -> Any:
 def map_state(fun: Callable[..., Any], grads: Any, state: Any, *rest: Any) -> Any:
     """A new state tree, `fun(g, s, ...)` at each leaf; where a gradient is absent the state stays."""
     return map_leaves(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
+
+
+def map_together(fun: Callable[..., Any], grads: Any, *states: Any) -> tuple[Any, ...]:
+    """Updates and new states at once, `fun(g, *s) -> (u, *s)` at each leaf; where a gradient is absent it stays so, and
+    so do the states."""
+    each = lambda g, *s: (None, *s) if is_absent(g) else fun(g, *s)  # noqa: E731
+    return map_leaves_to(1 + len(states), each, grads, *states, is_leaf=is_absent)
 
 
 def moving_average(decay: Any, grads: Any, mean: Any) -> Any:

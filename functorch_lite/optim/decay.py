@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Weight decay."""
 
-from functorch_lite import tree
 from functorch_lite.nn.select import Where, mask, trainable_mask
 from functorch_lite.optim.base import GradientTransformation, check_at_least, is_absent, need_params, stateless
+from functorch_lite.optim.blockwise import map_leaves
 
 
 def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTransformation:
@@ -19,7 +19,7 @@ def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTra
     def update(grads, params):
         need_params("add_decayed_weights", params)
         selected = trainable_mask(params) if where is None else mask(params, where)
-        return tree.map(
+        return map_leaves(
             lambda g, p, keep: g + weight_decay * p if keep and not is_absent(g) else g,
             grads, params, selected, is_leaf=is_absent,
         )  # fmt: skip

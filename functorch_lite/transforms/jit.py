@@ -8,15 +8,11 @@ Compiled programs are kept in a bounded cache of each jitted function; `cache_in
 import functools
 import inspect
 import re
-import sys
 import warnings
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import CellType
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from functorch_lite import tree
 from functorch_lite.backends.registry import enter_home, home, leave_home
@@ -30,12 +26,12 @@ from functorch_lite.core.tracer import Tracer, bind, is_eager, surroundings
 from functorch_lite.errors import (
     ArgumentError,
     ArgumentTypeError,
-    DonationError,
     PurityWarning,
     RetraceWarning,
     user_source,
 )
 from functorch_lite.primitives.higher_order import jit_p
+from functorch_lite.transforms import donation
 from functorch_lite.transforms import jit_rules as jit_rules
 from functorch_lite.transforms.arguments import (
     FlatFunction,
@@ -62,11 +58,12 @@ _FUNCTION_ID = re.compile(r"@[0-9a-f]+")
 
 
 class CacheEntry(NamedTuple):
-    """One compiled signature: its leaf types and why it was traced."""
+    """One compiled signature: its leaf types, why it was traced, and what `config.autotune` chose for it."""
 
     signature: str
     reason: str
     source: str
+    choices: str = "as usual"
 
 
 class CacheInfo(NamedTuple):
@@ -81,7 +78,7 @@ class CacheInfo(NamedTuple):
 class _Compiled(NamedTuple):
     program: Program
     captured: list[Any]
-    in_tree: Any
+    donated: list[int]
     out_tree: Any
     out_weak: list[bool]
     executable: Callable[..., list[Any]] | None
@@ -91,7 +88,8 @@ class _Compiled(NamedTuple):
 
     @property
     def entry(self) -> CacheEntry:
-        return CacheEntry(f"({', '.join(map(_type_text, self.types))})", self.reason, self.source)
+        choices = str(getattr(self.executable, "choices", "as usual"))
+        return CacheEntry(f"({', '.join(map(_type_text, self.types))})", self.reason, self.source, choices)
 
 
 class Jitted:
@@ -112,28 +110,29 @@ class Jitted:
     # --- calling ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        held = donation.HELD if type(self) is Jitted else donation.HELD_BY_METHOD
         dynamic, static = self._split(args, kwargs)
         leaves, treedef = tree.flatten(dynamic)
         compiled, values = self._find(leaves, treedef, static, args, kwargs)
         given_up: list[int] = []
-        donated: list[Any] = []
-        if self._donates or _donated:
-            given_up = self._given_up(leaves, values, treedef, args) if self._donates and is_eager() else []
-            donated = self._check_donated(leaves, args, kwargs)
+        paths = functools.partial(self._paths, args, kwargs)
+        donation.check_unused(self._fun, leaves, paths)
+        if self._donates:
+            donation.check_apart(self._fun, leaves, compiled.donated, paths)
+            given_up = donation.given_up(leaves, values, compiled.donated, args, held) if is_eager() else []
         if compiled.executable is not None and is_eager():
             with quiet():
                 outs = self._run(compiled, values, given_up)
         else:
             outs = bind(jit_p, *compiled.captured, *values, program=compiled.program)
         if self._donates:
-            for leaf in donated:
-                _remember(leaf, f"{name_of(self._fun)} at {user_source()}")
+            donation.remember(self._fun, [leaves[i] for i in compiled.donated])
         return tree.unflatten(compiled.out_tree, weakened(outs, compiled.out_weak))
 
     def _run(self, compiled: _Compiled, values, given_up: list[int]) -> list[Any]:
         n = len(compiled.captured)
         if self._must_donate:
-            self._check_reuse(compiled, given_up, n)
+            donation.check_reuse(self._fun, compiled.executable, compiled.donated, given_up, n)
         run = getattr(compiled.executable, "donating", None) if given_up or self._must_donate else None
         if run is None or compiled.executable is None:
             assert compiled.executable is not None
@@ -238,7 +237,7 @@ class Jitted:
         if found is not None:
             self._hits += 1
             self._cache.move_to_end(key)
-            if self._mode == "plain" and not self._donates and is_eager():
+            if self._mode == "plain" and is_eager():
                 self._answer_natively(key, found)
             return found
         self._misses += 1
@@ -268,7 +267,8 @@ class Jitted:
             self._builtins.clear()
         slow = self._builtins[-1] if self._builtins else self._call
         executable, captured, out_tree = compiled.executable, compiled.captured, compiled.out_tree
-        found = native_call(executable, captured, treedef, types, static, out_tree, outs, slow)
+        mark = functools.partial(donation.Mark, self._fun) if compiled.donated else None
+        found = native_call(executable, captured, treedef, types, static, out_tree, outs, slow, compiled.donated, mark)
         if found is None:
             return
         if type(self) is Jitted:
@@ -312,11 +312,12 @@ class Jitted:
         if config.check_purity:
             self._check_purity(staged.program, self._stage(types, treedef, static, args)[1].program)
         closed = not any(isinstance(c, Tracer) for c in staged.captured)
-        donated = [len(staged.captured) + i for i in self._donated_leaves(treedef)]
+        donated = donation.donated_leaves(treedef, self._donate_argnums, self._donate_argnames)
         closed = closed and not staged.program.axis_names
-        executable = compile_program(staged.program, donated, self._mode, quick=True) if closed else None
-        return _Compiled(staged.program, staged.captured, treedef, flat_fun.out_tree, out_weak, executable, types,
-                         reason, str(user_source()))
+        inputs = [len(staged.captured) + i for i in donated]
+        executable = compile_program(staged.program, inputs, self._mode, quick=True) if closed else None
+        return _Compiled(staged.program, staged.captured, donated, flat_fun.out_tree, out_weak, executable,
+                         types, reason, str(user_source()))
 
     def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
@@ -360,90 +361,11 @@ class Jitted:
             PurityWarning, stacklevel=7,
         )
 
-    # --- donation ---------------------------------------------------------------------------------------------------
-
-    def _donated_leaves(self, treedef) -> list[int]:
-        """The numbers of the leaves that belong to donated arguments."""
-        found, number = [], 0
-        positional, named = treedef.children()
-        for i, child in enumerate(positional.children()):
-            found += range(number, number + child.num_leaves) if i in self._donate_argnums else ()
-            number += child.num_leaves
-        for name, child in zip(named.entries(), named.children(), strict=True):
-            found += range(number, number + child.num_leaves) if name in self._donate_argnames else ()
-            number += child.num_leaves
-        return found
-
-    def _given_up(self, leaves, values, treedef, args) -> list[int]:
-        """The numbers of donated leaves that nothing but the caller's own argument holds: no view of them is seen."""
-        found = []
-        for i in self._donated_leaves(treedef):
-            leaf = leaves[i]
-            held = sys.getrefcount(leaf) - 4  # by others than `leaves`, `values`, `leaf` and the call
-            expected = 2 if any(a is leaf for a in args) else 1  # a variable and `args`, or a container
-            if leaf is values[i] and type(leaf) is np.ndarray and held <= expected and _owns(leaf):
-                found.append(i)
-        return found
-
-    def _check_reuse(self, compiled: _Compiled, given_up: list[int], n: int) -> None:
-        """Under donate="must", refuse a call that leaves the memory of a donated array unused."""
-        reused = set(getattr(compiled.executable, "donations", {}).values())
-        for i in self._donated_leaves(compiled.in_tree):
-            if i in given_up and n + i in reused:
-                continue
-            why = "it is held by something else too" if n + i in reused else "no output can take its place"
-            raise DonationError(
-                f"jit: the memory of donated leaf {i} of {name_of(self._fun)} cannot be reused: {why}. "
-                'Do not donate it, or use donate="may".'
-            )
-
-    def _check_donated(self, leaves, args, kwargs) -> list[Any]:
-        """The donated leaves; refuses one that was donated before or is given twice."""
-        paths = None
-        for i, leaf in enumerate(leaves):
-            if id(leaf) in _donated:
-                paths = paths or self._paths(args, kwargs)
-                raise DonationError(
-                    f"jit: `{paths[i]}` of {name_of(self._fun)} was donated to {_donated[id(leaf)]} "
-                    "and must not be used again. Use the value that call returned, or do not donate it."
-                )
-        given = [id(x) for i in self._donate_argnums if i < len(args) for x in tree.leaves(args[i]) if _is_buffer(x)]
-        given += [id(x) for k in self._donate_argnames for x in tree.leaves(kwargs.get(k)) if _is_buffer(x)]
-        every = [id(x) for x in leaves if _is_buffer(x)]
-        for i, leaf in enumerate(leaves):
-            if id(leaf) in given and every.count(id(leaf)) > 1:
-                raise DonationError(
-                    f"jit: the buffer of `{self._paths(args, kwargs)[i]}` is donated and also passed as another "
-                    f"argument of {name_of(self._fun)}. Pass a copy, or do not donate it."
-                )
-        return [leaf for leaf in leaves if id(leaf) in given]
-
 
 def _checked_donate(donate: str) -> str:
     if donate not in ("may", "must"):
         raise ArgumentError(f"jit: donate is {donate!r}, expected 'may' or 'must'.")
     return donate
-
-
-_donated: dict[int, str] = {}
-
-
-def _owns(leaf: np.ndarray) -> bool:
-    """Whether nobody else can see the memory of an array: it is its own, or that of an array donated before it."""
-    base = leaf.base
-    return base is None or (id(base) in _donated and sys.getrefcount(base) <= 3)  # `leaf`, `base` and the call
-
-
-def _is_buffer(leaf):
-    return not isinstance(leaf, Tracer) and hasattr(leaf, "strides") and getattr(leaf, "ndim", 0) > 0
-
-
-def _remember(leaf, where):
-    key = id(leaf)
-    _donated[key] = where
-    if type(leaf) is np.ndarray:
-        leaf.setflags(align=False)  # native calls turn it away, so every use of it is seen here
-    weakref.finalize(leaf, _donated.pop, key, None)
 
 
 def _type_text(entry):

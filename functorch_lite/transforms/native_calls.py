@@ -18,20 +18,27 @@ RELEASE_ABOVE = 1 << 14  # elements moved or operations: about 2 us, when releas
 
 def native_call(
     executable: Any, captured: Sequence[Any], treedef: Any, types: Sequence[Any], static: Sequence[Any],
-    out_tree: Any, out_types: Sequence[Any], slow: Callable[..., Any],
+    out_tree: Any, out_types: Sequence[Any], slow: Callable[..., Any], donated: Sequence[int] = (),
+    mark: Callable[..., Any] | None = None,
 ) -> Callable[..., Any] | None:
-    """A builtin for one signature, or None where calls of it must go through Python."""
+    """A builtin for one signature, or None where calls of it must go through Python.
+
+    donated: the numbers of the leaves that a call gives away; mark: see `call_path.CallSpec`.
+    """
     if not getattr(executable, "is_native", False) or settings_variable.get() is not None:
         return None
     if config.check_key_reuse or config.check_purity:
         return None
     call_path = _call_path()
+    arrays = [i for i in donated if types[i][0]]
+    n = len(captured)
+    takes = {k: i - n for k, i in executable.donations.items() if i - n in arrays} if arrays else {}
     spec = call_path.CallSpec(
         in_tree=treedef, in_types=types, captured=captured, out_tree=out_tree, out_types=out_types,
         entry=executable.entry, slow=slow, failure=executable.fail, arena_bytes=executable.arena_bytes,
         context=executable.context, release_gil=executable.work > RELEASE_ABOVE, static=static,
         contexts=((trace_variable, root), (settings_variable, None), (surroundings, None), (home, home.get())),
-        allowed=native_guard(), keep=executable,
+        allowed=native_guard(), donated=arrays, takes=takes, mark=mark, keep=executable,
     )
     return call_path.native_call(spec)
 

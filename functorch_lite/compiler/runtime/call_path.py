@@ -14,8 +14,9 @@ It reads Python's and NumPy's objects by their layout in memory, which is tested
 import ctypes
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -24,12 +25,20 @@ import optree
 from functorch_lite.compiler.runtime import call_path_ir as ir
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.call_path_ir import Build, Output, State, Walk
-from functorch_lite.compiler.runtime.object_layout import API_NEW_FROM_DESCR, API_SCALAR, array_api, layout_is_known
+from functorch_lite.compiler.runtime.object_layout import (
+    API_NEW_FROM_DESCR,
+    API_SCALAR,
+    array_api,
+    donation_layout_is_known,
+    layout_is_known,
+)
 from functorch_lite.core import dtypes
 from functorch_lite.tree import TreeDef
 
 _METH_FASTCALL_KEYWORDS = 0x80 | 0x02
 _LARGEST_SCALAR = 16  # bytes of a cell
+_INSIDE = 2  # references of an array that only a container holds: the container's, and the call's
+
 
 _new_builtin = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
     ("PyCFunction_NewEx", ctypes.pythonapi)
@@ -64,6 +73,10 @@ class CallSpec(NamedTuple):
     static: (position or name, value) of the static arguments: these very objects, or equal ones of the same type.
     contexts: (variable, value): context variables that must hold these very objects.
     allowed: (address of an int64, value that it must have); address 0 is no condition.
+    donated: numbers of the leaves that a call gives away, arrays of a rank above 0.
+    takes: for an output that is made in the memory of a donated leaf, the numbers of the two.
+    mark: called with the list of these outputs; it gives the object that is the base of donated leaves from then on,
+        and keeps the list.
     keep: what must live as long as the builtin: the word at `entry`, the code, the owners of `context` and `allowed`.
     """
 
@@ -81,7 +94,18 @@ class CallSpec(NamedTuple):
     static: Sequence[tuple[int | str, Any]] = ()
     contexts: Sequence[tuple[ContextVar, Any]] = ()
     allowed: tuple[int, int] = (0, 0)
+    donated: Sequence[int] = ()
+    takes: Mapping[int, int] = MappingProxyType({})
+    mark: Callable[[list[np.ndarray]], Any] | None = None
     keep: Any = None
+
+
+def _direct_references() -> int:
+    """References of an array that only a variable holds, which is an argument itself: the caller's, those of the way to
+    a builtin that a class has for `__call__`, and the call's."""
+    counting: Any = type("Counting", (), {"__call__": sys.getrefcount})()
+    argument = object()
+    return counting(argument) + 1
 
 
 def native_call(spec: CallSpec) -> Callable[..., Any] | None:
@@ -130,7 +154,8 @@ def _state(spec: CallSpec) -> _State:
     keep: list[Any] = [spec]
     captured = [_captured(a) for a in spec.captured]
     walk, keywords = _walk_plan(spec, keep)
-    outputs = [_output(LeafType(*t), keep) for t in spec.out_types]
+    donated = _donated(spec)
+    outputs = [_output(LeafType(*t), keep, spec.takes.get(k, -1)) for k, t in enumerate(spec.out_types)]
     build = _build_plan(spec.out_tree, keep)
     _check_count("the result", spec.out_tree, outputs)
     n_leaves = len(spec.in_types)
@@ -147,6 +172,8 @@ def _state(spec: CallSpec) -> _State:
         State.build: _table(build, keep), State.entry: spec.entry, State.context: spec.context,
         State.arena_bytes: spec.arena_bytes, State.release_gil: int(spec.release_gil),
         State.slow: id(spec.slow), State.failure: id(spec.failure), State.n_cells: n_cells,
+        State.n_donated: len(spec.donated), State.donated: _table(donated, keep), State.n_takes: len(spec.takes),
+        State.takes: _table([n for pair in spec.takes.items() for n in pair], keep), State.mark: id(spec.mark),
         State.frame_bytes: 16 * n_cells + 8 * (len(captured) + 2 * n_leaves + 2 * len(outputs)),
     }  # fmt: skip
     words = np.zeros(len(State), np.int64)
@@ -155,6 +182,20 @@ def _state(spec: CallSpec) -> _State:
     state = words.view(_State)
     state.keep = (keep, captured, keywords, _Arena(words))
     return state
+
+
+def _donated(spec: CallSpec) -> list[int]:
+    """The donated leaves, each with the references it has when nothing but its argument holds it, in a call."""
+    if not spec.donated:
+        return []
+    if not donation_layout_is_known():
+        raise _Unsupported
+    direct, number = set(), 0
+    for node in (*spec.in_tree.child(0).children(), *spec.in_tree.child(1).children()):
+        direct |= {number} if node.kind == optree.PyTreeKind.LEAF else set()
+        number += node.num_leaves
+    most = _direct_references()
+    return [n for k in spec.donated for n in (k, most if k in direct else _INSIDE)]
 
 
 def _check_count(what: str, node: TreeDef, types: Sequence[Any]) -> None:
@@ -296,7 +337,8 @@ def _scalar_type(dtype: np.dtype) -> type | None:
     return type(scalar) if found == one.tobytes() else None
 
 
-def _output(leaf: LeafType, keep: list[Any]) -> list[int]:
+def _output(leaf: LeafType, keep: list[Any], source: int) -> list[int]:
+    """The entry of an output. source: the leaf in whose memory it is made, or -1."""
     _check_dtype(leaf.dtype)
     if leaf.weak:
         if leaf.shape != () or leaf.dtype not in _WEAK_OUTPUTS:
@@ -306,7 +348,7 @@ def _output(leaf: LeafType, keep: list[Any]) -> list[int]:
         if leaf.dtype.itemsize > _LARGEST_SCALAR:
             raise _Unsupported
         return [Output.scalar, _address(leaf.dtype, keep)]
-    return [Output.array, _address(leaf.dtype, keep), len(leaf.shape), *leaf.shape]
+    return [Output.array, _address(leaf.dtype, keep), len(leaf.shape), source, *leaf.shape]
 
 
 def _build_plan(node: TreeDef, keep: list[Any]) -> list[int]:

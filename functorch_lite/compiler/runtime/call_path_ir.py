@@ -8,11 +8,15 @@ A builtin's `self` is an array of int64, the *state*, with the fields of `State`
                  TUPLE type, n, children ...   LIST type, n, children ...
                  DICT type, n, (key, child) ...   OBJECT type, n, (attribute name, child) ...
     outputs      one entry for each output of the program
-                 ARRAY descr, rank, lengths ...    SCALAR descr    FLOAT 0    INTEGER 0    TRUTH 0    COMPLEX 0
+                 ARRAY descr, rank, leaf in whose memory it is made or -1, lengths ...
+                 SCALAR descr    FLOAT 0    INTEGER 0    TRUTH 0    COMPLEX 0
     build plan   one entry for each node of the result, depth first
                  LEAF   CONSTANT value   TUPLE n, 0, children ...   LIST n, 0, children ...
                  CALL n, callable, children ...   DICT n, template, (key, child) ...
                  OBJECT n, type, (attribute name, child) ...
+
+Donated leaves have two tables more: `donated` (leaf, references it may have), `takes` (output, leaf); see
+call_path_ir_donation.py.
 
 A call lays out its frame, on the stack where it is small: cells of 16 bytes (values of int arguments, outputs of rank
 0), the program's inputs, the argument leaves it owns, the program's output pointers, the output objects.
@@ -29,12 +33,14 @@ import re
 from enum import IntEnum
 
 from functorch_lite.compiler.runtime.call_path_ir_arguments import ARGUMENTS, WALK
+from functorch_lite.compiler.runtime.call_path_ir_donation import DONATION
 from functorch_lite.compiler.runtime.call_path_ir_results import RESULTS
 
 State = IntEnum(
     "State",
     "allowed allowed_value n_contexts contexts n_args n_keywords keywords walk n_leaves n_captured captured "
-    "n_outputs outputs build entry context arena_bytes arena release_gil slow failure frame_bytes n_cells calls",
+    "n_outputs outputs build entry context arena_bytes arena release_gil slow failure frame_bytes n_cells calls "
+    "n_donated donated n_takes takes mark",
     start=0,
 )
 Walk = IntEnum("Walk", "array number truth integer none same tuple list dict object", start=0)
@@ -45,8 +51,10 @@ Build = IntEnum("Build", "leaf constant tuple list dict object call", start=0)
 TYPE, SIZE, VALUE = 8, 16, 16
 TUPLE_ITEMS, LIST_ITEMS = 24, 24
 ARRAY_DATA, ARRAY_RANK, ARRAY_LENGTHS, ARRAY_DTYPE, ARRAY_FLAGS = 16, 24, 32, 56, 64
+REFERENCES, ARRAY_BASE, ARRAY_HANDLER = 0, 48, 88
 DTYPE_ORDER, DTYPE_NUMBER = 26, 28
 CONTIGUOUS_ALIGNED = 0x101
+OWNED, WRITEABLE, OWNED_WRITEABLE, PLAIN_ARRAY, NOT_OWNED, NOT_ALIGNED = 0x4, 0x400, 0x404, 0x501, ~0x4, ~0x100
 STACK_BYTES = 16384
 
 DATA = (
@@ -148,12 +156,12 @@ none:
 }
 
 ; The result of the call on checked inputs; null with an error set.
-define internal ptr @compute(ptr %state, ptr %inputs, ptr %pointers, ptr %objects, ptr %cells) {
+define internal ptr @compute(ptr %state, ptr %inputs, ptr %pointers, ptr %objects, ptr %cells, ptr %owned) {
 entry:
   %cursor = alloca [2 x ptr]
   %n = word i64 %state, n_outputs
   %plan = word ptr %state, outputs
-  %allocated = call i1 @allocate(ptr %plan, i64 %n, ptr %pointers, ptr %objects, ptr %cells)
+  %allocated = call i1 @allocate(ptr %plan, i64 %n, ptr %pointers, ptr %objects, ptr %cells, ptr %owned)
   br i1 %allocated, label %enter, label %none
 enter:
   %status = call i32 @run(ptr %state, ptr %inputs, ptr %pointers)
@@ -165,7 +173,10 @@ failed:
   ret ptr %instead
 boxing:
   %boxed = call i1 @box(ptr %plan, i64 %n, ptr %pointers, ptr %objects)
-  br i1 %boxed, label %building, label %unboxed
+  br i1 %boxed, label %giving, label %unboxed
+giving:
+  %given = call i1 @give(ptr %state, ptr %owned, ptr %objects)
+  br i1 %given, label %building, label %unboxed
 unboxed:
   call void @drop(ptr %objects, i64 %n)
   br label %none
@@ -222,16 +233,22 @@ constant:
 walking:
   %fit = call i1 @arguments(ptr %state, ptr %args, i64 %n.args, ptr %names, ptr %cursor)
   %cells = word ptr %cursor, 2
-  br i1 %fit, label %computing, label %end
+  br i1 %fit, label %donating, label %end
+donating:
+  %n.donated = word i64 %state, n_donated
+  %donated = word ptr %state, donated
+  %may = call i1 @may_give(ptr %donated, i64 %n.donated, ptr %owned)
+  br i1 %may, label %computing, label %end
 computing:
   %calls = word i64 %state, calls
   %calls.now = add i64 %calls, 1
   %calls.at = place %state, calls
   store i64 %calls.now, ptr %calls.at
-  %result = call ptr @compute(ptr %state, ptr %inputs, ptr %pointers, ptr %objects, ptr %cells)
+  %result = call ptr @compute(ptr %state, ptr %inputs, ptr %pointers, ptr %objects, ptr %cells,
+    ptr %owned)
   br label %end
 end:
-  %outcome = phi ptr [@declined, %walking], [%result, %computing]
+  %outcome = phi ptr [@declined, %walking], [@declined, %donating], [%result, %computing]
   %owned.end = word ptr %cursor, 1
   %owned.address = ptrtoint ptr %owned to i64
   %owned.end.address = ptrtoint ptr %owned.end to i64
@@ -324,7 +341,7 @@ def module_text() -> str:
         "B_DICT": Build.dict, "B_LIST": Build.list, "B_OBJECT": Build.object, "B_CALL": Build.call,
         "WALK_CASES": _cases(Walk), "OUTPUT_CASES": _cases(Output), "BUILD_CASES": _cases(Build),
     }  # fmt: skip
-    body = _expanded(WALK + ARGUMENTS + RESULTS + _CALL)
+    body = _expanded(WALK + ARGUMENTS + DONATION + RESULTS + _CALL)
     body = re.sub(r"\b[A-Z]\w+\b", lambda m: f"{names[m[0]]}" if m[0] in names else m[0], body)
     declared = [f"@{name} = external global i8" for name in DATA]
     for name, kind in FUNCTIONS.items():

@@ -20,7 +20,7 @@ end:
 }
 
 ; Make the arrays of outputs, and where the program writes each output; false with an error set, and nothing made.
-define internal i1 @allocate(ptr %plan, i64 %n, ptr %pointers, ptr %objects, ptr %cells) {
+define internal i1 @allocate(ptr %plan, i64 %n, ptr %pointers, ptr %objects, ptr %cells, ptr %owned) {
 entry:
   br label %loop
 loop:
@@ -39,11 +39,21 @@ array:
   %descr = word ptr %place, 1
   %rank = word i64 %place, 2
   %rank.32 = trunc i64 %rank to i32
-  %lengths = getelementptr i64, ptr %place, i64 3
+  %source = word i64 %place, 3
+  %lengths = getelementptr i64, ptr %place, i64 4
   %after.lengths = getelementptr i64, ptr %lengths, i64 %rank
+  %fresh = icmp slt i64 %source, 0
+  br i1 %fresh, label %array.make, label %array.taken
+array.taken:
+  %leaf = word ptr %owned, %source
+  %leaf.data = field ptr %leaf, ARRAY_DATA
+  br label %array.make
+array.make:
+  %memory = phi ptr [null, %array], [%leaf.data, %array.taken]
+  %flags = phi i32 [0, %array], [PLAIN_ARRAY, %array.taken]
   call void @Py_IncRef(ptr %descr)
-  %made = call ptr @PyArray_NewFromDescr(ptr @PyArray_Type, ptr %descr, i32 %rank.32, ptr %lengths, ptr null, ptr null,
-    i32 0, ptr null)
+  %made = call ptr @PyArray_NewFromDescr(ptr @PyArray_Type, ptr %descr, i32 %rank.32, ptr %lengths, ptr null,
+    ptr %memory, i32 %flags, ptr null)
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %no, label %array.data
 array.data:
@@ -82,7 +92,7 @@ one:
   switch i64 %op, label %no [OUTPUT_CASES]
 on.array:
   %rank = word i64 %place, 2
-  %lengths = getelementptr i64, ptr %place, i64 3
+  %lengths = getelementptr i64, ptr %place, i64 4
   %long = getelementptr i64, ptr %lengths, i64 %rank
   br label %next
 on.scalar:

@@ -2,6 +2,9 @@
 """Calling native code from Python: what executables share, whether compiled now or found on disk."""
 
 import ctypes
+import functools
+import importlib
+import math
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +23,7 @@ _content_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void
 )
 _word_at = ctypes.c_size_t.from_address
 _DATA = struct.calcsize("iiciiPP")  # what comes before `data` in PyArrayInterface
+_POOL = -2  # the pool's word in the context
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
 
 
@@ -32,6 +36,8 @@ class NativeCode:
     donations: for an output that may take over the memory of a donated input, the numbers of the two.
     work: a rough count of operations and elements moved. ir, symbols: the LLVM module, and what it is linked to.
     is_quick: the code was made quickly; the second call asks for better (see tiers.py). when_improved: called then.
+    shares: whether threads share loops of the code. alone: where quickly made code shares none, how many threads are to
+    share those of the better code, else 0.
     fill: a byte written all over outputs and scratch memory before a call, by who checks that none is left unset.
     """
 
@@ -43,6 +49,8 @@ class NativeCode:
     ir: str
     symbols: Mapping[str, int] = MappingProxyType({})
     is_quick = False
+    shares = False
+    alone = 0
     when_improved: Callable[[], None] | None = None
     entry: int
     context: int
@@ -76,6 +84,14 @@ class NativeCode:
         self._context = np.array(pointers, np.uintp)
         self.context = self._context.ctypes.data
 
+    def share_loops(self) -> None:
+        """Have the code that is made next share loops, where its module has such."""
+        threads = importlib.import_module("functorch_lite.compiler.runtime.threads")
+        self.shares = threads.SHARES in self.ir
+        if self.shares:
+            self._context[_POOL] = threads.pool_address(self.alone)
+        self.alone = 0
+
     def improve(self) -> None:
         """Run well made code from now on."""
         if not self.is_quick:
@@ -100,11 +116,10 @@ class NativeCode:
         if self.fill is not None:
             for memory in (*outs, arena):
                 memory.reshape(-1).view(np.uint8)[...] = self.fill
-        for k, i in self.donations.items():
-            if i in given_up and arrays[i] is args[i] and arrays[i].flags.writeable and _is_apart(args, i):
-                outs[k] = np.ndarray(*self._out[k], arrays[i])
         n = len(arrays)
         pointers = np.fromiter(map(_address, (*arrays, *outs)), np.uintp, n + len(outs))
+        if given_up:
+            self._take_over(args, arrays, given_up, outs, pointers)
         where = pointers.ctypes.data
         frame = {}, getattr(self._calls, "frame", None)
         self._calls.frame = frame
@@ -116,6 +131,21 @@ class NativeCode:
         if status:
             self.fail(status)
         return [o if o.ndim else o[()] for o in outs]
+
+    def _take_over(
+        self, args: Sequence[Any], arrays: Sequence[np.ndarray], given_up: Sequence[int], outs: list[np.ndarray],
+        pointers: np.ndarray,
+    ) -> None:
+        """Give outputs the memory of inputs that the caller has given up and that no other input shares."""
+        n, given, shared = len(arrays), set(given_up), share_memory(pointers[: len(arrays)], self._in_bytes)
+        for k, i in self.donations.items():
+            if i in given and not shared[i] and arrays[i] is args[i] and arrays[i].flags.writeable:
+                outs[k] = np.ndarray(*self._out[k], arrays[i])
+                pointers[n + k] = pointers[i]
+
+    @functools.cached_property
+    def _in_bytes(self) -> np.ndarray:
+        return np.array([math.prod(shape) * dtype.itemsize for shape, dtype in self._in], np.uintp)
 
     def _called(self) -> None:
         """Have better code made at the second call."""
@@ -148,10 +178,16 @@ def _address(array: np.ndarray) -> int:
     return _word_at(_content_of(interface, None) + _DATA).value
 
 
-def _is_apart(args: Sequence[Any], number: int) -> bool:
-    """Whether no other array of a call shares memory with this one."""
-    mine = args[number]
-    return not any(k != number and a.ndim and np.may_share_memory(a, mine) for k, a in enumerate(args))
+def share_memory(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """For pieces of memory, each `sizes[i]` bytes from `starts[i]` on, whether it meets another; bool [n]. (Of empty ones
+    it may say so without need.)"""
+    order = np.argsort(starts)
+    starts, ends = starts[order], (starts + sizes)[order]
+    meets = np.maximum.accumulate(ends)[:-1] > starts[1:]  # the piece after with one before it
+    found = np.zeros(len(order), bool)
+    found[order[1:]] = meets
+    found[order[:-1]] |= ends[:-1] > starts[1:]
+    return found
 
 
 def _plain_array(value: Any, dtype: Any) -> np.ndarray:

@@ -42,6 +42,22 @@ def layout_is_known() -> bool:
     return plain and _containers_are_known() and _arrays_are_known() and array_api()[API_ARRAY_TYPE] == id(np.ndarray)
 
 
+def donation_layout_is_known() -> bool:
+    """Whether reference counts, bases and owners of memory lie where a call that takes over memory changes them."""
+    whole = np.zeros(7)
+    view = whole[1:]
+    handler = _read(id(whole) + ir.ARRAY_HANDLER, "P")
+    return (
+        _read(id(whole) + ir.REFERENCES, "i") == sys.getrefcount(whole) - 1
+        and _read(id(whole) + ir.ARRAY_BASE, "P") == 0
+        and _read(id(view) + ir.ARRAY_BASE, "P") == id(whole)
+        and [bool(_read(id(a) + ir.ARRAY_FLAGS, "i") & ir.OWNED) for a in (whole, view)] == [True, False]
+        and _read(id(view) + ir.ARRAY_HANDLER, "P") == 0
+        and handler > _LOWEST_POINTER
+        and _read(handler + ir.TYPE, "P") == id(type(_multiarray_umath._ARRAY_API))
+    )
+
+
 def _read(address: int, code: str) -> Any:
     return struct.unpack(code, ctypes.string_at(address, struct.calcsize(code)))[0]
 
