@@ -51,6 +51,9 @@ class Settings:
     deterministic: the same bits for any number of threads, everywhere: while it is set, that library, if it is
         OpenBLAS on Linux (as in the wheels), uses one thread, in the whole process. Elsewhere it is as it was; there
         `OMP_NUM_THREADS=1`, or what the library has for it, does the same. On one machine and one set of versions.
+    autotune: the first call of a compiled program runs it by a few choices of code generation (which loops threads
+        share, which outputs are written past the caches), each some times, and keeps the fastest, also for later
+        processes. The bits are the same. Without it, a program gets the same code each time.
     data_dir: folder of downloaded data sets; None means the platform's cache folder.
     cache_dir: folder of compiled code; None means the platform's cache folder, "" none at all.
 
@@ -65,6 +68,7 @@ class Settings:
     check_key_reuse: bool = False
     num_threads: int = 1
     deterministic: bool = False
+    autotune: bool = False
     data_dir: str | None = None
     cache_dir: str | None = None
     used_keys: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -20,7 +20,6 @@ from functorch_lite.core.rules import TABLES, RuleTable
 from functorch_lite.primitives.barrier import barrier_p
 from functorch_lite.transforms.batching import collective_rules, program_batch_rules
 from functorch_lite.transforms.jvp import closure_rules
-from functorch_lite.transforms.pullbacks import pullback_p
 
 PACKAGE = Path(__file__).parent
 DECLARATIONS = "declare.py"
@@ -48,7 +47,6 @@ def tables() -> tuple[RuleTable, ...]:
             if prim not in native:
                 native[prim] = rule
     native[barrier_p] = ()
-    native.absent(pullback_p, "it is a step of eager reverse mode, which compiled programs do not have")
     for table in LOWERINGS:
         native.absences |= {p: why for p, why in table.absences.items() if p not in native}
     return (*TABLES, native)

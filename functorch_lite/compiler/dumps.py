@@ -8,6 +8,7 @@ from functorch_lite.compiler.loop_ir.printer import function_text
 from functorch_lite.compiler.lowering.program import Lowered, lower_program
 from functorch_lite.compiler.memory.plan import Plan, plan_memory
 from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.schedule.choices import USUAL, Choices
 from functorch_lite.compiler.schedule.fusion import Schedule
 from functorch_lite.compiler.schedule.printer import schedule_text
 from functorch_lite.core.program import Program
@@ -40,12 +41,16 @@ def _memory(program: Program) -> str:
     return "\n".join(lines)
 
 
-def module_of(lowered: Lowered, plan: Plan) -> str:
-    """The LLVM module of a lowered program for this machine."""
+def module_of(lowered: Lowered, plan: Plan, *, sharing: bool = True, choices: Choices = USUAL) -> str:
+    """The LLVM module of a lowered program for this machine.
+
+    sharing: whether threads share its long loops. choices: which of them, and what they stream.
+    """
     machine = engine.target()
     return write_module(
         lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, plan,
-        parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes,
+        parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes, sharing=sharing,
+        choices=choices,
     )
 
 

@@ -64,8 +64,9 @@ def compile(
 
     mode: "plain"; "verify" runs the evaluator beside it and compares; "profile" has clocks in it.
     quick: where that pays, make code quickly for the first call, and better code in the background after the second.
+    With `config.autotune` a plain program measures its choices in its first call (runtime/tuning.py).
     """
-    key = ("executable", mode, config.num_threads, *donated)
+    key = ("executable", mode, config.num_threads, config.autotune, *donated)
     executable = memoized(program, key, lambda: _compile(program, donated, mode, quick))
     if not quick and getattr(executable, "is_quick", False):
         executable.improve()
@@ -74,7 +75,8 @@ def compile(
 
 def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool) -> Executable:
     optimized = optimize(program)
-    saved = _loaded("runtime.saved") if mode == "plain" else None
+    tunes = config.autotune and mode == "plain"
+    saved = _loaded("runtime.saved") if mode == "plain" and not tunes else None
     key = saved.key_of(optimized, donated) if saved is not None else None
     if saved is not None and key is not None:
         found = saved.find(program, optimized, key)
@@ -85,6 +87,8 @@ def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool) -
         return Evaluator(optimized)
     if mode == "verify":
         return _loaded("trust.verify").VerifiedExecutable(program, optimized, donated=donated)
+    if tunes:
+        return _loaded("runtime.tuning").TunedExecutable(program, optimized, native.lower_program(optimized), donated)
     executable = native.compile_native(program, optimized, donated, quick and mode == "plain")
     if mode == "profile":
         return _loaded("runtime.profile").profiled_executable(executable)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from functorch_lite.backends.registry import constant, home, leave_home, module_of_arrays
-from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.program import Equation, Literal, Program, memoized
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import bind, raise_leak, reset_trace, root, rule_on_device, set_trace
@@ -37,7 +36,7 @@ class Evaluator:
     """
 
     def __init__(self, program: Program):
-        writer = _Writer(program)
+        writer = Writer(program)
         self._lines = writer.equations
         self.text = "\n".join(writer.lines)
         names = writer.namespace()
@@ -88,76 +87,7 @@ class Evaluator:
             traceback = traceback.tb_next
 
 
-NumpyForm = Callable[..., str | None]
-numpy_forms: dict[Primitive, NumpyForm] = {}
-"""How code for NumPy alone spells a primitive: `(*avals, **params)` -> an expression of {0}, {1}, ..., and `np`, or
-None for a call of the eval rule. Filed by primitives for which looking at the parameters costs as much as the work."""
-
-
-def numpy_form(prim: Primitive) -> Callable[[NumpyForm], NumpyForm]:
-    """Decorator that files how code for NumPy alone spells `prim`; it computes what the eval rule does."""
-
-    def file(form):
-        numpy_forms[prim] = form
-        return form
-
-    return file
-
-
-def numpy_code(program: Program, from_list: bool = False) -> Callable[..., list[Any]]:
-    """The program as a function of NumPy arrays: `run(*arrays)`. NumPy's warnings must be off around it.
-
-    from_list: `run(given)` takes each array out of one list before its first use, and drops it after its last, so that
-    memory is freed on the way.
-    """
-    return _NumpyWriter(_for_numpy(program), from_list).namespace()["run"]
-
-
-def _for_numpy(program: Program) -> Program:
-    """The program in which an operand that a ufunc of NumPy itself repeats, along leading axes, is not repeated before,
-    and a repeated constant is a constant."""
-    known: dict[Any, Any] = {}  # repeated constants
-    sources: dict[Any, Any] = {}
-    equations = []
-    for e in program.equations:
-        e = _with_inputs(e, [known.get(a, a) for a in e.inputs])
-        if e.prim.kind is Kind.BROADCAST and all(type(a) is Literal for a in e.inputs) and e.inputs:
-            known[e.outputs[0]] = _repeated(e)
-            continue
-        if e.prim.kind is Kind.BROADCAST and _on_last_axes(**e.params):
-            sources[e.outputs[0]] = e.inputs[0]
-        elif e.prim.ufunc is not None:
-            whole = e.outputs[0].aval.shape
-            if whole and any(a not in sources and a.aval.shape == whole for a in e.inputs):
-                e = _with_inputs(e, [_of_rank_0(sources.get(a, a)) for a in e.inputs])
-        equations.append(e)
-    outputs = tuple([known.get(a, a) for a in program.outputs])
-    used = {a for e in equations for a in e.inputs} | set(outputs)
-    kept = [e for e in equations if e.outputs[0] not in sources or e.outputs[0] in used]
-    return Program(program.inputs, tuple(kept), outputs, program.name)
-
-
-def _of_rank_0(atom):
-    """A constant scalar as an array, which a ufunc takes sooner."""
-    is_scalar = type(atom) is Literal and isinstance(atom.value, np.generic)
-    return Literal(np.asarray(atom.value), atom.aval) if is_scalar else atom
-
-
-def _with_inputs(e, inputs):
-    return Equation(e.prim, tuple(inputs), e.outputs, e.params, e.source)
-
-
-def _repeated(e):
-    value = eval_rules[e.prim](np, *[a.value for a in e.inputs], **e.params)
-    value.flags.writeable = False
-    return Literal(value, e.outputs[0].aval)
-
-
-def _on_last_axes(shape, dims=(), **params):
-    return len(dims) > 0 and dims == tuple(range(len(shape) - len(dims), len(shape)))
-
-
-class _Writer:
+class Writer:
     """Writes the Python code of a program; `equations[n]` is the equation of line n (lines count from 1)."""
 
     def __init__(self, program: Program):
@@ -180,7 +110,10 @@ class _Writer:
             dead = [v for v in dict.fromkeys((*eqn.inputs, *eqn.outputs)) if last.get(v, -1) == index]
             if dead:
                 self._line(" del " + ", ".join(self._vars[v] for v in dead))
-        self._line(" return [" + ", ".join([self._atom(a) for a in program.outputs]) + "]")
+        self._line(" return " + self._results([self._atom(a) for a in program.outputs]))
+
+    def _results(self, outputs):
+        return f"[{', '.join(outputs)}]"
 
     def namespace(self) -> dict[str, Any]:
         """The names that the code refers to, and `run`, which it defines."""
@@ -220,31 +153,6 @@ class _Writer:
         if eqn.prim.ufunc is None:
             inputs = ["xp", *inputs, *(f"{k}={self._constant(v, 'p')}" for k, v in eqn.params.items())]
         return f"{self._function(eqn.prim)}({', '.join(inputs)})"
-
-
-class _NumpyWriter(_Writer):
-    """Writes code for NumPy arrays alone, of one list of inputs if `from_list`."""
-
-    def __init__(self, program: Program, from_list: bool):
-        self._places = {v: i for i, v in enumerate(program.inputs)} if from_list else {}
-        super().__init__(program)
-
-    def _write(self, program):
-        self.names.update(np=np, xp=np)
-        held = () if self._places else program.inputs
-        self._line("def run(" + ("given" if self._places else ", ".join([self._new(v) for v in held])) + "):")
-        self._body(program, held)
-
-    def _atom(self, atom):
-        if atom in self._places:
-            place = self._places.pop(atom)
-            self._line(f" {self._new(atom)} = given[{place}]; given[{place}] = None")
-        return super()._atom(atom)
-
-    def _call(self, eqn, inputs):
-        form = numpy_forms.get(eqn.prim)
-        text = form and form(*[a.aval for a in eqn.inputs], **eqn.params)
-        return text.format(*inputs) if text else super()._call(eqn, inputs)
 
 
 def _last_uses(program, kept):

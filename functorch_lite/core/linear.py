@@ -5,10 +5,14 @@
 entry: an input of the tape, or a linear primitive applied to earlier entries and to known values. `replay` runs the
 tape forwards (jvp), `backward` runs it backwards through the transpose rules (vjp).
 
+A tape that only runs backwards may have pullbacks planned in advance (`transforms.pullbacks`) among its entries: tuples
+(plan, the numbers of its operands, values that it needs, the number of its result), of which it calls
+`plan.pull(ct, values)`.
+
 Source: Radul, Paszke, Frostig, Johnson, Maclaurin, "You only linearize once", POPL 2023.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from functorch_lite.backends.registry import enter_home, home, leave_home
@@ -92,6 +96,11 @@ class TapeTracer(Tracer):
         self.linear = linear
 
     @property
+    def index(self) -> int:
+        """The number of the entry."""
+        return self.linear.index
+
+    @property
     def aval(self):
         return self.linear.aval
 
@@ -116,7 +125,7 @@ class TapeTrace(Trace):
     def __init__(self, parent: Trace, see_through: Tag | None = None):
         self.tag = Tag("linearize")
         self.parent = parent
-        self.entries: list[Linear] = []
+        self.entries: list[Any] = []
         self.count = 0
         self.see_through = see_through
         self.saw_hidden = False
@@ -175,7 +184,7 @@ class TapeTrace(Trace):
 
 
 class Tape:
-    """A finished tape: entries from `inputs` to `outputs` (an output None is zero).
+    """A finished tape: entries from `inputs` to `outputs`, which are numbers of entries (an output None is zero).
 
     home: the array module that was at home when it was written; new arrays are made there, unless tangents say
     otherwise.
@@ -185,8 +194,8 @@ class Tape:
 
     def __init__(self, trace: TapeTrace, inputs: Sequence[Any], outputs: Sequence[Any]):
         self.entries = trace.entries
-        self.inputs = [t.linear for t in inputs]
-        self.outputs = [t.linear if t is not None else None for t in outputs]
+        self.inputs: list[int] = [t.index for t in inputs]
+        self.outputs: list[int | None] = [t.index if t is not None else None for t in outputs]
         self.count = trace.count
         self.home = home.get()
 
@@ -201,12 +210,12 @@ class Tape:
     @replays("entry")
     def _replay(self, tangents):
         env: list[Any] = [None] * self.count
-        for linear, t in zip(self.inputs, tangents, strict=True):
-            env[linear.index] = t
+        for index, t in zip(self.inputs, tangents, strict=True):
+            env[index] = t
         for entry in self.entries:
             values = [env[a.index] if type(a) is Linear else a for a in entry.args]
             self._replay_entry(entry, values, env)
-        return [env[o.index] if o is not None else None for o in self.outputs]
+        return [env[o] if o is not None else None for o in self.outputs]
 
     def _replay_entry(self, entry, values, env):
         missing = [type(a) is Linear and v is None for a, v in zip(entry.args, values, strict=True)]
@@ -235,29 +244,48 @@ class Tape:
     @replays("entry")
     def _backward(self, cts, consume):
         env: list[Any] = [None] * self.count
-        for linear, ct in zip(self.outputs, cts, strict=True):
-            if linear is not None:
-                env[linear.index] = add_tangents(env[linear.index], ct)
+        for index, ct in zip(self.outputs, cts, strict=True):
+            if index is not None:
+                env[index] = add_tangents(env[index], ct)
         add = _helpers["add"]
-        for entry in reversed(self.entries):
-            if entry.outs is None:
-                ct = env[entry.index]
-                if ct is None:
-                    continue
-                env[entry.index] = None
-            else:
-                ct = [env[o.index] for o in entry.outs]
-                if all(c is None for c in ct):
-                    continue
-            args = entry.args
-            found = transpose_rules[entry.prim](ct, *args, **entry.params)
-            for arg, c in zip(args, found, strict=True):
-                if c is not None and type(arg) is Linear:
-                    old = env[arg.index]
-                    env[arg.index] = c if old is None else add(old, c)
-            if consume:
+        for entry in _last_first(self.entries, consume):
+            found = _pulled_back(entry, env) if type(entry) is tuple else _transposed(entry, env)
+            for index, c in found:
+                if c is not None:
+                    old = env[index]
+                    env[index] = c if old is None else add(old, c)
+            if consume and type(entry) is Linear:  # a tracer that was kept may hold it
                 entry.args, entry.params = (), {}
-        return [env[linear.index] for linear in self.inputs]
+        return [env[index] for index in self.inputs]
+
+
+def _last_first(entries: list[Any], consume: bool) -> Iterator[Any]:
+    """The entries from the last to the first; taken off the list if `consume`."""
+    if not consume:
+        yield from reversed(entries)
+    while consume and entries:
+        yield entries.pop()
+
+
+def _pulled_back(entry, env):
+    """Pairs (number of an operand, cotangent) of a planned pullback; its own cotangent goes."""
+    plan, operands, values, index = entry
+    ct, env[index] = env[index], None
+    return () if ct is None else zip(operands, plan.pull(ct, values), strict=True)
+
+
+def _transposed(entry, env):
+    """Pairs (number of an operand, cotangent) of a linear primitive; its own cotangent goes."""
+    if entry.outs is None:
+        ct, env[entry.index] = env[entry.index], None
+        if ct is None:
+            return ()
+    else:
+        ct = [env[o.index] for o in entry.outs]
+        if all(c is None for c in ct):
+            return ()
+    found = transpose_rules[entry.prim](ct, *entry.args, **entry.params)
+    return [(a.index, c) for a, c in zip(entry.args, found, strict=True) if type(a) is Linear]
 
 
 _helpers: dict[str, Callable[..., Any]] = {}

@@ -59,7 +59,8 @@ def float32_loss(fun: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fun)
     def loss(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not any(map(is_half, args)) and not any(map(is_half, kwargs.values())):
+        values = (*args, *kwargs.values()) if kwargs else args
+        if HALVES.isdisjoint([getattr(x, "dtype", None) for x in values]):
             return fun(*args, **kwargs)
         return fun(*map(widened, args), **{name: widened(x) for name, x in kwargs.items()})  # type: ignore[arg-type]
 

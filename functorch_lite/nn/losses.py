@@ -51,7 +51,14 @@ def cross_entropy(
     if weight is not None or label_smoothing:
         return _nll(log_softmax(logits), targets, weight, ignore_index, label_smoothing, reduction)
     labels, importance = _kept(targets, ignore_index, logits.dtype)
+    if importance is None:
+        return _label_loss(logits, labels, reduction)
     return _weighted(_label_losses(logits, labels), importance, reduction)
+
+
+@planned
+def _label_loss(logits, labels, reduction):
+    return reduced(_label_losses(logits, labels), reduction)
 
 
 @planned
@@ -87,7 +94,7 @@ def _soft_cross_entropy(log_p, targets, weight, smoothing, reduction):
 def _kept(targets, ignore_index, dtype):
     """Labels that can be looked up, and 1 for those that count and 0 for the others; None if all are known to count."""
     kept = targets != ignore_index
-    if isinstance(kept, np.ndarray) and kept.all():
+    if isinstance(kept, np.ndarray) and np.count_nonzero(kept) == kept.size:
         return targets, None
     return fnp.where(kept, targets, 0), kept.astype(dtype)
 

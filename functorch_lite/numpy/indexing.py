@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.core.tracer import Tracer, current_trace
 from functorch_lite.errors import ArgumentError, BoundsError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import normal_axis, size_of
@@ -31,8 +31,12 @@ from functorch_lite.numpy.promotion import (
     shape_of,
 )
 from functorch_lite.primitives.indexing import gather
+from functorch_lite.transforms.composites import of_indices, of_named
 
 _i64 = np.dtype(np.int64)
+LARGEST_PLANNED = 8
+"""The largest integer index that is planned under eager `grad`: what counts through a long axis would get a plan for
+each of its values."""
 TakeMode = Literal["raise", "wrap", "clip", "fill"]
 
 
@@ -47,7 +51,25 @@ def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
 def getitem(x: Any, index: Any) -> Any:
     """`x[index]`, with NumPy's rules; an index out of bounds is an IndexError."""
     key = basic_key(index)
-    return lookup(x, index) if key is None else cut_box(x, basic_box(x.shape, key))
+    trace = current_trace()
+    if trace.composites is not None:
+        out = None
+        if key is None:
+            if _is_of_arrays(index):
+                out = of_indices(trace, lookup, (x, index))
+        elif not [i for i in key if type(i) is int and abs(i) > LARGEST_PLANNED]:
+            out = of_named(trace, _cut, x, key, key)
+        if out is not None:
+            return out
+    return lookup(x, index) if key is None else _cut(x, key)
+
+
+def _cut(x, key):
+    return cut_box(x, basic_box(x.shape, key))
+
+
+def _is_of_arrays(index):
+    return all([type(i) is np.ndarray for i in index]) if type(index) is tuple else type(index) is np.ndarray
 
 
 def lookup(x: Any, index: Any, mode: str | None = None, fill_value: Any = None) -> Any:

@@ -18,7 +18,7 @@ from functorch_lite.numpy import contractions, indexing, ufuncs
 from functorch_lite.numpy.dispatch import array_function
 from functorch_lite.numpy.promotion import PYTHON_SCALARS
 from functorch_lite.numpy.ufunc_methods import call_method
-from functorch_lite.transforms.composites import ARRAYS, of_one, of_two
+from functorch_lite.transforms.composites import ARRAYS, of_one, of_setting, of_two
 
 _operands = (Tracer, np.ndarray, np.generic, bool, int, float, complex, list, tuple)
 
@@ -46,7 +46,7 @@ def _forward(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def operator(self, other):
         trace = current_trace()
         if trace.composites is not None:
-            out = of_two(trace, body, self, other) if type(other) in ARRAYS else of_one(trace, body, self, (other,))
+            out = (of_two if type(other) in ARRAYS else of_setting)(trace, body, self, other)
             if out is not None:
                 return out
         if not _accepts(other):
@@ -64,7 +64,10 @@ def _reflected(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def operator(self, other):
         trace = current_trace()
         if trace.composites is not None:
-            out = of_two(trace, body, other, self) if type(other) in ARRAYS else of_one(trace, swapped, self, (other,))
+            if type(other) in ARRAYS:
+                out = of_two(trace, body, other, self)
+            else:
+                out = of_setting(trace, swapped, self, other)
             if out is not None:
                 return out
         if not _accepts(other):

@@ -14,7 +14,7 @@ from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ConcretizationError, ShapeError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import kept_shape, normal_axis, reduction_axes, size_of
-from functorch_lite.numpy.dispatch import implement, is_eager_call, public
+from functorch_lite.numpy.dispatch import either, implement, is_eager_call, public
 from functorch_lite.numpy.indexing import lookup, whole
 from functorch_lite.numpy.promotion import (
     asarray,
@@ -65,9 +65,10 @@ def where(condition: Any, x: Any = None, y: Any = None, *, size: int | None = No
     """
     if x is None and y is None:
         return nonzero(condition, size=size, fill_value=fill_value)
-    if is_eager_call((condition, x, y), {}):
-        return np.where(condition, x, y)
-    return where_body(condition, x, y)
+    return _chosen(condition, x, y)
+
+
+_chosen = either(np.where, where_body)
 
 
 def nonzero_body(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, ...]:

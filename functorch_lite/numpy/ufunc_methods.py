@@ -17,7 +17,7 @@ from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.dispatch import functions
 from functorch_lite.numpy.promotion import asarray, operand
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
-from functorch_lite.transforms.composites import of_any
+from functorch_lite.transforms.composites import of_any, of_one
 
 _reductions: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -34,7 +34,8 @@ def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
     """NumPy's `__array_ufunc__` protocol."""
     trace = current_trace()
     if trace.composites is not None and method == "__call__" and not kwargs and ufunc in functions:
-        out = of_any(trace, functions[ufunc], inputs, kwargs)
+        fun = functions[ufunc]
+        out = of_one(trace, fun, *inputs) if len(inputs) == 1 else of_any(trace, fun, inputs, kwargs)
         if out is not None:
             return out
     body = bodies.get(ufunc)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.core.tracer import Tracer
+from functorch_lite.core.tracer import Tracer, current_trace
 from functorch_lite.errors import ArgumentError, ImmutableError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.dispatch import implement, is_eager_call
@@ -25,6 +25,7 @@ from functorch_lite.numpy.promotion import (
     operand,
 )
 from functorch_lite.primitives import transcendental as t
+from functorch_lite.transforms.composites import of_any
 
 Body = Callable[..., Any]
 bodies: dict[np.ufunc, Body] = {}
@@ -37,6 +38,11 @@ def _file(ufunc: np.ufunc, body: Body) -> Callable[..., Any]:
     bodies[ufunc] = body
 
     def function(*args: Any, **kwargs: Any) -> Any:
+        trace = current_trace()
+        if trace.composites is not None and not kwargs:
+            out = of_any(trace, body, args, kwargs)
+            if out is not None:
+                return out
         if is_eager_call(args, kwargs):
             return ufunc(*args, **kwargs)
         return apply_ufunc(ufunc, args, kwargs) if kwargs else body(*args)

@@ -10,8 +10,8 @@ import numpy as np
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
-from functorch_lite.core.evaluate import numpy_form
 from functorch_lite.core.linear import helper
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
@@ -49,6 +49,15 @@ def _(xp, x, *, shape, dims):
     for axis, d in enumerate(dims):
         inner[d] = x.shape[axis]
     return xp.broadcast_to(x.reshape(inner), shape)
+
+
+@numpy_form(broadcast_in_dim_p)
+def _(x, *, shape, dims):
+    if x.aval.shape and x.aval.size == Aval(shape, x.aval.dtype).size:
+        return f"{{0}}.reshape({shape})"  # there is nothing to repeat
+    if x.aval.shape or x.aval.dtype.char not in "fd" or 0 in shape:
+        return None
+    return f"np.ndarray({shape}, np.{x.aval.dtype}, {{0}}, 0, {(0,) * len(shape)})"
 
 
 def _broadcast_view(x, shape, dims):
@@ -119,7 +128,8 @@ def _(xp, x, *, axes):
 
 @numpy_form(reduce_sum_p)
 def _(x, *, axes):
-    return f"np.add.reduce({{0}}, {axes})" if x.dtype in _SUMMED_AS_THEY_ARE else None
+    where = axes[0] if len(axes) == 1 else axes
+    return f"np.add.reduce({{0}}, {where})" if x.aval.dtype in _SUMMED_AS_THEY_ARE else None
 
 
 @batch_unary(reduce_sum_p)

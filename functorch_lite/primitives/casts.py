@@ -7,6 +7,7 @@ import numpy as np
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, StackAval
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
@@ -64,6 +65,7 @@ zero_derivative(bitcast_p)
 # --- stop_gradient: the identity, with derivative zero ---------------------------------------------------------------
 stop_gradient_p = elementwise("stop_gradient", lambda xp, x: x)
 zero_derivative(stop_gradient_p)
+numpy_form(stop_gradient_p)(lambda x: "{0}")
 
 
 def stop_gradient_of(x: Any) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.linear import is_linear
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
@@ -161,6 +162,7 @@ def _(pred, on_true, on_false):
 
 
 eval_rules.add(select_p, lambda xp, pred, on_true, on_false: xp.where(pred, on_true, on_false))
+numpy_form(select_p, broadcasts=True)(lambda pred, on_true, on_false: "np.where({0}, {1}, {2})")
 batch_rules.absent(select_p, BY_KIND)
 jvp_rules.add(
     select_p,

@@ -12,7 +12,7 @@ from typing import Any
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.evaluate import numpy_form
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
@@ -90,12 +90,13 @@ def _(xp, x, y, *, contract, batch):
 
 @numpy_form(dot_general_p)
 def _(x, y, *, contract, batch):
-    *_, nx, ny, simple = _plan(x.ndim, y.ndim, contract, batch)
-    if not simple or dtypes.accumulator(x.dtype) != x.dtype:
+    dtype = x.aval.dtype
+    *_, nx, ny, simple = _plan(x.aval.ndim, y.aval.ndim, contract, batch)
+    if not simple or dtypes.accumulator(dtype) != dtype:
         return None
     left = "{0}.T" if contract[0][0] == 0 and nx else "{0}"
     right = "{1}.T" if contract[1][0] == 1 else "{1}"
-    return f"np.dot({left}, {right})"
+    return f"{left}.dot({right})"
 
 
 def _size(shape):

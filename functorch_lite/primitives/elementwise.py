@@ -13,9 +13,10 @@ import numpy as np
 from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, Stack
-from functorch_lite.core.evaluate import numpy_forms
 from functorch_lite.core.linear import helper, is_linear
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
+from functorch_lite.core.program import Literal
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.primitives.broadcast import fit
@@ -41,6 +42,7 @@ def _add_values(xp, x, y):
 
 
 add_any_p = elementwise("add_any", _add_values)
+numpy_form(add_any_p, broadcasts=True)(lambda x, y: "{0} + {1}")
 scale_p = Primitive("scale", Kind.ELEMENTWISE)
 
 
@@ -69,14 +71,28 @@ def _(c, t):
 
 @eval_rules.register(scale_p)
 def _(xp, c, t):
+    if xp is np and t.dtype.char in "fd":
+        return _float_product(c, t)
+    return xp.where((c == 0) | (t == 0), xp.zeros((), t.dtype), c * t)
+
+
+def _float_product(c, t):
     out = c * t
-    if xp is not np:
-        return xp.where((c == 0) | (t == 0), xp.zeros((), t.dtype), out)
-    if out.dtype.char in "fd":
-        norm = np.vdot(out, out)  # NaN if any element is: one cheap pass
-        if norm == norm:
-            return out  # so no zero met an infinity
-    return np.where((c == 0) | (t == 0), np.zeros((), out.dtype), out)
+    if _has_nan(out):  # has a zero met an infinity?
+        return np.where((c == 0) | (t == 0), np.zeros((), out.dtype), out)
+    return out
+
+
+def _has_nan(x):
+    """Whether a float array has NaN, in one cheap pass: its norm is NaN, too."""
+    flat = x.ravel("K")
+    norm = flat.dot(flat)
+    return norm != norm
+
+
+@numpy_form(scale_p, broadcasts=True)
+def _(c, t):
+    return _float_product if t.aval.dtype.char in "fd" else None
 
 
 batch_rules.absent(scale_p, BY_KIND)
@@ -115,7 +131,15 @@ def _truncated_quotient(xp, x, y):
 
 
 div_p = elementwise("div", _truncating_or_true_divide, allowed="iufc")
-numpy_forms[div_p] = lambda x, y: "np.true_divide({0}, {1})" if x.dtype.char in "fd" else None
+
+
+@numpy_form(div_p, broadcasts=True)
+def _(x, y):
+    if x.aval.dtype.char not in "fd":
+        return None
+    return "np.true_divide({0}, {1})" if x.aval.shape or y.aval.shape else "{0} / {1}"
+
+
 rem_p = elementwise("rem", ufunc("fmod"), allowed="iuf")
 pow_p = elementwise("pow", ufunc("power"), allowed="iufc")
 max_p = elementwise("max", ufunc("maximum"), allowed="biuf")
@@ -203,15 +227,22 @@ batch_rules.absent(safe_div_p, BY_KIND)
 def _(xp, t, c):
     if xp is not np:
         return xp.where(t == 0, xp.zeros((), t.dtype), t / c)
-    out = _quiet_quotient(t, c)
-    if out.dtype.char in "fd" and not np.isnan(np.vdot(out, out)):
-        return out
-    return np.where(t == 0, np.zeros((), out.dtype), out)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _float_quotient(t, c) if t.dtype.char in "fd" else np.where(t == 0, np.zeros((), t.dtype), t / c)
 
 
-@np.errstate(invalid="ignore", divide="ignore")
-def _quiet_quotient(t, c):
-    return t / c
+def _float_quotient(t, c):
+    out = t / c
+    return np.where(t == 0, np.zeros((), out.dtype), out) if _has_nan(out) else out
+
+
+@numpy_form(safe_div_p, broadcasts=True)
+def _(t, c):
+    if t.aval.dtype.char not in "fd":
+        return None
+    if type(c) is Literal and not t.aval.shape and not c.aval.shape and np.isfinite(c.value) and c.value != 0:
+        return "{0} / {1}"  # zero over this is zero
+    return _float_quotient
 
 
 derivatives(

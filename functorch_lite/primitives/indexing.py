@@ -21,9 +21,10 @@ import numpy as np
 from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
-from functorch_lite.core.evaluate import numpy_form
 from functorch_lite.core.linear import is_linear
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
+from functorch_lite.core.program import Literal
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
 from functorch_lite.core.tracer import bind1
 from functorch_lite.errors import ArgumentError, BoundsError, DTypeError, ShapeError
@@ -291,6 +292,38 @@ for _prim in (scatter_p, scatter_reduce_p):
     shape_rules.add(_prim, _scatter_shape)
     eval_rules.add(_prim, _scatter_eval)
     batch_rules.add(_prim, _scatter_batch)
+
+
+@numpy_form(scatter_p)
+def _(x, updates, *indices, combine, mode):
+    if combine != "add" or mode not in ("raise", "unchecked") or x.aval.dtype.char not in "fd" or 0 in x.aval.shape:
+        return None
+    if any(map(_is_distinct, indices)):
+        return _add_apart
+    return _add_elements if len(indices) == x.aval.ndim > 1 else None
+
+
+def _is_distinct(index):
+    """Whether no two entries of an index array are the same, so that no two updates meet."""
+    if type(index) is not Literal or not index.value.size or index.value.min() < 0:
+        return False
+    return np.unique(index.value).size == index.value.size
+
+
+def _add_apart(x, updates, *indices):
+    out = np.array(x, order="C")  # a copy
+    out[indices] += updates
+    return out
+
+
+def _add_elements(x, updates, *indices):
+    try:
+        flat = np.ravel_multi_index(indices, x.shape)
+    except (ValueError, TypeError):  # an index below zero or out of range, or of dtype uint64
+        return _scatter_eval(np, x, updates, *indices, combine="add", mode="raise")
+    out = np.array(x, order="C")  # a copy
+    np.add.at(out.reshape(-1), flat.reshape(-1), updates.reshape(-1))
+    return out
 
 
 @jvp_rules.register(scatter_p)

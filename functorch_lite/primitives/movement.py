@@ -8,6 +8,7 @@ import numpy as np
 
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.linear import is_linear
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
@@ -35,6 +36,7 @@ def _(x, *, shape):
 
 
 eval_rules.add(reshape_p, lambda xp, x, *, shape: xp.reshape(x, shape))
+numpy_form(reshape_p)(lambda x, *, shape: f"{{0}}.reshape({shape})")
 batch_unary(reshape_p)(lambda x, *, shape: reshape(x, (x.shape[0], *shape)))
 linear(reshape_p, lambda ct, x, *, shape: reshape(ct, x.shape))
 

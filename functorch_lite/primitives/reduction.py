@@ -11,6 +11,7 @@ import numpy as np
 
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
+from functorch_lite.core.numpy_code import numpy_form
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.core.tracer import bind1
@@ -49,6 +50,13 @@ def _reduction(name: str, fun: Any, allowed: str, empty_ok: bool):
 # --- reduce_max and reduce_min ----------------------------------------------------------------------------------------
 reduce_max_p = _reduction("max", quiet_for_extended(lambda xp, x, axes: xp.max(x, axes)), "biuf", empty_ok=False)
 reduce_min_p = _reduction("min", quiet_for_extended(lambda xp, x, axes: xp.min(x, axes)), "biuf", empty_ok=False)
+for _prim, _name in ((reduce_max_p, "maximum"), (reduce_min_p, "minimum")):
+    numpy_form(_prim)(lambda x, *, axes, name=_name: _reduced_by(name, x.aval, axes))
+
+
+def _reduced_by(name, x, axes):
+    """`np.max(x, axes)` without its way there."""
+    return f"np.{name}.reduce({{0}}, {axes[0] if len(axes) == 1 else axes})" if x.dtype.char in "fd" else None
 
 
 def reduce_max(x: Any, axes: tuple[int, ...]) -> Any:
@@ -81,7 +89,9 @@ not_linear(reduce_max_p, reduce_min_p)
 # --- logsumexp: log(sum(exp(x))) without overflow ---------------------------------------------------------------------
 def _log_sum_exp(xp, x, axes):
     if xp is np and x.dtype.char in "fd" and x.size:
-        top = np.maximum.reduce(x, axis=axes, keepdims=True)
+        top = np.maximum.reduce(x, axes, keepdims=True)
+        if not np.count_nonzero(top):
+            return np.log(np.add.reduce(np.exp(x), axes))  # there is nothing to subtract, and to add again
         if np.vdot(top, top) < np.inf:  # they are all finite
             total = np.log(np.add.reduce(np.exp(x - top), axes))
             return total + top.reshape(total.shape)

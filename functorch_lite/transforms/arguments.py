@@ -187,6 +187,37 @@ LEAF = tree.structure(0)
 """The structure of a single leaf."""
 
 
+class Flattener:
+    """`tree.flatten` of values that mostly have the structure of the one before, whose leaves are found much sooner.
+
+    Remembered are structures of lists and tuples alone (`flatten_up_to` takes one kind of dictionary for another), and
+    only where all leaves are arrays (nothing else says that a leaf is no subtree).
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self):
+        self._known: tree.TreeDef | None = None
+
+    def __call__(self, value: Any) -> tuple[list[Any], tree.TreeDef]:
+        """The leaves of `value` in order, and its structure."""
+        known = self._known
+        if known is not None:
+            try:
+                leaves = known.flatten_up_to(value)
+            except ValueError:  # it has another structure
+                leaves = []
+            if leaves and all([type(x) is np.ndarray for x in leaves]):
+                return leaves, known
+        leaves, treedef = tree.flatten(value)
+        self._known = treedef if _is_of_lists(treedef) else None
+        return leaves, treedef
+
+
+def _is_of_lists(treedef):
+    return treedef.is_leaf() or (treedef.type in (list, tuple) and all(map(_is_of_lists, treedef.children())))
+
+
 class FlatFunction:
     """`fun` of pytrees as a function of flat leaves; the structure of its last result is kept in `out_tree`."""
 

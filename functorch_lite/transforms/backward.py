@@ -14,11 +14,11 @@ import numpy as np
 from functorch_lite.backends.registry import knows_devices, on_device
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.core.aval import aval_of
-from functorch_lite.core.evaluate import numpy_code
 from functorch_lite.core.linear import Tape
+from functorch_lite.core.numpy_code import numpy_code
 from functorch_lite.core.program import Atom, Equation, Program, Var
 from functorch_lite.core.tracer import current_trace, root
-from functorch_lite.transforms.pullbacks import Step, add_to, pullback_p, walk_back
+from functorch_lite.transforms.pullbacks import Step, add_to, walk_back
 
 SIGHTINGS = 20
 """How often a row of plans comes before it gets code of its own: writing takes as long as tens of backward passes."""
@@ -38,25 +38,24 @@ def backward(tape: Tape, cts: Sequence[Any], consume: bool = False) -> list[Any]
     row: list[Any] = [len(tape.inputs)]
     given: list[Any] = []
     for e in entries:
-        if e.prim is not pullback_p:
+        if type(e) is not tuple:
             return tape.backward(cts, consume)
-        params = e.params
-        row.append(params["plan"])
-        for a in e.args:
-            row.append(a.index)
-        given += params["values"]
+        plan, operands, values, index = e
+        row += (plan, index)
+        row += operands
+        given += values
     for o, c in zip(tape.outputs, cts, strict=True):
         if o is None or c is None:
             row.append(None)
         else:
-            row += (o.index, c.shape, c.dtype)
+            row += (o, c.shape, c.dtype)
             given.append(c)
     run = _code_for(tuple(row), tape, cts)
     if run is None or (knows_devices() and any(map(on_device, given))):
         return tape.backward(cts, consume)
     if consume:
-        for e in entries:  # from here on, `given` alone holds the values
-            e.args, e.params = (), {}
+        entries.clear()  # from here on, `given` alone holds the values
+        del e, values
     return run(given)
 
 
@@ -74,19 +73,18 @@ def _code_for(row: tuple[Any, ...], tape: Tape, cts: Sequence[Any]) -> Callable[
 
 def _written(tape: Tape, cts: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
     """The code of the whole backward pass: from the needed values and the cotangents to those of the inputs."""
-    plans = [e.params["plan"] for e in tape.entries]
-    values = [[Var(v.aval) for v in p.program.inputs[:-1]] for p in plans]
+    values = [[Var(v.aval) for v in plan.program.inputs[:-1]] for plan, *_ in tape.entries]
     steps = [
-        Step(p, v, [a.index for a in e.args], e.index) for p, v, e in zip(plans, values, tape.entries, strict=True)
+        Step(plan, v, operands, index) for v, (plan, operands, _, index) in zip(values, tape.entries, strict=True)
     ]
-    seeds = [(o.index, Var(aval_of(c))) for o, c in zip(tape.outputs, cts, strict=True)
+    seeds = [(o, Var(aval_of(c))) for o, c in zip(tape.outputs, cts, strict=True)
              if o is not None and c is not None]
     known: dict[Any, Atom] = {}
     equations: list[Equation] = []
     for name, var in seeds:
         add_to(known, name, var, equations)
     equations += walk_back(steps, known)
-    found = [known.get(i.index) for i in tape.inputs]
+    found = [known.get(i) for i in tape.inputs]
     inputs = (*[v for group in values for v in group], *[v for _, v in seeds])
     outputs = tuple([a for a in found if a is not None])
     run = numpy_code(eliminate_dead_code(Program(inputs, tuple(equations), outputs, "backward")), from_list=True)

@@ -20,6 +20,7 @@ from functorch_lite.primitives.movement import reshape, slice_in_axis
 from functorch_lite.transforms.arguments import (
     LEAF,
     FlatFunction,
+    Flattener,
     argument_names,
     canonical,
     canonical_leaves,
@@ -36,8 +37,8 @@ from functorch_lite.transforms.jvp import jvp_flat
 from functorch_lite.transforms.linearize import linearize_flat
 from functorch_lite.transforms.vmap import vmap
 
-_REAL_SCALARS = (np.float32, np.float64)
-_REAL_DTYPES = frozenset(map(np.dtype, _REAL_SCALARS))
+_f32, _f64 = np.dtype(np.float32), np.dtype(np.float64)
+_ONES = {np.float32: np.float32(1), np.float64: np.float64(1)}
 
 
 def grad(
@@ -75,52 +76,62 @@ def value_and_grad(
     (np.float64(9.0), np.float64(6.0))
     """
     check_callable(_name, fun)
+    is_single = not isinstance(argnums, tuple | list)
+    flatten = Flattener()
+    flags = {"transform": _name, "name": name_of(fun), "backwards_only": True}
 
     @functools.wraps(fun)
     def value_and_gradient(*args, **kwargs):
         positions = normalize_argnums(_name, fun, argnums, len(args))
-        leaves, treedef = tree.flatten([args[i] for i in positions])
-        paths = functools.partial(_selected_paths, fun, args, positions)
+        selected = args[positions[0]] if is_single else [args[i] for i in positions]
+        leaves, treedef = flatten(selected)
+
+        def paths():
+            return _selected_paths(fun, args, positions)
+
         if not holomorphic and _are_real_arrays(leaves):
-            values, weak, active = leaves, (), [True] * len(leaves)
+            values, weak, active = leaves, (), ()
         else:
             values, weak = canonical_leaves(_name, fun, leaves, paths)
             active = _differentiable(_name, values, paths, holomorphic, allow_int)
 
         def rebuild(flat):
             new = list(args)
-            for i, arg in zip(positions, tree.unflatten(treedef, flat), strict=True):
+            found = treedef.unflatten(flat)
+            for i, arg in zip(positions, (found,) if is_single else found, strict=True):
                 new[i] = arg
             return new, kwargs
 
         with quiet():
             flat_fun = FlatFunction(fun, rebuild)
-            outs, tape = linearize_flat(
-                flat_fun, values, active,
-                transform=_name, name=name_of(fun), weak=weak, paths=paths, backwards_only=True,
-            )
-            if flat_fun.out_tree is LEAF and type(outs[0]) in _REAL_SCALARS and not has_aux and not holomorphic:
-                value = outs[0]  # nothing to check
-                cts = [type(value)(1)]
-            else:
-                value = tree.unflatten(flat_fun.out_tree, outs)
-                _check_value(_name, fun, value, outs, has_aux, holomorphic)
-                cts = [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
-            cts = iter(backward(tape, cts, consume=True))
-            found = [next(cts) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
+            outs, tape = linearize_flat(flat_fun, values, active, weak=weak, paths=paths, **flags)
+            value, cts = _value_and_seeds(_name, fun, flat_fun.out_tree, outs, has_aux, holomorphic)
+            found = backward(tape, cts, consume=True)
+            if active:
+                rest = iter(found)
+                found = [next(rest) if on else _no_gradient(v) for v, on in zip(values, active, strict=True)]
             grads = [_zeros_beside(v) if c is None else c for c, v in zip(found, values, strict=True)]
         if config.conjugate_grad and not holomorphic:
             grads = [conj(g) if dtypes.is_complex(g.dtype) else g for g in grads]
-        grads = tree.unflatten(treedef, grads)
-        return value, grads[0] if type(argnums) is int or np.ndim(argnums) == 0 else tuple(grads)
+        grads = treedef.unflatten(grads)
+        return value, grads if is_single else tuple(grads)
 
     return value_and_gradient
+
+
+def _value_and_seeds(transform, fun, out_tree, outs, has_aux, holomorphic):
+    """The value, checked, and the cotangents of all outputs: one where the gradient is taken, None elsewhere."""
+    if out_tree is LEAF and type(outs[0]) in _ONES and not has_aux and not holomorphic:
+        return outs[0], [_ONES[type(outs[0])]]  # there is nothing to check
+    value = tree.unflatten(out_tree, outs)
+    _check_value(transform, fun, value, outs, has_aux, holomorphic)
+    return value, [aval_of(outs[0]).dtype.type(1), *[None] * (len(outs) - 1)]
 
 
 def _are_real_arrays(leaves):
     """Whether all are NumPy arrays of float32 or float64, which need no further look."""
     for x in leaves:
-        if type(x) is not np.ndarray or x.dtype not in _REAL_DTYPES:
+        if type(x) is not np.ndarray or (x.dtype is not _f32 and x.dtype is not _f64):
             return False
     return True
 

@@ -8,24 +8,24 @@ computed in the parent trace, eagerly where they are concrete, so Python's `if` 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numpy import ndarray
+from numpy import float32, float64, ndarray
 
 from functorch_lite.backends.registry import enter_home, leave_home
-from functorch_lite.core.aval import Stack
+from functorch_lite.core.aval import Stack, aval_of
 from functorch_lite.core.linear import Linear, Tape, TapeTrace, TapeTracer
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.rules import jvp_rules, linearize_rules
-from functorch_lite.core.tracer import Tag, Trace, current_trace, reset_trace, root, set_trace
+from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace
 from functorch_lite.transforms.arguments import weak_copy
 from functorch_lite.transforms.jvp import PrimalTracer, apply_jvp_rule, closure_rules, split
 from functorch_lite.transforms.pullbacks import (
     Plan,
-    Plans,
+    Signature,
     has_plan,
     plan_key,
     plan_of,
     plans_in_force,
-    pullback_p,
+    signature_of,
 )
 
 
@@ -42,25 +42,33 @@ class LinearTracer(PrimalTracer):
         self.weak = weak
 
     @property
+    def index(self) -> int:
+        """The number of the entry."""
+        return self.linear.index
+
+    @property
     def tangent(self) -> TapeTracer:
         """The entry as jvp rules see it."""
         return TapeTracer(self.tape.tag, self.linear)
 
 
 class LinearizeTrace(Trace):
-    """Computes primals in the parent and writes tangents on the tape.
+    """Computes primals in the parent and writes tangents on the tape."""
 
-    by_plan: the tape will only run backwards and primals are arrays, so entries are pullbacks planned in advance
-    (see `transforms.pullbacks`).
-    """
+    __slots__ = ("tape",)
 
-    __slots__ = ("tape", "plans", "composites")
-
-    def __init__(self, tag: Tag, parent: Trace, by_plan: bool = False):
+    def __init__(self, tag: Tag, parent: Trace):
         self.tag = tag
         self.parent = parent
         self.tape = TapeTrace(parent, see_through=tag)
-        self.plans, self.composites = plans_in_force() if by_plan else (None, None)
+
+    def inputs(self, primals: Sequence[Any]) -> list[Any]:
+        """The tracers of arguments."""
+        return [self.input(p) for p in primals]
+
+    def input(self, primal: Any, weak: bool = False) -> Tracer:
+        """The tracer of an argument."""
+        return LinearTracer(self.tag, primal, self.tape.unknown((primal.shape, primal.dtype)), self.tape, weak)
 
     def box(self, primal: Any, tangent: Any) -> LinearTracer:
         """A tracer of this trace."""
@@ -68,27 +76,9 @@ class LinearizeTrace(Trace):
 
     def process(self, prim, args, params):
         """The primitive's value, computed in the parent, with its tangent written on the tape."""
-        if self.plans is not None and has_plan(prim):
-            return self._planned(self.plans, prim, args, params)
-        tag = self.tag
-        primals, linears = [], []
-        found = False
-        for a in args:
-            if type(a) is LinearTracer and a.tag is tag:
-                primals.append(a.primal)
-                linears.append(a.linear)
-                found = True
-            else:
-                primals.append(a)
-                linears.append(None)
+        primals, tangents, found = split(args, self.tag)
         if not found and (prim.kind is not Kind.HIGHER_ORDER or prim not in closure_rules):
             return self.parent.process(prim, args, params)
-        return self._by_rule(prim, primals, linears, params)
-
-    def _by_rule(self, prim, primals, linears, params):
-        """The primitive's value, with entries for what its jvp rule does to the tangents."""
-        tape_tag = self.tape.tag
-        tangents = [None if n is None else TapeTracer(tape_tag, n) for n in linears]
         token = set_trace(self.tape)
         try:
             outs, dots = self._linearized(prim, primals, tangents, params)
@@ -100,49 +90,7 @@ class LinearizeTrace(Trace):
             return [o if t is None else self.box(o, t) for o, t in zip(outs, dots, strict=True)]
         # a tangent has the type of its primal: no need to ask the shape rule
         dots.linear.known_aval = outs.aval if type(outs) is Stack else (outs.shape, outs.dtype)
-        return LinearTracer(self.tag, outs, dots.linear, self.tape)
-
-    def _planned(self, plans: Plans, prim, args, params):
-        """Eager: the primitive's value, and one entry that stands for its whole derivative."""
-        tag = self.tag
-        primals, linears, active = [], [], []
-        on_numpy = True
-        for a in args:
-            if type(a) is LinearTracer and a.tag is tag:
-                active.append(a.linear)
-                linears.append(a.linear)
-                a = a.primal
-            else:
-                linears.append(None)
-            primals.append(a)
-            if type(a) is not ndarray:
-                on_numpy = False
-        if not active or not jvp_rules[prim]:
-            return root.process(prim, primals, params)
-        if type(primals[0]) is Stack:
-            return self._by_rule(prim, primals, linears, params)
-        key = plan_key(prim, primals, linears, params)
-        plan = plans.get(key)
-        if plan is not None and on_numpy:
-            try:
-                (out,) = (plan.code or plan.write())(*primals)
-            except Exception:
-                out = root.process(prim, primals, params)  # raises it again, with its place
-        else:
-            out = root.process(prim, primals, params)
-            plan = plan_of(plans, key, prim, primals, linears, out, params)
-        if plan is None:
-            return out
-        every = (*primals, out)
-        return self.planned(plan, out, [every[i] for i in plan.needed], active)
-
-    def planned(self, plan: Plan, out: Any, values: list[Any], linears: list[Linear]) -> LinearTracer:
-        """The tracer of `out`, whose derivative in `linears` is the pullback of `plan` with the `values` it needs."""
-        tape = self.tape
-        entry = Linear(tape.count, pullback_p, linears, {"plan": plan, "values": values}, (out.shape, out.dtype))
-        tape.entries.append(entry)
-        tape.count += 1
-        return LinearTracer(self.tag, out, entry, tape)
+        return self.box(outs, dots)
 
     def _linearized(self, prim, primals, tangents, params):
         if prim.kind is Kind.HIGHER_ORDER:
@@ -154,6 +102,117 @@ class LinearizeTrace(Trace):
         return apply_jvp_rule(self.parent, prim, primals, tangents, params)
 
 
+# --- tapes that only run backwards ------------------------------------------------------------------------------------
+
+
+class PlannedTracer(PrimalTracer):
+    """A primal value of an eager gradient, and the number of its tangent on the tape.
+
+    signature: stands for its type, where it is one for which functions of arrays are planned; see `signature_of`.
+    """
+
+    __slots__ = ("index", "tape", "signature")
+
+    def __init__(
+        self, tag: Tag, primal: Any, index: int, tape: TapeTrace, signature: Signature | None, weak: bool = False
+    ):
+        self.tag = tag
+        self.primal = primal
+        self.index = index
+        self.tape = tape
+        self.signature = signature
+        self.weak = weak
+
+    @property
+    def tangent(self) -> TapeTracer:
+        """The entry as jvp rules see it."""
+        return TapeTracer(self.tape.tag, Linear(self.index, None, (), {}, aval_of(self.primal)))
+
+
+class PlannedTrace(LinearizeTrace):
+    """Where the tape will only run backwards and primals are arrays: entries are pullbacks planned in advance.
+
+    See `transforms.pullbacks`; `composites` are the plans of functions of arrays (`transforms.composites`).
+    """
+
+    __slots__ = ("plans", "composites")
+
+    def __init__(self, tag: Tag, parent: Trace):
+        self.tag = tag
+        self.parent = parent
+        self.tape = TapeTrace(parent, see_through=tag)
+        self.plans, self.composites = plans_in_force()
+
+    def inputs(self, primals: Sequence[Any]) -> list[Any]:
+        tag, tape = self.tag, self.tape
+        tape.count = len(primals)
+        return [PlannedTracer(tag, p, i, tape, signature_of(p)) for i, p in enumerate(primals)]
+
+    def input(self, primal: Any, weak: bool = False) -> Tracer:
+        tape = self.tape
+        index = tape.count
+        tape.count = index + 1
+        return PlannedTracer(self.tag, primal, index, tape, signature_of(primal), weak)
+
+    def box(self, primal: Any, tangent: Any) -> Tracer:
+        return PlannedTracer(self.tag, primal, tangent.index, self.tape, signature_of(primal))
+
+    def process(self, prim, args, params):
+        """The primitive's value, and one entry that stands for its whole derivative."""
+        if not has_plan(prim):
+            return super().process(prim, args, params)
+        tag = self.tag
+        primals, active, operands = [], [], []
+        on_numpy = True
+        for a in args:
+            is_active = type(a) is PlannedTracer and a.tag is tag
+            if is_active:
+                operands.append(a.index)
+                a = a.primal
+            active.append(is_active)
+            primals.append(a)
+            if type(a) not in _ON_NUMPY:
+                on_numpy = False
+        if not operands or not jvp_rules[prim]:
+            return root.process(prim, primals, params)
+        if type(primals[0]) is Stack:
+            return super().process(prim, args, params)
+        key = plan_key(prim, primals, active, params)
+        plan = self.plans.get(key)
+        if plan is None or not on_numpy:
+            return self._first(key, prim, primals, active, params, operands)
+        try:
+            out, values = plan.code(*primals)
+        except Exception:
+            return root.process(prim, primals, params)  # raises it again, with its place
+        return self.planned(plan, out, values, tuple(operands))
+
+    def _first(self, key, prim, primals, active, params, operands):
+        """The value by the primitive's own rule, and the entry; the plan is there from now on."""
+        out = root.process(prim, primals, params)
+        plan = plan_of(self.plans, key, prim, primals, active, out, params)
+        if plan is None:
+            return out
+        every = (*primals, out)
+        traced = self.planned(plan, out, [every[i] for i in plan.needed], tuple(operands))
+        traced.signature = signature_of(out)
+        return traced
+
+    def planned(self, plan: Plan, out: Any, values: Sequence[Any] | None, operands: tuple[int, ...]) -> Any:
+        """The tracer of `out`, whose derivative in `operands` is the pullback of `plan` with the `values` it needs;
+        `out` itself where the values are None: it has none."""
+        if values is None:
+            return out
+        tape = self.tape
+        index = tape.count
+        tape.count = index + 1
+        tape.entries.append((plan, operands, values, index))
+        return PlannedTracer(self.tag, out, index, tape, plan.signature)
+
+
+_ON_NUMPY = frozenset((ndarray, float32, float64))
+
+
 def linearize_flat(
     fun: Callable[..., Sequence[Any]], primals: Sequence[Any], active: Sequence[bool], *,
     transform: str = "grad", name: str = "f", weak: Sequence[bool] = (), paths: Callable[[], list[str]] | None = None,
@@ -161,17 +220,17 @@ def linearize_flat(
 ) -> tuple[list[Any], Tape]:
     """Outputs of `fun` and the tape of its derivative in the `active` arguments; `paths` names them in errors.
 
+    active, weak: one flag for each argument; () where all are active, and none is weak.
     backwards_only: the tape will not be replayed forwards.
     """
     tag = Tag(transform, name)
     parent = current_trace()
-    trace = LinearizeTrace(tag, parent, backwards_only and parent is root)
-    tape = trace.tape
-    flags = weak or [False] * len(primals)
-    args = [
-        LinearTracer(tag, p, tape.unknown((p.shape, p.dtype)), tape, w) if on else weak_copy(p) if w else p
-        for p, on, w in zip(primals, active, flags, strict=True)
-    ]
+    trace = (PlannedTrace if backwards_only and parent is root else LinearizeTrace)(tag, parent)
+    if active or weak:
+        flags = zip(primals, active or [True] * len(primals), weak or [False] * len(primals), strict=True)
+        args = [trace.input(p, w) if on else weak_copy(p) if w else p for p, on, w in flags]
+    else:
+        args = trace.inputs(primals)
     if paths is not None:
         tag.arguments = args, paths
     token, away = set_trace(trace), enter_home(primals)
@@ -181,7 +240,9 @@ def linearize_flat(
         finally:
             reset_trace(token)
             tag.end()
-        out_primals, out_tangents, _ = split(outs, tag)
-        return out_primals, Tape(tape, [a for a, on in zip(args, active, strict=True) if on], out_tangents)
+        mine = [o if isinstance(o, Tracer) and o.tag is tag else None for o in outs]
+        out_primals = [getattr(t, "primal", o) for o, t in zip(outs, mine, strict=True)]
+        inputs = [a for a, on in zip(args, active, strict=True) if on] if active else args
+        return out_primals, Tape(trace.tape, inputs, mine)
     finally:
         leave_home(away)

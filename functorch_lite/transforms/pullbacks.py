@@ -14,7 +14,6 @@ whole tape (`transforms.backward`).
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy
@@ -22,45 +21,100 @@ import numpy
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.evaluate import evaluator, interpret, numpy_code
+from functorch_lite.core.evaluate import evaluator, interpret
 from functorch_lite.core.linear import Tape, TapeTrace
+from functorch_lite.core.numpy_code import numpy_code
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.program import Atom, Equation, Program, Var
-from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules, transpose_rules
+from functorch_lite.core.rules import jvp_rules
 from functorch_lite.core.staging import StagingTracer, stage_closed
 from functorch_lite.core.tracer import current_trace, root, tracing
 from functorch_lite.primitives.elementwise import add_any_p
 from functorch_lite.transforms.jvp import per_argument_tangent
 
-pullback_p = Primitive("pullback", Kind.OPAQUE)
+_f32, _f64 = numpy.dtype(numpy.float32), numpy.dtype(numpy.float64)
+_ARRAYS = frozenset((numpy.ndarray, numpy.float32, numpy.float64))
+MAX_PLANS = 10_000
 
 
-@dataclass(eq=False, slots=True)
+class Signature(NamedTuple):
+    """The type of an array; one object stands for each (`signature_of`), so that keys of plans are soon compared."""
+
+    dtype: Any
+    shape: tuple[int, ...]
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+_signatures: dict[Any, Signature] = {}
+
+
+def signature_of(x: Any) -> Signature | None:
+    """The signature of a NumPy array or scalar of float32 or float64 in the machine's byte order; None of all else."""
+    if type(x) not in _ARRAYS:
+        return None
+    key = (x.dtype, x.shape)
+    return _signatures.get(key) or _signature(*key)
+
+
+def _signature(dtype, shape):
+    if dtype is not _f32 and dtype is not _f64:
+        return None
+    if len(_signatures) >= MAX_PLANS:
+        _signatures.clear()
+    return _signatures.setdefault((dtype, shape), Signature(dtype, shape))
+
+
 class Plan:
     """How to get the output of one application, and the cotangents of its active operands.
 
     forward: operands -> output and what else `program` needs
     program: needed values, then the output's cotangent -> the cotangents that are not zero
     needed: which of (operands..., results of `forward`...) those values are
-    nonzero: for each active operand, whether it gets a cotangent
-    code: `forward` on NumPy arrays, once `write` has written it
+    nonzero: for each active operand, whether it gets a cotangent; () where the output has no derivative
+    signature: of the output; None where functions of it are not planned
+    code: `forward` on NumPy arrays, written when it is first called: operands -> output, the needed values (None where
+        the output has no derivative)
     """
 
-    forward: Program
-    program: Program
-    needed: tuple[int, ...]
-    nonzero: tuple[bool, ...]
-    code: Callable[..., list[Any]] | None = None
+    __slots__ = ("forward", "program", "needed", "nonzero", "signature", "code")
 
-    def write(self) -> Callable[..., list[Any]]:
-        """`code`, written now."""
-        self.code = numpy_code(self.forward)
-        return self.code
+    def __init__(self, forward: Program, program: Program, needed: tuple[int, ...], nonzero: tuple[bool, ...]):
+        self.forward = forward
+        self.program = program
+        self.needed = needed
+        self.nonzero = nonzero
+        out = forward.outputs[0].aval
+        self.signature = _signature(out.dtype, out.shape)
+        self.code: Callable[..., tuple[Any, tuple[Any, ...] | None]] = self._write
+
+    def _write(self, *operands):
+        f = self.forward
+        if not self.nonzero:
+            run = numpy_code(f)
+            self.code = lambda *operands: (run(*operands)[0], None)
+            return self.code(*operands)
+        every = (*f.inputs, *f.outputs)
+        outputs = (f.outputs[0], *[every[i] for i in self.needed])
+        self.code = numpy_code(Program(f.inputs, f.equations, outputs, f.name), apart=True)
+        return self.code(*operands)
+
+    def pull(self, ct: Any, values: Sequence[Any]) -> list[Any]:
+        """The cotangents of the active operands (None: zero) for that of the output, in the current trace."""
+        if current_trace() is root:
+            run = evaluator(self.program)
+            found = run.on_numpy(numpy, *values, ct) if type(ct) is numpy.ndarray else run(*values, ct)
+        else:
+            found = interpret(self.program, [*values, ct])
+        if len(found) == len(self.nonzero):
+            return found
+        it = iter(found)
+        return [next(it) if f else None for f in self.nonzero]
 
 
 Plans = dict[Any, Plan | None]
 _plans: dict[bool, tuple[Plans, dict[Any, Any]]] = {False: ({}, {}), True: ({}, {})}
-MAX_PLANS = 10_000
 
 
 def plans_in_force() -> tuple[Plans, dict[Any, Any]]:
@@ -83,23 +137,23 @@ def has_plan(prim: Primitive) -> bool:
 
 
 def plan_key(
-    prim: Primitive, primals: Sequence[Any], active: Sequence[Any], params: dict[str, Any]
+    prim: Primitive, primals: Sequence[Any], active: Sequence[bool], params: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """What a plan depends on: the types of the operands, and which are active (not None)."""
+    """What a plan depends on: the types of the operands, and which are active."""
     if len(primals) == 1:
         (x,) = primals
         return (prim, x.shape, x.dtype, *params.values())
     key: list[Any] = [prim, *params.values()]
     for p, a in zip(primals, active, strict=True):
-        key += (p.shape, p.dtype, a is None)
+        key += (p.shape, p.dtype, a)
     return tuple(key)
 
 
 def plan_of(
-    plans: Plans, key: Any, prim: Primitive, primals: Sequence[Any], active: Sequence[Any], out: Any,
+    plans: Plans, key: Any, prim: Primitive, primals: Sequence[Any], active: Sequence[bool], out: Any,
     params: dict[str, Any],
 ) -> Plan | None:
-    """The plan for operands of these types, those active that are not None; None where the derivative is zero.
+    """The plan for operands of these types, of which some are active; None where the derivative is zero.
 
     key: as `plan_key` gives it.
     """
@@ -113,7 +167,6 @@ def plan_of(
 
 
 def _make_plan(prim, primals, active, out, params):
-    active = [a is not None for a in active]
     avals = [Aval(p.shape, p.dtype) for p in primals]
     out_aval = Aval(out.shape, out.dtype)
     n = len(avals)
@@ -173,23 +226,6 @@ def without_unused(program: Program) -> tuple[Program, tuple[int, ...]]:
     needed = tuple(i for i, v in enumerate(program.inputs[:-1]) if v in used)
     inputs = (*(program.inputs[i] for i in needed), program.inputs[-1])
     return Program(inputs, program.equations, program.outputs, program.name), needed
-
-
-@transpose_rules.register(pullback_p)
-def _(ct, *operands, plan, values):
-    if current_trace() is root:
-        run = evaluator(plan.program)
-        found = run.on_numpy(numpy, *values, ct) if type(ct) is numpy.ndarray else run(*values, ct)
-    else:
-        found = interpret(plan.program, [*values, ct])
-    if len(found) == len(operands):
-        return found
-    it = iter(found)
-    return [next(it) if f else None for f in plan.nonzero]
-
-
-for _table in (shape_rules, eval_rules, jvp_rules, batch_rules):
-    _table.absent(pullback_p, "it stands on the tape of an eager gradient only, which runs backwards")
 
 
 # --- several applications ---------------------------------------------------------------------------------------------

@@ -163,3 +163,39 @@ def test_two_arguments():
         return x
 
     assert "@maths_atan2_f64(double %x0, double %x1)" in compiled(often, np.float64(0.3), np.float64(-2.0)).ir
+
+
+# --- short programs ---------------------------------------------------------------------------------------------------
+
+
+def test_kernels_that_are_called_once_are_in_one_function():
+    x, y = leaves_of([(40, 30), (30, 20)])
+    executable = compiled(lambda x, y: (jnp.sort(jnp.exp(x)), jnp.sin(y)), x, y)
+    assert len(executable.lowered.kernels) > 1
+    assert len(re.findall(r"^define ", executable.ir, re.MULTILINE)) == 1
+
+
+def test_a_kernel_that_is_called_twice_is_a_function():
+    x, y = leaves_of([(40,), (40,)])
+    executable = compiled(lambda x, y: (jnp.sum(jnp.exp(x)), jnp.sum(jnp.exp(y)), jnp.sort(x)), x, y)
+    called = re.findall(r"call void @(\w+)\(", executable.ir)
+    assert max(map(called.count, called)) == 2
+
+
+def test_a_kernel_that_is_called_in_a_loop_too_is_a_function():
+    def fun(x, y):
+        def step(carry, row):
+            return carry, jnp.sort(row)
+
+        return jnp.sort(x), fl.lax.scan(step, x, y)[1]
+
+    executable = compiled(fun, *leaves_of([(400,), (3, 400)]))
+    called = re.findall(r"call void @(\w+)\(", executable.ir)
+    assert max(map(called.count, called)) == 2
+
+
+def test_a_kernel_in_the_program_shares_its_loops():
+    (x,) = leaves_of([(300_001,)])
+    with fl.config(num_threads=2):
+        executable = compiled(lambda x: jnp.exp(x) * 2, x)
+    assert executable.shares and not re.search(r"^define internal void @k0\(", executable.ir, re.MULTILINE)

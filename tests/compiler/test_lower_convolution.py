@@ -22,6 +22,7 @@ from functorch_lite.compiler.lowering.convolution import convolution_of
 from functorch_lite.compiler.lowering.convolution_image import divisor, even_blocks
 from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.schedule import epilogues
 from functorch_lite.compiler.schedule.parallel import accesses, every, own_buffers, shared_loops
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.rules import eval_rules, shape_rules
@@ -33,7 +34,8 @@ from tests.compiler.test_threads import compiled, floats, shares
 MACHINES = (Machine(64, 32), Machine(16, 32))
 RNG = np.random.default_rng(11)
 
-WAYS = ("outputs", "outputs, several at once", "pixels", "pixels, in blocks of rows", "filters", "filters, in jobs")
+WAYS = ("outputs", "outputs, several at once", "outputs, in blocks of rows", "pixels", "pixels, in blocks of rows",
+        "filters", "filters, in jobs")
 
 
 def take(way: str, monkeypatch: Any) -> None:
@@ -42,8 +44,10 @@ def take(way: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(outputs.Outputs, "cost", lambda self: 0.0)
     for module in (outputs, filters):
         monkeypatch.setattr(module, "KERNEL_BYTES", 0 if way == "outputs, several at once" else 1500)
+    monkeypatch.setattr(outputs, "BLOCK_BYTES", 2500 if "in " in way else 1 << 20)
     for module in (pixels, filters):
         monkeypatch.setattr(module, "IMAGE_BYTES", 900)
+    for module in (pixels, outputs, filters):
         monkeypatch.setattr(module, "WORTH", 1 if "in " in way else 1 << 60)
 
 
@@ -160,6 +164,8 @@ def test_random_convolutions_in_every_way(case, way, machine):
 
 
 @pytest.mark.parametrize(("case", "way"), [("tiny", "outputs"), ("transposed", "outputs, several at once"),
+                                           ("odd", "outputs, in blocks of rows"),
+                                           ("three axes", "outputs, in blocks of rows"),
                                            ("one row", "pixels"), ("transposed", "pixels, in blocks of rows"),
                                            ("of one element", "filters, in jobs")])
 def test_the_interpreter_agrees(case, way, monkeypatch):
@@ -194,6 +200,54 @@ def run_with_working_space(function, arrays):
     loaded = engine.load(kernel_module(function, 64, True), cache=False)
     places = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
     ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(loaded.address("entry"))(ctypes.addressof(places))
+
+
+# --- epilogues ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [w for w in WAYS if not w.startswith("filters")])
+@pytest.mark.parametrize("case", FORWARD)
+def test_what_follows_element_by_element_is_in_the_same_kernel(case, way, monkeypatch):
+    take(way, monkeypatch)
+    monkeypatch.setattr(epilogues, "LEAST", 1)
+    x, w, *how = FORWARD[case]
+    params, x, w = params_of(*how), floats(*x), floats(*w)
+
+    def convolve(x, w):
+        return fl.core.tracer.bind1(conv_general_dilated_p, x, w, **params)
+
+    def fused(x, w, bias, residual):
+        y = convolve(x, w) + bias
+        return np.maximum(y, np.float32(0)), y * residual
+
+    with fl.config(cache_dir=""):
+        y = fl.jit(convolve)(x, w)
+        bias, residual = floats(y.shape[1], *[1] * (y.ndim - 2)), floats(*y.shape)
+        f = fl.jit(fused)
+        assert len(f.lower(x, w, bias, residual).as_text("schedule").splitlines()) == 1
+        found = f(x, w, bias, residual)
+    for a, b in zip(found, (np.maximum(y + bias, 0), (y + bias) * residual), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("x", "w", "mask"), [((4, 8, 9, 9), (24, 8, 3, 3), (4, 24, 9, 9)),
+                                              ((4, 12, 9, 9), (20, 12, 9, 9), (4, 20, 3, 3))])
+def test_what_cannot_go_over_blocks_goes_over_all(x, w, mask, monkeypatch):
+    """A chain that adds into memory, and one after a kernel's gradient."""
+    monkeypatch.setattr(epilogues._Finder, "_suits", lambda self, product, group: True)
+    x, w, mask = floats(*x), floats(*w), floats(*mask)
+
+    def fun(x, w, mask):
+        y = fl.lax.conv_general_dilated(x, w, (1, 1), [(1, 1)] * 2) * mask
+        return y, y.sum(0)
+
+    with fl.config(cache_dir=""):
+        f = fl.jit(fun)
+        assert len(f.lower(x, w, mask).as_text("schedule").splitlines()) == 1
+        y, total = f(x, w, mask)
+    expected = fl.lax.conv_general_dilated(x, w, (1, 1), [(1, 1)] * 2) * mask
+    np.testing.assert_allclose(y, expected, 1e-4, 1e-4)
+    np.testing.assert_allclose(total, expected.sum(0), 1e-4, 1e-4)
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------

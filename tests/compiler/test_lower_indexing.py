@@ -4,8 +4,12 @@
 import numpy as np
 import pytest
 
+import functorch_lite as fl
+from functorch_lite import numpy as jnp
+from functorch_lite.compiler.lowering import indexing
 from functorch_lite.compiler.lowering.indexing import OUT_OF_RANGE
 from functorch_lite.core.aval import Aval
+from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.errors import BoundsError
 from functorch_lite.primitives import indexing as p
@@ -110,6 +114,45 @@ def test_scatter_of_every_dtype(dtype, combine):
     for row in ((), (5,)):
         x, updates = array((6, *row), dtype), array((40, *row), dtype)
         check(primitive(combine), x, updates, RNG.integers(-9, 9, 40), combine=combine, mode="fill")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Treat short rows and copies as if they were long."""
+    monkeypatch.setattr(indexing, "LONG_BYTES", 0)
+    monkeypatch.setattr(indexing, "PART_BYTES", 1)
+
+
+@pytest.mark.parametrize("combine", ("set", "add", "multiply", "min", "max"))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", (1, 6, 7, 16, 24))
+def test_scatter_in_parts_of_rows(width, dtype, combine, short):
+    x, updates = array((5, width), dtype), array((30, width), dtype)
+    for mode in ("raise", "fill"):
+        check(primitive(combine), x, updates, RNG.integers(-5, 5, 30), combine=combine, mode=mode)
+
+
+@pytest.mark.parametrize(("rows", "width", "parts"), [(4096, 256, 2), (4096, 768, 4), (4096, 1024, 8), (4096, 64, 1),
+                                                       (100, 1024, 1), (4096, 257, 1), (4096, 4099 * 2, 2)])
+def test_long_rows_are_scattered_in_equal_parts(rows, width, parts):
+    assert indexing.parts_of_rows(rows, width, 4) == parts
+
+
+@pytest.mark.parametrize("combine", ("set", "add", "multiply", "min", "max"))
+@pytest.mark.parametrize("dtype", ("float32", "float16", "complex64"))
+def test_what_begins_as_a_number_is_written_where_it_ends(dtype, combine):
+    """The number is not kept for who reads it too, and a bad index is told before anything else."""
+    def run(i, updates):
+        number = jnp.full((6, 5), 2, dtype)
+        changed = getattr(jnp.at(number)[i], combine)(updates)
+        return changed, number * 3, changed + number
+
+    i, updates = RNG.integers(-6, 6, 20), array((20, 5), dtype)
+    expected = Evaluator(fl.make_program(run)(i, updates))(i, updates)
+    for found, e in zip(fl.jit(run)(i, updates), expected, strict=True):
+        np.testing.assert_array_equal(found, e)
+    with pytest.raises(BoundsError):
+        fl.jit(run)(i + 7, updates)
 
 
 @pytest.mark.parametrize("combine", ("min", "max"))

@@ -130,3 +130,15 @@ def test_top_k_of_ascending_and_of_equal_entries():
         check(p.top_k_p, x, k=5)
         check(p.top_k_p, x.astype(np.float32), k=5)
         check(p.top_k_p, x, k=100)
+
+
+@pytest.mark.parametrize("n", [80, 131])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64, np.bool_, np.float16])
+def test_top_k_of_rows_with_few_entries_that_are_not_the_smallest(dtype, n):
+    lowest = -np.inf if np.dtype(dtype).kind == "f" else False if dtype is np.bool_ else np.iinfo(dtype).min
+    for most in (0, 2, n // 2):
+        x = np.full((6, n), lowest, dtype)
+        for row in x[1:]:
+            row[RNG.integers(0, n, most)] = RNG.integers(0, 2, most).astype(dtype)
+        check(p.top_k_p, x, k=10)
+        check(p.top_k_p, x, k=40)

@@ -61,6 +61,7 @@ def layer_norm(x, g, b):
     return (x - mean) / fnp.sqrt(variance + np.float32(1e-5)) * g + b
 
 
+PLACES = np.random.default_rng(0).zipf(1.3, 3000) % 500
 PROGRAMS = {
     "exp": (fnp.exp, [floats(300_001)]),
     "half": (lambda x: x * x + x, [floats(700_003, dtype=np.float16)]),
@@ -91,6 +92,13 @@ PROGRAMS = {
     "order of rows": (lambda x: fnp.argsort(x, axis=1), [floats(256, 70, dtype=np.float64)]),
     "order of long rows": (lambda x: fnp.argsort(x, axis=1), [floats(20, 1500, dtype=np.float64)]),
     "rows sorted by two keys": (lambda x: lax.sort((x.round(), -x), num_keys=2), [floats(30, 700)]),
+    "rows gathered": (lambda x, i: x[i], [floats(500, 300), PLACES]),
+    "rows added": (lambda x, i, g: fnp.at(x)[i].add(g), [floats(500, 512), PLACES, floats(3000, 512)]),
+    "rows set": (lambda x, i, g: fnp.at(x)[i].set(g), [floats(500, 512), PLACES, floats(3000, 512)]),
+    "largest rows": (lambda x, i, g: fnp.at(x)[i].max(g), [floats(500, 512), PLACES, floats(3000, 512)]),
+    "gradient of gathered rows": (fl.grad(lambda x, i, g: (x[i] * g).sum()),
+                                  [floats(500, 512), PLACES, floats(3000, 512)]),
+    "a row replaced": (lambda x, i: lax.dynamic_update_slice(x, x[:1] + 1, (i[0], 0)), [floats(3000, 300), PLACES]),
     "largest of rows": (lambda x: tuple(lax.top_k(x, 9)), [floats(70, 3000)]),
 }
 
@@ -227,6 +235,16 @@ def test_a_loop_that_may_leave_the_kernel_keeps_the_order(eager):
     assert not shared_loops(b.finish())
 
 
+def test_rows_are_added_in_order_by_parts_of_their_columns():
+    x, g = floats(500, 512), floats(3000, 512)
+    executable = compiled(lambda x, i, g: fnp.at(x)[i].add(g), x, PLACES, g)
+    (kernel,) = executable.lowered.kernels
+    assert len(shared_loops(kernel)) >= 1
+    expected = x.copy()
+    np.add.at(expected, PLACES, g)
+    np.testing.assert_array_equal(executable(x, PLACES, g)[0], expected)
+
+
 # --- sums in parts ----------------------------------------------------------------------------------------------------
 
 
@@ -289,16 +307,24 @@ import os, sys, threading, time
 import numpy as np
 import functorch_lite as fl
 from functorch_lite.compiler.runtime import threads
-def tasks(): return len(os.listdir("/proc/self/task"))
+from functorch_lite.compiler.runtime.tiers import improver
+def tasks():
+    time.sleep(0.05)  # the system takes a moment to take a thread that has ended off its list
+    return len(os.listdir("/proc/self/task"))
 x = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
 before = tasks()
 fl.config.update(num_threads={number})
 f = fl.jit(fl.numpy.exp)
 """
+LATER = START + """
+f(x)  # may share no loops
+f(x)
+improver.finish()
+"""
 
 
 def test_one_thread_starts_none():
-    code = START.format(number=1) + "f(x); f(x); print(tasks() - before, threads.workers())"
+    code = LATER.format(number=1) + "print(tasks() - before, threads.workers())"
     assert in_a_new_process(code) == "0 0\n"
 
 
@@ -308,18 +334,18 @@ def test_small_programs_start_none():
 
 
 def test_the_first_long_loop_starts_them():
-    code = START.format(number=3) + "f(x); print(tasks() - before, threads.workers())"
+    code = LATER.format(number=3) + "f(x); print(tasks() - before, threads.workers())"
     assert in_a_new_process(code) == "2 2\n"
 
 
 def test_exit_with_threads_that_sleep_and_that_work():
     loop = "threading.Thread(target=lambda: [f(x) for _ in range(10**6)], daemon=True).start()\ntime.sleep(0.1)\n"
-    assert in_a_new_process(START.format(number=3) + "f(x)\ntime.sleep(0.05)") == ""
-    assert in_a_new_process(START.format(number=3) + "f(x)\n" + loop) == ""
+    assert in_a_new_process(LATER.format(number=3) + "f(x)\ntime.sleep(0.05)") == ""
+    assert in_a_new_process(LATER.format(number=3) + "f(x)\n" + loop) == ""
 
 
 def test_a_fork_has_threads_of_its_own():
-    code = START.format(number=3) + """
+    code = LATER.format(number=3) + """
 expected = f(x)
 child = os.fork()
 ended, rest = threads.workers(), tasks()
@@ -334,9 +360,8 @@ if not child:
 
 
 def test_a_fork_while_another_thread_shares_a_loop():
-    code = START.format(number=3) + """
+    code = LATER.format(number=3) + """
 expected, stop, wrong = f(x), [], []
-f(x)  # the second call imports modules, which must not be under way at a fork
 def work():
     while not stop:
         if not np.array_equal(f(x), expected):
@@ -414,7 +439,11 @@ def test_a_paused_pool_lets_its_callers_work_alone():
         assert pool.workers == 0
     finally:
         pool.resume()
-    np.testing.assert_array_equal(executable(x)[0], expected)
+    for _ in range(100):  # where other processes kept the threads from running, callers work alone for a while
+        np.testing.assert_array_equal(executable(x)[0], expected)
+        if pool.workers:
+            break
+        time.sleep(0.02)
     assert pool.workers == 4
 
 

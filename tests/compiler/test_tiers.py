@@ -13,7 +13,8 @@ import pytest
 
 import functorch_lite as fl
 from functorch_lite import lax
-from functorch_lite.compiler.runtime import saved
+from functorch_lite.compiler.loop_ir.polls import has_polls
+from functorch_lite.compiler.runtime import saved, threads
 from functorch_lite.compiler.runtime.object_cache import objects
 from functorch_lite.compiler.runtime.tiers import Improver, improver
 
@@ -71,6 +72,58 @@ def test_what_runs_long_is_made_well_at_once():
     large = fl.jit(lambda x: x + 1)
     large(np.zeros(50_000_000, np.float32))
     assert not executable_of(large).is_quick
+
+
+def test_a_loop_of_known_length_may_be_made_quickly():
+    f = fl.jit(lambda x: lax.scan(lambda c, _: (np.tanh(c) + 1, None), x, None, length=2000)[0])
+    x = np.ones(400, np.float32)
+    first = f(x)
+    executable = executable_of(f)
+    assert has_polls(executable.lowered.function.body) and executable.is_quick
+    executable.improve()
+    np.testing.assert_array_equal(f(x), first)
+
+
+@pytest.fixture
+def three_threads():
+    before = fl.config.num_threads
+    fl.config.update(num_threads=3)
+    yield
+    fl.config.update(num_threads=before)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
+@pytest.mark.usefixtures("three_threads")
+def test_a_short_first_call_shares_no_loops_and_later_ones_do():
+    def made(number):
+        objects.forget()
+        f = fl.jit(lambda x: np.exp(x) * number)
+        return f, f(x)
+
+    x = np.linspace(0, 1, 300_001, dtype=np.float32)
+    f, first = made(2)
+    executable = executable_of(f)
+    assert executable.is_quick and executable.alone == 3 and not executable.shares
+    f, again = made(2)
+    executable = executable_of(f)
+    assert isinstance(executable, saved.SavedExecutable) and executable.alone == 3 and not executable.shares
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(f(x), first)
+    improver.finish()
+    assert executable.shares and not executable.alone and not executable.is_quick
+    np.testing.assert_array_equal(f(x), first)
+    f, again = made(2)
+    executable = executable_of(f)
+    assert isinstance(executable, saved.SavedExecutable) and executable.shares and not executable.is_quick
+    np.testing.assert_array_equal(again, first)
+    f, first = made(3)
+    executable = executable_of(f)
+    assert executable.alone == 3
+    executable.improve()
+    assert executable.shares and not executable.alone
+    np.testing.assert_array_equal(f(x), first)
+    pool = threads.find_pool(3)
+    assert pool is not None and pool.workers == 2
 
 
 def test_what_is_compiled_by_hand_is_made_well():

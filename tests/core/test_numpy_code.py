@@ -8,7 +8,8 @@ import pytest
 
 import functorch_lite as fl
 import functorch_lite.numpy as fnp
-from functorch_lite.core.evaluate import evaluator, numpy_code
+from functorch_lite.core.evaluate import evaluator
+from functorch_lite.core.numpy_code import numpy_code
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 ROW = np.arange(3, dtype=np.float32)
@@ -23,6 +24,13 @@ FUNCTIONS = {
     "products": lambda x, b: (x.T @ x + x[:3] @ x[:3].T) @ b,
     "sums": lambda x, b: x.sum(0) + x.sum() + fnp.sum(x.astype(np.float16), axis=0),
     "elements": lambda x, b: x[np.array([0, 3]), np.array([2, -1])] / b[1:],
+    "computed_before_it_is_repeated": lambda x, b: -fnp.broadcast_to(b.sum() / b[1], (4, 3)) * x,
+    "repeated_scalar": lambda x, b: fnp.broadcast_to(b.sum(), (2, 3)),
+    "repeated_twice": lambda x, b: x * fnp.broadcast_to(fnp.broadcast_to(b[:1] * 2, (3,)), (4, 3)),
+    "rows_and_columns": lambda x, b: fnp.exp(x[:, :1]) * fnp.sin(b) + fnp.where(b > 1, b, x[:, :1]),
+    "extrema": lambda x, b: x.max(0) - x.min() + x.max((0, 1)),
+    "updates": lambda x, b: fnp.at(x)[np.arange(3), np.array([0, 2, -1])].add(b)
+    + fnp.at(x)[np.array([1, 1, 2]), np.array([0, 0, 2])].add(b),
     "unused_input": lambda x, b: x * x,
     "input_returned": lambda x, b: (b, x + x),
 }

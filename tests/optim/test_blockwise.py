@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Maps over leaves that a staged function traces by blocks: the same numbers, and no leaf of a tree that was changed."""
+"""Maps over leaves that a staged function traces by blocks: the same numbers, and no leaf of a changed tree."""
 
 import numpy as np
 import pytest

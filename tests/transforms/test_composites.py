@@ -50,6 +50,15 @@ FUNCTIONS = {
     "several_results": (lambda x, y: sum(np.split(x, 3, axis=1)) + np.stack([x, y])[0], X, Y),
     "logsumexp": (lambda x, y: fl.nn.log_softmax(x) + fl.nn.softmax(y), X, Y),
     "labels": (lambda x, y: fl.nn.cross_entropy(x, LABELS) + fl.nn.cross_entropy(y, LABELS[::-1]), X, Y),
+    "basic_indices": (lambda x, y: x[1:, None] * y[-1] + y[..., ::-2][0, 1] - x[2, 1], X, Y),
+    "indices_that_meet": (lambda x, y: x[LABELS, LABELS] + y[LABELS[::-1], np.ones(4, int)] + x[LABELS, 0], X, Y),
+    "comparisons": (lambda x, y: np.where(x > y, x, y) + np.where(x <= 0, -1.0, y) * (x == y).any(), X, Y),
+    "zeros": (lambda x, y: np.maximum(x, 0.0) + np.where(y > 0, y, -0.0) + np.minimum(-0.0, y) * x, X, Y),
+    "scalars_of_numpy": (lambda x, y: x * np.float32(0.5) + np.float32(3) / y - np.float64(2) * x, X, Y),
+    "results_of_rank_0": (lambda x, y: -np.mean(x) / np.sum(y) * x + np.sqrt(np.sum(y * y)) - np.max(x), X, Y),
+    "repeated_both_ways": (lambda x, y: x.sum(0) * y.mean(1, keepdims=True) + (-x.mean(1))[:, None] * 2.0, X, Y),
+    "lists": (lambda x, y: np.concatenate([x, y, x], axis=1)[:, 2:5] + np.stack((y, x), axis=-1)[..., 1], X, Y),
+    "activations": (lambda x, y: fl.nn.relu(x) + fl.nn.gelu(y) + fl.nn.elu(x) + fl.nn.silu(y), X, Y),
     "infinite": (lambda x, y: np.where(x > 0, np.log(x), 0.0) * y, np.zeros_like(X), Y),
 }
 
@@ -246,6 +255,68 @@ def test_values_are_freed_after_their_last_use():
     for _ in range(ROUNDS):
         fl.grad(f)(X)
     assert freed == ["z", "y"] * ROUNDS
+
+
+def test_a_result_without_derivative_is_an_array_of_its_own():
+    masks = []
+
+    def f(x):
+        masks.append(x > 0)
+        assert type(masks[-1]) is np.ndarray and masks[-1].any()
+        masks[-1][:] = False
+        return (x * x).sum()
+
+    for _ in range(ROUNDS):
+        fl.grad(f)(X)
+    assert len({id(m) for m in masks}) == ROUNDS
+
+
+def test_promotion_is_never_planned():
+    for _ in range(ROUNDS):
+        with pytest.warns(fl.errors.PromotionWarning):
+            fl.grad(lambda x: np.multiply(x, np.arange(3)).sum())(X)
+        with pytest.raises(fl.errors.DTypeError, match="promote"), config(promotion="strict"):
+            fl.grad(lambda x: np.where(x > 0, x, np.arange(3)).sum())(X)
+
+
+def test_an_index_that_counts_gets_few_plans():
+    x = np.arange(100.0)
+    plans = pullbacks.plans_in_force()[1]
+    before = len(plans)
+    for _ in range(ROUNDS):
+        found = fl.grad(lambda x: sum(x[i] * x[i] for i in range(100)))(x)
+    assert_same_bits([found], [2 * x])
+    assert len(plans) - before < 20
+
+
+def test_rules_and_plans_on_one_tape():
+    @fl.custom_jvp
+    def cube(x):
+        return x**3
+
+    cube.defjvp(lambda primals, tangents: (cube(*primals), 3 * primals[0] ** 2 * tangents[0]))
+
+    def f(x, y):
+        z = fl.lax.cond(True, lambda v: v * 2, lambda v: v, cube(x * 0.5) + y)
+        return np.tanh(z) * fl.checkpoint(np.exp)(y)
+
+    def plain(x, y):
+        return np.tanh(((x * 0.5) ** 3 + y) * 2) * np.exp(y)
+
+    for _ in range(ROUNDS):
+        found = fl.grad(lambda x, y: f(x, y).sum(), argnums=(0, 1))(X, Y)
+        expected = fl.grad(lambda x, y: plain(x, y).sum(), argnums=(0, 1))(X, Y)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_arguments_of_other_structures_in_turn():
+    gradient = fl.grad(lambda p: sum((a * a).sum() for a in fl.tree.leaves(p)))
+    pair = (Y, ROW)
+    for p in ([X, pair], [X, pair], [X, [Y, ROW]], [X, Y], [(X, X), pair], {"b": X, "a": Y}, [None, X], X, [X, (Y,)]):
+        found = gradient(p)
+        assert fl.tree.structure(found) == fl.tree.structure(p)
+        assert_same_bits(fl.tree.leaves(found), [2 * a for a in fl.tree.leaves(p)])
 
 
 def test_threads_trace_side_by_side():

@@ -3,7 +3,6 @@
 
 import gc
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ from hypothesis import strategies as st
 
 import functorch_lite as fl
 from functorch_lite.compiler.runtime.native_code import share_memory
+from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.errors import ArgumentError, DonationError
+from tests.compiler.native_calls import assert_keeps_nothing
 
 
 def descend(params, grads):
@@ -223,18 +224,15 @@ def test_a_read_only_array_is_left_alone_by_native_calls():
 
 def test_native_donation_keeps_nothing():
     step, params, grads = native_step()
-    for _ in range(50):
-        params = step(params, grads)
-    gc.collect()
-    tracemalloc.start()
-    first = tracemalloc.get_traced_memory()[0]
-    for _ in range(300):
-        params = step(params, grads)
-    gc.collect()
-    grown = tracemalloc.get_traced_memory()[0] - first
-    tracemalloc.stop()
-    held = sys.getrefcount(params["w"])
-    assert grown < 4096 and held == 2
+    improver.finish()
+    held = [params]
+
+    def once():
+        held[0] = step(held[0], grads)
+
+    assert_keeps_nothing(once, grads["w"])
+    count = sys.getrefcount(held[0]["w"])
+    assert count == 2
 
 
 def test_a_run_that_fails_leaves_the_donated_array_whole():

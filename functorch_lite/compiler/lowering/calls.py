@@ -40,7 +40,7 @@ def _is_apart(low: ProgramLowering, equation: Equation, program: Program) -> boo
 
 def _is_worth(low: ProgramLowering, program: Program) -> bool:
     """Whether a program called in a loop has steps of its own, and takes and gives no numbers."""
-    return any(g.domain is None for g in low.schedule(program).groups) and not any(
+    return any(g.domain is None or g.chain is not None for g in low.schedule(program).groups) and not any(
         map(is_one, (*program.inputs, *program.outputs)))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from functorch_lite.compiler.lowering.epilogue import reads_given
 from functorch_lite.compiler.lowering.group import GroupLowering
 from functorch_lite.compiler.lowering.indexing import scatter_into, update_block
 from functorch_lite.compiler.lowering.places import Place
@@ -41,6 +42,12 @@ IN_PLACE: dict[Any, Callable[..., None]] = {
     dynamic_update_slice_p: _update, scatter_p: _scatter, scatter_reduce_p: _scatter,
 }
 """Kernels that change part of their first operand: (b, whole, other operands, **params)."""
+
+
+def is_exact(equation: Equation) -> bool:
+    """Whether a change in place gives the bits that one elsewhere does: there, 16-bit sums are kept in float32."""
+    dtype = equation.outputs[0].aval.dtype
+    return equation.params.get("combine") not in ("add", "multiply") or dtypes.accumulator(dtype) == dtype
 
 
 @dataclass(slots=True)
@@ -217,6 +224,10 @@ def _can_begin(schedule: Schedule, maker: Group, value: Var, source: Var, reader
 def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source: Var) -> bool:
     if group.domain is None or group.reduced or group.ends:
         return False
+    if group.chain is not None:
+        if value is group.equations[0].outputs[0] or reads_given(schedule, group, source):
+            return False
+        group = group.chain
     probe = GroupLowering("probe", group, schedule, [])
     probe.find_inputs()
     same = all(ok for s, ok in probe.identical.items() if source in roots(schedule, s))

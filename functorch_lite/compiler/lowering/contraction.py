@@ -18,11 +18,13 @@ from typing import Any, Protocol
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, KernelCall
+from functorch_lite.compiler.lowering.epilogue import Epilogue
 from functorch_lite.compiler.lowering.product_tiles import ONE, Axis, Matrix, merged, over_axes
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.rules import is_complex, kind_of, step_rules, strides_of, words
 from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.compiler.runtime import engine
+from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.program import Equation
 from functorch_lite.primitives.contraction import dot_general_p
 
@@ -36,6 +38,10 @@ class Bilinear(Protocol):
 
     def write(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
         """Compute it."""
+        ...
+
+    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+        """Compute what an epilogue needs, and have it go over complete values if it `fits`."""
         ...
 
 
@@ -60,7 +66,11 @@ class Product:
 
     def write(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
         """Compute it, on buffers of one kind that is not half precision."""
-        _write_product(b, self, x, y, out, machine)
+        _write_product(b, self, x, y, out, machine, None)
+
+    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+        """Compute it in jobs, each with the epilogue after it."""
+        _write_product(b, self, x, y, None, machine, epilogue)
 
 
 # --- the equation -----------------------------------------------------------------------------------------------------
@@ -76,6 +86,9 @@ def _(program: ProgramLowering, equation: Equation):
 
 def call_kernel(program: ProgramLowering, equation: Equation, operands: Sequence[Place], problem: Bilinear) -> None:
     """Call the kernel of a product or convolution; equal ones share one kernel."""
+    if program.fused is not None:
+        _call_fused(program, program.fused, operands, problem)
+        return
     target = program.out_place(equation.outputs[0])
     if not target.aval.size:
         return
@@ -91,6 +104,26 @@ def call_kernel(program: ProgramLowering, equation: Equation, operands: Sequence
     program.sources.setdefault(kernel.name, []).append(equation)
     scratch = [program.scratch(s) for s in kernel.scratch]
     program.b.add(KernelCall(kernel, [*(p.operand for p in operands), target.operand, *scratch]))
+
+
+def _call_fused(program: ProgramLowering, epilogue: Epilogue, operands: Sequence[Place], problem: Bilinear) -> None:
+    """Call the kernel (x, y, other arrays, *results, *scratch) of a product with an epilogue."""
+    product: Any = epilogue.product.aval
+    sizes = operands[0].aval.size, operands[1].aval.size, product.size
+    known, others = epilogue.key()
+    key = None if known is None else (problem, product.dtype, sizes, known)
+    kernel = program.kernels.get(key)
+    if kernel is None:
+        name = f"{epilogue.equation.prim.name}_{len(program.kernels)}"
+        kernel = bilinear_kernel(name, product.dtype, problem, sizes, this_machine(), epilogue)
+        if epilogue.adds and not epilogue.complete:
+            kernel = in_parts(kernel)
+        program.kernels[key if key is not None else name] = kernel
+    program.sources.setdefault(kernel.name, []).extend(epilogue.equations)
+    sources = [p.operand for p in (*operands, *map(program.place, others))]
+    targets = [program.out_place(v).operand for v in epilogue.results]
+    program.b.add(KernelCall(kernel, [*sources, *targets, *map(program.scratch, kernel.scratch)]))
+    program.share(sources, targets, epilogue.takeovers(others))
 
 
 def this_machine() -> Machine:
@@ -118,12 +151,24 @@ def product_of(x_shape, x_strides, y_shape, y_strides, *, contract, batch) -> Pr
 # --- the kernel -------------------------------------------------------------------------------------------------------
 
 
-def bilinear_kernel(name: str, dtype: Any, problem: Bilinear, sizes: Sequence[int], machine: Machine) -> Function:
-    """The kernel (x, y, out, *scratch) of a product or convolution; sizes: the elements of x, y and the output."""
+def bilinear_kernel(
+    name: str, dtype: Any, problem: Bilinear, sizes: Sequence[int], machine: Machine, epilogue: Epilogue | None = None
+) -> Function:
+    """The kernel (x, y, out, *scratch) of a product or convolution; sizes: the elements of x, y and the output.
+
+    With an epilogue: the kernel (x, y, *what it reads, *what it writes, *scratch).
+    """
     b = Builder(name)
     kind, parts = kind_of(dtype), 2 if is_complex(dtype) else 1
     assert kind is not None
     x, y = (b.input(n, kind, size * parts) for n, size in zip("xy", sizes, strict=False))
+    if epilogue is not None:
+        epilogue.begin(b)
+        if kind in ("f16", "bf16"):
+            x, y = _widened(b, x), _widened(b, y)
+        problem.write_with(b, x, y, machine, epilogue)
+        epilogue.finish()
+        return b.finish()
     out = b.output("out", kind, sizes[2] * parts)
     if parts == 2:
         _complex(b, problem, x, y, out, machine)
@@ -164,7 +209,10 @@ def _complex(b: Builder, problem: Bilinear, x: Buffer, y: Buffer, out: Buffer, m
         b.store(out, i * 2 + 1, b.load(total, i + n))
 
 
-def _write_product(b: Builder, product: Product, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+def _write_product(
+    b: Builder, product: Product, x: Buffer, y: Buffer, out: Buffer | None, machine: Machine,
+    epilogue: Epilogue | None,
+) -> None:
     """Loops around a matrix product whose output is in order along its columns, if it is in order at all."""
     rows, columns = merged(product.rows), merged(product.columns)
     if not columns or (rows and columns[-1].out != 1):
@@ -172,4 +220,7 @@ def _write_product(b: Builder, product: Product, x: Buffer, y: Buffer, out: Buff
     rows, columns = merged(product.rows), merged(product.columns)
     matrix = Matrix(b, machine, x, y, out, (rows or (ONE,))[-1], (columns or (ONE,))[-1],
                     merged(product.contracted) or (ONE,))
-    over_axes(b, merged((*product.batch, *rows[:-1], *columns[:-1])), matrix.write)
+    outer = merged((*product.batch, *rows[:-1], *columns[:-1]))
+    if epilogue is not None:
+        matrix.end_with(epilogue, outer)
+    over_axes(b, outer, matrix.write)

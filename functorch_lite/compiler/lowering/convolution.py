@@ -9,13 +9,14 @@ at fixed offsets:
 `image` is one example or some of its rows, copied into working space where it needs a border, with the columns of each
 residue modulo `step` side by side where neighbouring outputs are read together. Ways to put it in registers:
 
-    pixels    output columns are in the lanes, filters are the rows of a tile
-    outputs   filters are in the lanes, outputs are the rows of a tile: for many small examples
+    pixels    output columns are in the lanes, filters are the rows of a tile: for few filters, or few taps and channels
+    outputs   filters are in the lanes, outputs are the rows of a tile
     filters   the same where the kernel is large, as in a kernel's gradient; or with few outputs kernel columns are in
               the lanes, and the kernel is read where it is
 
 Pixels or outputs: whichever is estimated to cost less. Each way cuts its work in jobs that have working space of their
-own, so that one loop, which threads can share, is around all of it.
+own, so that one loop, which threads can share, is around all of it. What follows a convolution element by element goes
+over the values of a block while they are in the cache (`epilogue`).
 """
 
 import math
@@ -28,6 +29,7 @@ from functorch_lite.compiler.lowering.convolution_filters import Filters
 from functorch_lite.compiler.lowering.convolution_image import Axes, Window
 from functorch_lite.compiler.lowering.convolution_outputs import Outputs
 from functorch_lite.compiler.lowering.convolution_pixels import Pixels
+from functorch_lite.compiler.lowering.epilogue import Epilogue
 from functorch_lite.compiler.lowering.product_tiles import Axis
 from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import step_rules, strides_of
@@ -35,6 +37,7 @@ from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.core.program import Equation
 from functorch_lite.primitives.convolution import conv_general_dilated_p
 
+MEASURED = 1.15  # what pixels take more than estimated, in comparison with outputs
 MOST_OUTPUTS = 128  # of a convolution whose outputs are written out
 
 
@@ -62,17 +65,29 @@ class Convolution(Axes):
         product = self._product()
         if product is not None:
             product.write(b, x, y, out, machine)
-        elif self._is_reduction() and all(v.dilation == 1 for v in self.windows):
-            Filters(b, machine, self, x, y, out).write()
-        elif self._is_reduction() and all(v.kernel_dilation == 1 for v in self.windows):
-            start = sum((v.out - 1) * v.to for v in self.windows)
-            Filters(b, machine, self.swapped(), y, x, out, start).write()
         else:
-            pixels, outputs = Pixels(b, machine, self, x, y, out), Outputs(b, machine, self, x, y, out)
-            if outputs.fits() and 1.1 * outputs.cost() < pixels.cost():
-                outputs.write()
-            else:
-                pixels.write()
+            self._way(b, x, y, out, machine).write()
+
+    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+        """Compute it, and have an epilogue go over the values of each block if it can."""
+        product = self._product()
+        if product is not None:
+            product.write_with(b, x, y, machine, epilogue)
+            return
+        way = self._way(b, x, y, epilogue.sums, machine)
+        if not isinstance(way, Filters):
+            way.end_with(epilogue)
+        way.write()
+
+    def _way(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> Filters | Outputs | Pixels:
+        """The way to compute it that is estimated to cost least."""
+        if self._is_reduction() and all(v.dilation == 1 for v in self.windows):
+            return Filters(b, machine, self, x, y, out)
+        if self._is_reduction() and all(v.kernel_dilation == 1 for v in self.windows):
+            start = sum((v.out - 1) * v.to for v in self.windows)
+            return Filters(b, machine, self.swapped(), y, x, out, start=start)
+        pixels, outputs = Pixels(b, machine, self, x, y, out), Outputs(b, machine, self, x, y, out)
+        return outputs if outputs.fits() and outputs.cost() < MEASURED * pixels.cost() else pixels
 
     def _product(self) -> Product | None:
         """The matrix product that it is, if along each spatial axis there is one kernel element or one output."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Machine, Panels, Walk, cuts, pack
@@ -57,10 +58,41 @@ class Way:
     x: Buffer
     w: Buffer
     out: Buffer
+    epilogue: Epilogue | None = None  # goes over values when they are complete
 
     def __post_init__(self):
         *self.more, self.filters = merged(self.conv.filters) or (Axis(1),)
         self.channels = merged(self.conv.channels)
+
+    def end_with(self, epilogue: Epilogue) -> None:
+        """Have an epilogue go over the values in `out`, if it can."""
+        c = self.conv
+        strides = {a.out for a in (*c.parts, *c.examples, *self.more, self.filters) if a.size > 1}
+        if not epilogue.adds and epilogue.fits([*(strides - {1}), 1]):
+            self.epilogue = epilogue
+
+    def end(self, at: Index, filters: int, outputs: int) -> None:
+        """Have the epilogue go over complete values: so many filters, so many outputs of each in order."""
+        if self.epilogue is not None:
+            spans = Span(self.filters.out, filters), Span(1, outputs)
+            self.epilogue.box(at, [s for s in spans if s.count > 1])
+
+    def row_blocks(
+        self, phases: Sequence[Sequence["Phase"]], wanted: int, fits: Callable[[list[list[Cut]]], bool]
+    ) -> list[list[Cut]]:
+        """How the outputs of each phase along each axis but the last are cut: in `wanted` blocks at least, that fit."""
+        blocks = whole(phases)
+        for k, axis in enumerate(phases[:-1]):
+            n = size = blocks[k][0].size
+            if any(p.count != n for p in axis):
+                continue
+            size = max(1, n // wanted)
+            blocks[k] = even_blocks(n, size)
+            while size > 1 and not fits(blocks):
+                size = -(-size // 2)
+                blocks[k] = even_blocks(n, size)
+            wanted = -(-wanted // sum(cut.count for cut in blocks[k]))
+        return blocks
 
 
 class Phase(NamedTuple):
@@ -124,6 +156,29 @@ def over_blocks(
         with b.loop(size) as k:
             i = block * size + k
             over_axes(b, rest, lambda x, y, out: body(x + i * first.x, y + i * first.y, out + i * first.out))
+
+
+def extents_of(phases: Sequence[Sequence["Phase"]], sizes: Sequence[int]) -> list[int]:
+    """The outputs along each axis of a block of so many of each phase."""
+    return [sum(min(p.count, n) for p in axis) for axis, n in zip(phases, sizes, strict=True)]
+
+
+def over_cuts(
+    b: Builder, blocks: Sequence[Sequence[Cut]], begin: Callable[[], None],
+    body: Callable[[tuple[Index, ...], tuple[int, ...]], None],
+) -> None:
+    """Run `begin` and the body for each block of an example, with its first outputs and its sizes along the axes."""
+
+    def nest(axis: int, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
+        if axis == len(blocks):
+            begin()
+            body(starts, sizes)
+            return
+        for cut in blocks[axis]:
+            with b.loop(cut.count) as i:
+                nest(axis + 1, (*starts, i * cut.size + cut.start), (*sizes, cut.size))
+
+    nest(0, (), ())
 
 
 def pack_kernel(b: Builder, packed: Buffer, kernel: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:

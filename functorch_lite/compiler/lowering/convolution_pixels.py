@@ -17,11 +17,11 @@ from functorch_lite.compiler.lowering.convolution_image import (
     Image,
     Phase,
     Way,
-    even_blocks,
+    extents_of,
     over_blocks,
+    over_cuts,
     phases_of,
     sides_of,
-    whole,
 )
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, most_rows, store_tile, tile
@@ -84,26 +84,16 @@ class Pixels(Way):
         self.image = Image(self.b, self.x, self.channels, c.windows, self.phases, self.blocks)
         self.walk = self.image.walk()
         if all(len(block) == block[0].count == 1 for block in self.blocks):
-            sizes = [block[0].size for block in self.blocks]
+            sizes = tuple(block[0].size for block in self.blocks)
             over_blocks(self.b, loops, self.image.clear, lambda x, w, out: self._block(x, w, out, (), sizes))
         else:
-            over_axes(self.b, loops, self._example)
+            over_axes(self.b, loops, lambda x, w, out: over_cuts(
+                self.b, self.blocks, self.image.clear, lambda starts, sizes: self._block(x, w, out, starts, sizes)))
 
     def _blocks(self, examples: int) -> list[list[Cut]]:
         """How the outputs of each phase along each axis are cut."""
-        blocks = whole(self.phases)
         wanted = -(-JOBS // examples) if examples < FEW and examples * self._products() >= WORTH else 1
-        for k, axis in enumerate(self.phases[:-1]):
-            n = size = blocks[k][0].size
-            if any(p.count != n for p in axis):
-                continue
-            size = max(1, n // wanted)
-            blocks[k] = even_blocks(n, size)
-            while size > 1 and self._image_bytes(blocks) > IMAGE_BYTES:
-                size = -(-size // 2)
-                blocks[k] = even_blocks(n, size)
-            wanted = -(-wanted // sum(cut.count for cut in blocks[k]))
-        return blocks
+        return self.row_blocks(self.phases, wanted, lambda blocks: self._image_bytes(blocks) <= IMAGE_BYTES)
 
     def _products(self) -> int:
         """The products of one example."""
@@ -114,21 +104,7 @@ class Pixels(Way):
         rooms = (s.room for s in sides_of(self.phases, blocks, True))
         return ITEM_BYTES[self.out.kind] * math.prod(c.size for c in self.channels) * math.prod(rooms)
 
-    def _example(self, x: Index, w: Index, out: Index) -> None:
-        """The blocks of one example."""
-
-        def nest(axis: int, starts: tuple[Index, ...], sizes: list[int]) -> None:
-            if axis == len(self.blocks):
-                self.image.clear()
-                self._block(x, w, out, starts, sizes)
-                return
-            for cut in self.blocks[axis]:
-                with self.b.loop(cut.count) as i:
-                    nest(axis + 1, (*starts, i * cut.size + cut.start), [*sizes, cut.size])
-
-        nest(0, (), [])
-
-    def _block(self, x: Index, w: Index, out: Index, starts: tuple[Index, ...], sizes: list[int]) -> None:
+    def _block(self, x: Index, w: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
         """A block of the outputs of an example: of so many of each phase along each axis."""
         at = self.image.read(x, starts)
         for phase in itertools.product(*self.phases):
@@ -138,6 +114,17 @@ class Pixels(Way):
                 first = first + t * (p.every * v.to)
             over_axes(self.b, self.more, lambda _, dw, do, parts=parts, first=first: self._phase(
                 parts, at, w + dw, first + do))
+        if self.epilogue is not None:
+            self._end(out, starts, sizes)
+
+    def _end(self, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
+        """Have the epilogue go over a block."""
+        windows = self.conv.windows
+        for t, axis, v in zip(starts, self.phases, windows, strict=False):
+            out = out + t * (axis[0].every * v.to)
+        extents = extents_of(self.phases, sizes)
+        *outer, run = merged([Axis(n, 0, 0, v.to) for n, v in zip(extents, windows, strict=True)]) or (Axis(1),)
+        over_axes(self.b, (*self.more, *outer), lambda _, dw, do: self.end(out + do, self.filters.size, run.size))
 
     def _phase(self, phase: tuple[Phase, ...], at: Index, w: Index, out: Index) -> None:
         """All outputs of one phase in a block."""

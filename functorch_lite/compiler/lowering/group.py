@@ -27,7 +27,7 @@ from functorch_lite.compiler.lowering.rules import (
     strides_of,
     words,
 )
-from functorch_lite.compiler.schedule.fusion import Group, Schedule, is_number
+from functorch_lite.compiler.schedule.fusion import LARGE, Group, Schedule, is_number
 from functorch_lite.core.program import Equation, Literal, Var
 
 CHEAP = frozenset({
@@ -35,7 +35,6 @@ CHEAP = frozenset({
     "not", "convert", "add_any", "scale", "stop_gradient",
 })
 ROW_SCRATCH_BYTES = 32 << 10
-LARGE = 1 << 16  # elements
 
 
 class GroupLowering:
@@ -79,12 +78,16 @@ class GroupLowering:
             for atom in equation.inputs:
                 base, found = self.schedule.base(atom) if not is_number(atom) else (None, None)
                 for source in self.schedule.sources(atom):
-                    if source in self.makers:
+                    if source in self.makers or self.is_given(source):
                         continue
                     same = found is not None and source is base and found.whole and self._walks_all(atom, base, found)
                     self.identical[source] = same and self.identical.get(source, True)
                     if source not in self.inputs:
                         self.inputs[source] = self.b.input(f"x{len(self.inputs)}", _kind(source), words(source.aval))
+
+    def is_given(self, source: Any) -> bool:
+        """Whether an array that is read is not a parameter of the kernel."""
+        return False
 
     def _walks_all(self, atom, base, found) -> bool:
         """Whether an operand is read at the kernel's own position, in its own order, all of it."""

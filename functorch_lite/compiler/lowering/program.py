@@ -16,7 +16,8 @@ from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCall, Index, KernelCall
 from functorch_lite.compiler.loop_ir.polls import mark_polls
 from functorch_lite.compiler.loop_ir.printer import function_key
-from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, same_memory
+from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, is_exact, same_memory
+from functorch_lite.compiler.lowering.epilogue import Epilogue
 from functorch_lite.compiler.lowering.group import GroupLowering, literal_element
 from functorch_lite.compiler.lowering.group_key import group_key
 from functorch_lite.compiler.lowering.inline import (
@@ -128,6 +129,7 @@ class ProgramLowering:
         self.scope: Any = None  # the _Scope of the program that is being lowered
         self.made: dict[Buffer, tuple[Any, Any]] = {}
         self._line: Any = None
+        self.fused: Epilogue | None = None  # of the product that is being lowered
 
     # --- a program --------------------------------------------------------------------------------------------------
 
@@ -337,11 +339,22 @@ class ProgramLowering:
 
     def _group(self, group: Group) -> None:
         stored = [e.outputs[0] for e in group.equations if e.outputs[0] in self.scope.needed]
+        if group.chain is not None:
+            self._fused(group, stored)
+            return
         if stored and self.b.depth and can_inline(group):
             InlineGroup(self, group, stored).write()
             self.sources.setdefault(INLINE, []).extend(group.equations)
         elif stored:
             self._run(group, stored, [self.out_place(v) for v in stored])
+
+    def _fused(self, group: Group, stored: list[Var]) -> None:
+        """A product with the chain of equations that goes over its values."""
+        product = group.equations[0]
+        if any(v is not product.outputs[0] for v in stored):
+            self.fused = Epilogue(group, self.scope.schedule, stored)
+        step_rules[product.prim](self, product)
+        self.fused = None
 
     def _run(self, group: Group, stored: list[Var], targets: list[Place]) -> None:
         known = self._built.get(group)
@@ -397,9 +410,13 @@ class ProgramLowering:
         return plain and any(type(a) is not Aval for a in avals) and stacks_are_native(self.scope.schedule.program)
 
     def _kernel_step(self, equation: Equation) -> None:
-        if equation.prim in IN_PLACE and self._is_in_place(equation):
-            self._update_in_place(equation)
-            return
+        if equation.prim in IN_PLACE:
+            if self._begins_as_number(equation):
+                self._update_number(equation)
+                return
+            if self._is_in_place(equation):
+                self._update_in_place(equation)
+                return
         b = Builder(f"k{len(self._built)}_{equation.prim.name}")
         known = self._built.get(equation)
         if known is None:
@@ -414,6 +431,24 @@ class ProgramLowering:
         scratch = [self.scratch(buffer) for buffer in getattr(kernel, "scratch", ())]
         failure = self.host_call(equation) if kernel.can_fail else None
         self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)] + scratch, failure))
+        if equation.prim in IN_PLACE:  # what it copies first is there already
+            self.share([p.operand for p in sources], [p.operand for p in targets], [(0, 0)])
+
+    def _begins_as_number(self, equation: Equation) -> bool:
+        """Whether an equation changes part of a broadcast number that is not in memory, as in a gradient of rows."""
+        first = equation.inputs[0]
+        made = self.scope.schedule.movement.get(first)
+        if made is None or type(made.inputs[0]) is not Literal or made.inputs[0].aval.size != 1:
+            return False
+        return not (first in self.scope.places or first in self.scope.wanted) and is_exact(equation)
+
+    def _update_number(self, equation: Equation) -> None:
+        """Write the number where the result goes, and change part of it there."""
+        first, out = equation.inputs[0], equation.outputs[0]
+        self.scope.wanted[first] = self.scope.wanted[out] = self.out_place(out)
+        self.place(first)
+        self._update_in_place(equation)
+        del self.scope.wanted[first], self.scope.places[first]
 
     def _is_in_place(self, equation: Equation) -> bool:
         target = self.scope.wanted.get(equation.outputs[0])
@@ -429,9 +464,11 @@ class ProgramLowering:
             ins = [Operand(b.input(f"x{k}", _kind(a), words(a.aval)), a.aval) for k, a in enumerate(others)]
             whole = Operand(b.inout("out", _kind(equation.outputs[0]), words(target.aval)), target.aval)
             IN_PLACE[equation.prim](b, whole, ins, **equation.params)
-            known = self._built[equation, "in place"] = (self.kernel(b.finish(), [equation]), [], [], [])
-        failure = self.host_call(equation) if known[0].can_fail else None
-        self.b.add(KernelCall(known[0], [p.operand for p in (*sources, target)], failure))
+            known = self._built[equation, "in place"] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
+        kernel = known[0]
+        scratch = [self.scratch(buffer) for buffer in kernel.scratch]
+        failure = self.host_call(equation) if kernel.can_fail else None
+        self.b.add(KernelCall(kernel, [p.operand for p in (*sources, target)] + scratch, failure))
 
     def scratch(self, buffer: Buffer) -> tuple[Buffer, Index]:
         """Memory for a parameter of a kernel that is working space."""
@@ -485,29 +522,30 @@ def _scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> _S
 
 def needed(schedule: Schedule) -> set[Var]:
     """The variables that are read outside the group that computes them."""
-    needed: set[Var] = set()
-
-    def add(atom, reader):
-        if type(atom) is Literal:
-            return
-        if atom not in schedule.alias and atom not in schedule.movement:
-            if schedule.home.get(atom) is not reader or reader is None:
-                needed.add(atom)
-            return
-        for source in schedule.sources(atom):
-            root = schedule.root(source)
-            if root in schedule.movement:
-                add(root, None)
-            elif schedule.home.get(root) is not reader or reader is None:
-                needed.add(root)
-
+    found: set[Var] = set()
     for group in schedule.groups:
         for equation in group.equations:
             for atom in equation.inputs:
-                add(atom, group)
+                _need(schedule, atom, group, found)
     for atom in schedule.program.outputs:
-        add(atom, None)
-    return needed
+        _need(schedule, atom, None, found)
+    return found
+
+
+def _need(schedule: Schedule, atom: Any, reader: Group | None, found: set[Var]) -> None:
+    """Note what must be in memory for a group that reads this atom (None: for whoever)."""
+    if type(atom) is Literal:
+        return
+    if atom not in schedule.alias and atom not in schedule.movement:
+        if schedule.home.get(atom) is not reader or reader is None:
+            found.add(atom)
+        return
+    for source in schedule.sources(atom):
+        root = schedule.root(source)
+        if root in schedule.movement:
+            _need(schedule, root, None, found)
+        elif schedule.home.get(root) is not reader or reader is None:
+            found.add(root)
 
 
 def _is_empty(atom) -> bool:

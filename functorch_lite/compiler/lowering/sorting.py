@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from functorch_lite.compiler.loop_ir.builder import Builder, identity
+from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.networks import sort_in_step
 from functorch_lite.compiler.lowering.radix import (
@@ -29,8 +29,8 @@ IN_STEP = {4: 512, 8: 256}
 """Rows up to this length, by the bytes of a word, are sorted in step where there are several."""
 LISTED = 64
 """Up to this many largest entries are kept in a sorted list while a row is read."""
-BLOCK = 256
-"""Entries whose largest is compared at once with the smallest one listed."""
+BLOCK = 16
+"""Entries that are compared at once with the smallest one listed."""
 _SEVERAL = 4
 
 # --- sort -------------------------------------------------------------------------------------------------------------
@@ -193,75 +193,91 @@ def _first_in_order(b, x, values, order, k):
 
 def _largest(b, x, values, order, k):
     n = x.shape[-1]
-    best = Best(b, x, b.local("best", _key_kind(x), k), b.local("places", "i64", k), k)
+    kind = _key_kind(x)
+    best = Best(b, x, b.local("best", kind, k + 1), b.local("places", "i64", k), b.local("block", kind, BLOCK), k)
     with b.loop(math.prod(x.shape[:-1])) as r:
         best.fill(r * n, n)
-        with b.loop(k, vector=True) as j:
+        with b.loop(k) as j:
             place = b.load(best.places, j)
             order.store(b, r * k + j, place)
             values.store(b, r * k + j, x.load(b, r * n + b.index_of(place)))
 
 
 class Best(NamedTuple):
-    """The k largest keys of a row so far, descending, and their positions."""
+    """The k largest keys of a row so far, descending, and their positions. Before them is a key as large as any.
+
+    A place that is free has the key 0. block: the keys of the entries that are looked at.
+    """
 
     b: Builder
     x: Operand
     keys: Buffer
     places: Buffer
+    block: Buffer
     k: int
 
-    def key(self, at: Index) -> Value:
-        return ordered_key(self.b, self.x.load(self.b, at))
-
     def fill(self, base: Index, n: int) -> None:
-        """Find those of the row of n entries that begins at `base`."""
-        b, k = self.b, self.k
-        for buffer in (self.keys, self.places):  # so that it is plain that rows leave nothing to one another
-            b.fill(buffer, k)
-        with b.loop(k) as i:
-            self.insert(self.key(base + i), b.value_of(i), b.value_of(i))
-        blocks, left = divmod(n - k, BLOCK)
-        if blocks:
-            with b.loop(blocks) as t:
-                self.look_at_block(base, t * BLOCK + k)
-        if left:
-            self.look_at_each(base, Index(n - left), left)
-
-    def look_at_block(self, base: Index, start: Index) -> None:
-        """Look at each of `BLOCK` entries, if their largest key is large enough."""
+        """Find those of the row of n entries that begins at `base`, n at least `BLOCK`."""
         b = self.b
-        lowest = b.constant(identity("max", self.keys.kind), self.keys.kind)
-        top = b.reduce(BLOCK, [lowest], lambda i, top: [b.op("max", top, self.key(base + start + i))],
-                       combine=["max"], vector=True)[0]
-        b.branch(self.belongs(top), lambda: self.look_at_each(base, start, BLOCK))
+        b.fill(self.keys, self.k + 1)  # so that it is plain that rows leave nothing to one another
+        b.fill(self.places, self.k)
+        b.store(self.keys, 0, b.constant((1 << 8 * ITEM_BYTES[self.keys.kind]) - 1, self.keys.kind))
+        with b.loop(-(-n // BLOCK)) as t:
+            start, seen = t * BLOCK, None
+            if n % BLOCK:  # the last block begins among the entries of the one before it
+                seen = b.value_of(start)
+                start = b.index_of(b.op("min", seen, b.constant(n - BLOCK, "i64")))
+            some = self.any_belongs(base + start)
+            if self.may_be_free:
+                some = b.op("or", some, b.op("lt", b.value_of(t * BLOCK), b.constant(self.k, "i64")))
+            b.branch(some, lambda start=start, seen=seen: self.look_at_each(start, seen))
 
-    def look_at_each(self, base: Index, start: Index, count: int) -> None:
-        """Insert the entries that belong among the largest, one after the other."""
+    @property
+    def may_be_free(self) -> bool:
+        """Whether an entry may have the key of a free place."""
+        return self.x.kind in ("i32", "u32", "i64", "u64")
+
+    def key(self, at: Index) -> Value:
+        """The key of an entry; that of a small integer is one more, so that it is not 0."""
+        b, x = self.b, self.x
+        key = ordered_key(b, x.load(b, at))
+        return b.op("add", key, b.constant(1, key.kind)) if x.kind in ("bool", "i8", "u8", "i16", "u16") else key
+
+    def any_belongs(self, at: Index) -> Value:
+        """Make the keys of a block, and tell whether one is larger than the smallest one listed."""
         b = self.b
-        with b.loop(count) as i:
-            key, place, last = self.key(base + start + i), b.value_of(start + i), b.constant(self.k - 1, "i64")
-            b.branch(self.belongs(key), lambda key=key, place=place, last=last: self.insert(key, place, last))
+        last = b.load(self.keys, self.k)
 
-    def belongs(self, key: Value) -> Value:
-        """Whether a key is larger than the smallest one listed."""
-        return self.b.op("gt", key, self.b.load(self.keys, Index(self.k - 1)))
+        def look(i, found):
+            key = self.key(at + i)
+            b.store(self.block, i, key)
+            return [b.op("or", found, b.op("gt", key, last))]
 
-    def insert(self, key: Value, place: Value, free: Value) -> None:
-        """Put a key behind those listed that are as large, moving the smaller ones down into the free place."""
+        return b.reduce(BLOCK, [b.constant(False, "bool")], look, combine=["or"], vector=True)[0]
+
+    def look_at_each(self, start: Index, seen: Value | None) -> None:
+        """Insert what belongs among the largest of the entries of a block. seen: how many of the row were looked at."""
         b = self.b
-        zero, one = b.constant(0, "i64"), b.constant(1, "i64")
+        with b.loop(BLOCK) as i:
+            key, last = b.load(self.block, i), b.constant(self.k - 1, "i64")
+            belongs = b.op("gt", key, b.load(self.keys, self.k))
+            if self.may_be_free:
+                belongs = b.op("or", belongs, b.op("le", b.value_of(start + i), last))
+            if seen is not None:
+                belongs = b.op("and", belongs, b.op("ge", b.value_of(start + i), seen))
+            b.branch(belongs, lambda i=i, key=key, last=last: self.insert(key, b.value_of(start + i), last))
 
-        def before_is_smaller(j):
-            before = b.load(self.keys, b.index_of(b.op("max", b.op("sub", j, one), zero)))
-            return b.op("and", b.op("gt", j, zero), b.op("lt", before, key))
+    def insert(self, key: Value, place: Value, last: Value) -> None:
+        """Put a key behind those listed that are as large, moving the smaller ones down, the last one out."""
+        b = self.b
+        free, one = b.op("min", place, last), b.constant(1, "i64")
 
         def shift(j):
             to = b.index_of(j)
-            for buffer in (self.keys, self.places):
-                b.store(buffer, to, b.load(buffer, to - 1))
+            b.store(self.keys, to + 1, b.load(self.keys, to))
+            b.store(self.places, to, b.load(self.places, to - 1))
             return [b.op("sub", j, one)]
 
-        to = b.index_of(b.loop_while([free], before_is_smaller, shift)[0])
-        b.store(self.keys, to, key)
+        to = b.index_of(b.loop_while([free], lambda j: b.op("lt", b.load(self.keys, b.index_of(j)), key), shift)[0])
+        b.store(self.keys, to + 1, key)
         b.store(self.places, to, place)

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.compiler.codegen.llvm.shared import SHARES
 from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
+from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.polls import POLL, has_polls
 from functorch_lite.compiler.lowering.program import HostStep, Lowered
 from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
 from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
 from functorch_lite.compiler.runtime.native_code import NativeCode
-from functorch_lite.compiler.runtime.tiers import pays
+from functorch_lite.compiler.runtime.tiers import ALONE, pays
 from functorch_lite.config import config
 from functorch_lite.core.program import Literal, Program
 from functorch_lite.core.rules import eval_rules
@@ -33,11 +33,12 @@ class Executable(NativeCode):
         self.lowered = lowered
         self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
         self.arena_bytes = self.plan.size
-        self.ir = self._module()
+        self.ir = ""
+        quick = quick and self._write_quick(config.num_threads)
+        self.ir = self.ir or self._module()
         self.symbols = {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)}
-        quick = quick and self._is_short() and not engine.is_made(self.ir)
         self._enter(engine.load(self.ir, self.symbols, level=engine.QUICK if quick else engine.USUAL), quick)
-        self.shares = SHARES in self.ir
+        self.shares = threads.SHARES in self.ir
         self.stands_alone = self.symbols.keys() <= {POLL} and not lowered.steps
         self._step = self._in_python  # kept alive: native code has its address
         self._give(lowered.constants, self._step, threads.pool_address(config.num_threads) if self.shares else 0)
@@ -57,9 +58,27 @@ class Executable(NativeCode):
         """The arrays that the code reads besides its inputs."""
         return self.lowered.constants
 
-    def _is_short(self) -> bool:
-        """Whether a call takes so little time that a first one ends earlier with quickly made code."""
-        return not has_polls(self.lowered.function.body) and pays(self.work, self.ir)
+    def _write_quick(self, number: int) -> bool:
+        """Write the module, and tell whether a first call ends earlier with quickly made code of it.
+
+        It shares no loops where a first call ends earlier without. number: of the threads that share loops.
+        """
+        if not _is_bounded(self.lowered.function, set()):
+            return False
+        alone = self.work < ALONE[threads.is_made(number)]
+        self.ir = module_of(self.lowered, self.plan, sharing=not alone)
+        if pays(self.work, self.ir) and not engine.is_made(self.ir):
+            self.alone = number if alone else 0
+            return True
+        self.ir = "" if alone else self.ir
+        return False
+
+    def improve(self) -> None:
+        """Run well made code from now on, whose loops are shared."""
+        if self.alone:
+            self.ir = self._module()
+            self.share_loops()
+        super().improve()
 
     @functools.cached_property
     def work(self) -> int:
@@ -111,6 +130,20 @@ class Executable(NativeCode):
             view = _view(pointers[next(given)], of.aval).copy()
             return view if view.ndim else view[()]
         return atom.value if type(atom) is Literal else names[atom]
+
+
+def _is_bounded(function: nodes.Function, seen: set[nodes.Function]) -> bool:
+    """Whether the loops of a program or a part, those of kernels aside, run a number of times that is known."""
+    seen.add(function)
+    return all(_is_bounded_statement(s, seen) for s in function.body)
+
+
+def _is_bounded_statement(s: Any, seen: set[nodes.Function]) -> bool:
+    if isinstance(s, nodes.KernelCall):
+        return s.kernel in seen or s.kernel.arena is None or _is_bounded(s.kernel, seen)
+    if isinstance(s, nodes.While) or (isinstance(s, nodes.Loop) and not isinstance(s.extent, int)):
+        return False
+    return all(_is_bounded_statement(inside, seen) for block in nodes.blocks(s) for inside in block)
 
 
 def _view(pointer: int | None, aval: Any) -> np.ndarray:

@@ -32,14 +32,14 @@ def host() -> Target:
 
 
 class _Machine:
-    """LLVM's target machine, and what a module for it says of it."""
+    """LLVM's target machine, and what a module for it says of it, in its first lines."""
 
     def __init__(self, wanted: Target, level: int):
         # Position-independent code reaches symbols of the process anywhere in the address space.
         self.llvm = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
             cpu=wanted.cpu, features=wanted.features, opt=level, reloc="pic", codemodel="small"
         )
-        self.triple, self.data_layout = self.llvm.triple, str(self.llvm.target_data)
+        self.head = f'target datalayout = "{self.llvm.target_data}"\ntarget triple = "{self.llvm.triple}"\n'
 
 
 @functools.cache
@@ -53,8 +53,7 @@ def compile_object(ir_text: str, wanted: Target, passes: int, level: int) -> byt
     Raises RuntimeError when the IR is wrong.
     """
     machine = _machine(wanted, level)
-    with llvm.create_context() as context, llvm.parse_assembly(ir_text, context) as module:
-        module.triple, module.data_layout = machine.triple, machine.data_layout
+    with llvm.create_context() as context, llvm.parse_assembly(machine.head + ir_text, context) as module:
         module.verify()
         if passes:
             options = llvm.create_pipeline_tuning_options(speed_level=passes)

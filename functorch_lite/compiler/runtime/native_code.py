@@ -179,8 +179,10 @@ def _address(array: np.ndarray) -> int:
 
 
 def share_memory(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """For pieces of memory, each `sizes[i]` bytes from `starts[i]` on, whether it meets another; bool [n]. (Of empty ones
-    it may say so without need.)"""
+    """For pieces of memory, each `sizes[i]` bytes from `starts[i]` on, whether it meets another; bool [n].
+
+    Of an empty piece it may say so without need.
+    """
     order = np.argsort(starts)
     starts, ends = starts[order], (starts + sizes)[order]
     meets = np.maximum.accumulate(ends)[:-1] > starts[1:]  # the piece after with one before it

@@ -52,6 +52,8 @@ class SavedExecutable(NativeCode):
         self.work = facts["work"]
         self.donations = facts["donations"]
         self.shares = facts["shares"]
+        self.alone = config.num_threads if facts["alone"] else 0
+        self._whole = ""
         self._give(self.constants, pool=_runtime("threads").pool_address(config.num_threads) if self.shares else 0)
 
     def fail(self, status: int) -> None:
@@ -62,7 +64,16 @@ class SavedExecutable(NativeCode):
     @property
     def ir(self) -> str:  # type: ignore[override]
         """The LLVM module of code that was made quickly; that of other code is not kept."""
-        return zlib.decompress(self._packed_ir).decode()
+        return self._whole or zlib.decompress(self._packed_ir).decode()
+
+    def improve(self) -> None:
+        """Run well made code from now on, whose loops are shared."""
+        if self.alone:
+            native = importlib.import_module("functorch_lite.compiler.native")
+            lowered = native.lower_program(self.optimized)
+            self._whole = native.dumps.module_of(lowered, native.plan_memory(lowered.function, lowered.in_place))
+            self.share_loops()
+        super().improve()
 
     @functools.cached_property
     def lowered(self) -> Any:
@@ -124,6 +135,7 @@ def _store(key: str, executable: Any) -> None:
     packed_ir = zlib.compress(ir.encode(), 1) if is_quick else b""  # to make better code of in another process
     facts = {
         "arena_bytes": executable.arena_bytes, "work": executable.work, "shares": executable.shares,
+        "alone": bool(executable.alone),
         "donations": executable.donations, "symbols": list(executable.symbols),
         "constants": [c.nbytes for c in executable.constants], "packed_ir": len(packed_ir),
     }

@@ -18,6 +18,8 @@ import numpy as np
 from functorch_lite.compiler.runtime import engine, pool_ir
 from functorch_lite.compiler.runtime.pool_ir import MOST_THREADS, SIZE, WORDS
 
+SHARES = "(ptr %pool, ptr "
+"""What the text of a module that shares loops has in it, and no other's: a call of `share`."""
 _BLOCK_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _LINE_BYTES = 64
 
@@ -80,8 +82,14 @@ def find_pool(threads: int) -> Pool | None:
                 return None
             if not _pools:
                 _end_with_the_process()
-            found = _pools[threads] = Pool(threads, engine.load(text).keep())
+            # quickly made, it takes 50 ns more a shared loop, and a fourth of the time to make
+            found = _pools[threads] = Pool(threads, engine.load(text, level=engine.QUICK).keep())
         return found
+
+
+def is_made(threads: int) -> bool:
+    """Whether the pool of this many threads is there already."""
+    return min(threads, MOST_THREADS) in _pools
 
 
 def workers() -> int:

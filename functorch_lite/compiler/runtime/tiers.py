@@ -2,9 +2,10 @@
 """Code made twice: quickly for the first call of a program, and well in the background once it is called again.
 
 LLVM's lowest level takes about a third of the time of the usual one, for code that is one to five times as slow and
-gives the same bits. The second call of a program asks for the better code; a thread makes it while calls go on with
-what there is, and ends when nothing is left to make. A fork and the end of the process wait for the module that is
-being made, since LLVM must not be left in the middle of it.
+gives the same bits. Where a first call is short, that code also shares no loops with threads: to find them, to write
+them and to make the pool would take longer than they save. The second call of a program asks for the better code; a
+thread makes it while calls go on with what there is, and ends when nothing is left to make. A fork and the end of the
+process wait for the module that is being made, since LLVM must not be left in the middle of it.
 """
 
 import atexit
@@ -18,6 +19,9 @@ from collections.abc import Callable
 PER_LINE = 4e5
 """Operations and elements moved, for each line of LLVM IR, up to which quick code pays: 40 us saved a line, and about
 0.1 ns lost an operation (measured on the workloads of the benchmarks)."""
+ALONE = {False: 4e7, True: 5e6}
+"""Operations and elements moved up to which a first call ends earlier where it shares no loops, whose code takes longer
+to make: where a pool of threads would have to be made too, and where there is one."""
 
 
 def pays(work: int, ir: str) -> bool:

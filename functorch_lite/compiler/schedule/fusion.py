@@ -11,12 +11,16 @@
   what is inside a row; all reductions of a group share the split. What is computed from its result, once a row, and
   what spreads that over the row again, joins too: softmax and layer norm are one kernel, with as many passes over a
   row (in cache) as there are reductions that need the one before.
-- A reduction of other axes ends a group's kernel: it adds into memory as the rows go by (the gradients of a bias).
-- Everything else (contractions, gathers, sorts, loops, calls) is a step of its own.
+- A reduction of other axes ends a group's kernel: it adds into memory as the rows go by (the gradients of a bias). So
+  do sums down the columns of a LARGE array, whatever is computed from them, so that it is read in order.
+- A group of element-wise equations that reads a matrix product at its own position is the product's epilogue: one
+  kernel, which goes over a block of the product's values while they are in the cache (schedule/epilogues.py).
+- Everything else (other contractions, gathers, sorts, loops, calls) is a step of its own.
 - A group has at most MAX_SIZE equations (MAX_SCALARS on single values), which bounds register pressure.
 """
 
 import heapq
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +31,7 @@ from functorch_lite.compiler.lowering.rules import (
     movement_rules,
     reduction_rules,
 )
+from functorch_lite.compiler.schedule.epilogues import with_epilogues
 from functorch_lite.compiler.schedule.maps import AxisMap, axis_map, compose, identity_map
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind
@@ -36,6 +41,7 @@ from functorch_lite.primitives.movement import reshape_p
 
 MAX_SIZE = 64
 MAX_SCALARS = 400
+LARGE = 1 << 16  # elements
 NEAR = 128  # how many nodes back an equation may join a group
 
 
@@ -47,6 +53,7 @@ class Group:
     axes: for each value computed here, the positions of the domain that its axes (without those of 1) are.
     ends: results of reductions that are complete only after the kernel.
     reads: what its equations read, through index maps.
+    chain: if the first equation is a product, the group of the others (else None).
     bits: its numbers in the masks; after: the mask of nodes that must run before.
     """
 
@@ -60,6 +67,7 @@ class Group:
     ends: set[Var] = field(default_factory=set)
     reads: list[Any] = field(default_factory=list)
     last: int = 0
+    chain: "Group | None" = None
 
     def rows(self) -> tuple[int, ...]:
         """The positions of the domain that are not reduced."""
@@ -88,7 +96,7 @@ class Schedule:
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
-        self.groups = self._ordered()
+        self.groups = with_epilogues(self, self._ordered())
 
     # --- placing ----------------------------------------------------------------------------------------------------
 
@@ -212,6 +220,8 @@ class Schedule:
         if len(group.equations) >= limit:
             return None
         for axes in self._spans(group, domain):
+            if len(axes) < len(group.domain or ()) and math.prod(group.domain or ()) >= LARGE and self.can_end(group):
+                continue
             if all(self._aligned(atom, group, shape, axes) for atom in equation.inputs):
                 if not reduces or self._can_reduce(equation, group, shape, axes):
                     return axes
@@ -248,11 +258,11 @@ class Schedule:
         reduced = self._reduced(equation, shape, axes)
         assert group.domain is not None
         whole, vector = len(axes) == len(group.domain), len(group.domain) - 1
-        if whole and (group.reduced in (None, reduced) or (vector in reduced and self._can_end(group))):
+        if whole and (group.reduced in (None, reduced) or (vector in reduced and self.can_end(group))):
             return True
         return _adds_up(equation) and vector not in reduced and (whole or vector not in axes)
 
-    def _can_end(self, group: Group) -> bool:
+    def can_end(self, group: Group) -> bool:
         """Whether nothing in a group needs its reductions, and they can add into memory as the rows go by."""
         domain = group.domain or ()
         if not group.reduced or len(domain) - 1 in group.reduced:
@@ -266,7 +276,8 @@ class Schedule:
     def _reads(self, equations: list[Equation], values: set[Var]) -> bool:
         return any(s in values for e in equations for atom in e.inputs for s in self.sources(atom))
 
-    def _end(self, group: Group) -> None:
+    def end(self, group: Group) -> None:
+        """Have a group's reductions add into memory as the rows go by."""
         group.ends |= {e.outputs[0] for e in group.equations if e.prim in reduction_rules}
         group.reduced = None
 
@@ -283,7 +294,7 @@ class Schedule:
             reduced = tuple(sorted(self._reduced(equation, shape, axes)))
             whole = len(axes) == len(group.domain or ())
             if whole and group.reduced not in (None, reduced) and len(axes) - 1 in reduced:
-                self._end(group)
+                self.end(group)
             if whole and group.reduced in (None, reduced):
                 group.reduced = reduced
             else:
@@ -319,7 +330,7 @@ class Schedule:
         if not self._readable(group, other) or not self._readable(other, group):
             return
         if ending is not None:
-            self._end(ending)
+            self.end(ending)
         group.equations = sorted([*other.equations, *group.equations], key=self._positions.__getitem__)
         group.axes.update(other.axes)
         group.ends |= other.ends
@@ -344,7 +355,7 @@ class Schedule:
             if one is group and equation.prim in reduction_rules:
                 continue
             values = {e.outputs[0] for e in one.equations if e.prim in reduction_rules}
-            if self._can_end(one) and not self._reads([*rest.equations, equation], values):
+            if self.can_end(one) and not self._reads([*rest.equations, equation], values):
                 return one
         return None
 

@@ -19,8 +19,9 @@ The outermost loop that is long enough is taken; where it has few iterations, th
 Times are rough: nanoseconds of an operation on one vector, or of bytes from a shared cache, whichever is more.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
@@ -52,22 +53,28 @@ _FAST = frozenset({
 
 
 class Shared(NamedTuple):
-    """How a loop is shared: ranges are multiples of `grain` long; `own` are the buffers that each has for itself."""
+    """How a loop is shared: ranges are multiples of `grain` long; `own` are the buffers that each has for itself.
+
+    streams: the outputs that it writes past the caches.
+    """
 
     grain: int
     own: tuple[Buffer, ...]
+    streams: tuple[Buffer, ...] = ()
 
 
-def shared_loops(function: Function) -> dict[int, Shared]:
-    """The loops of a kernel, by identity, that threads share."""
+def shared_loops(function: Function, worth: float | None = None) -> dict[int, Shared]:
+    """The loops of a kernel, by identity, that threads share: those that take `worth` nanoseconds (None: WORTH_NS)."""
     if function.integers:
         return {}
-    return _Finder(function).team(function.body, WORTH_NS)
+    return _Finder(function).team(function.body, WORTH_NS if worth is None else worth)
 
 
 class _Finder:
     def __init__(self, function: Function):
         self._function = function
+        self._times: dict[int, float] = {}  # of loops, by identity; and what their ranges own
+        self._own: dict[int, tuple[Buffer, ...] | None] = {}
 
     def team(self, statements: Sequence[Any], worth: float) -> dict[int, Shared]:
         """Loops worth waking workers for, and with them those worth a few microseconds."""
@@ -84,10 +91,12 @@ class _Finder:
         return found
 
     def loop(self, loop: Loop, worth: float) -> dict[int, Shared]:
-        time = time_of(loop)
+        time = self._times[id(loop)] = self._times.get(id(loop)) or time_of(loop)
         if time < worth or not isinstance(loop.extent, int):
             return {}
-        own = own_buffers(loop, self._function)
+        if id(loop) not in self._own:
+            self._own[id(loop)] = own_buffers(loop, self._function)
+        own = self._own[id(loop)]
         if own is None:
             return {} if loop.vector else self.block(loop.body, worth)
         inside = {} if loop.vector or loop.extent >= FEW else self.team(loop.body, VERY_LONG * WORTH_NS)
@@ -102,9 +111,20 @@ class _Finder:
 
 def time_of(loop: Loop) -> float:
     """About how many nanoseconds one run of a loop takes."""
+    return max(_times_of(loop))
+
+
+def waits(loop: Loop) -> bool:
+    """Whether a loop is held up by memory, not by what it computes."""
+    busy, moving = _times_of(loop)
+    return busy < moving
+
+
+def _times_of(loop: Loop) -> tuple[float, float]:
+    """About how many nanoseconds the operations of one run of a loop take, and moving its bytes."""
     moved: dict[Buffer, float] = {}
     busy = _time([loop], 1, 1.0, moved)
-    return max(busy, _BYTE_NS * sum(min(size, b.nbytes) for b, size in moved.items()))
+    return busy, _BYTE_NS * sum(min(size, b.nbytes) for b, size in moved.items())
 
 
 def _time(statements: Sequence[Any], lanes: int, times: float, moved: dict[Buffer, float]) -> float:
@@ -125,7 +145,7 @@ def _time(statements: Sequence[Any], lanes: int, times: float, moved: dict[Buffe
             _move(moved, s.source, times * s.rows * s.columns)
         elif isinstance(s, Loop):
             extent = s.extent if isinstance(s.extent, int) else _UNKNOWN_EXTENT
-            inner = _lanes(s) if s.vector and lanes == 1 else lanes
+            inner = lanes_of(s) if s.vector and lanes == 1 else lanes
             total += _time(s.body, inner, times * extent, moved)
         else:
             total += sum(_time(block, lanes, times, moved) for block in blocks(s))
@@ -146,7 +166,8 @@ def _move(moved: dict[Buffer, float], buffer: Buffer, elements: float) -> None:
     moved[buffer] = moved.get(buffer, 0.0) + elements * ITEM_BYTES[buffer.kind]
 
 
-def _lanes(loop: Loop) -> int:
+def lanes_of(loop: Loop) -> int:
+    """How many iterations of a vector loop a vector has room for, on a machine of wide vectors."""
     kinds = [s.kind if isinstance(s, Value) else s.value.kind for s in every(loop.body)
              if isinstance(s, nodes.Store) or isinstance(s, Value) and s.op not in ("index", "constant")]
     widest = max((ITEM_BYTES[k] for k in kinds if k != "bool"), default=8)
@@ -165,12 +186,16 @@ def every(statements: Iterable[Any]) -> Iterator[Any]:
 
 
 class Access(NamedTuple):
-    """`count` elements of a buffer from `index` on."""
+    """`count` elements of a buffer from `index` on; of them only `n` pieces of `size`, `step` apart, if `pieces` says.
+
+    pieces: size, step, n.
+    """
 
     buffer: Buffer
     index: Index
     writes: bool
     count: int = 1
+    pieces: tuple[int, int, int] | None = None
 
 
 def accesses(s: Any) -> Sequence[Access]:
@@ -184,7 +209,8 @@ def accesses(s: Any) -> Sequence[Access]:
     if isinstance(s, nodes.Copy):
         return [Access(s.source, s.start, False, s.count), Access(s.target, s.at, True, s.count)]
     if isinstance(s, nodes.Transpose):
-        return [Access(s.source, s.start, False, s.reads), Access(s.target, s.at, True, s.writes)]
+        return [Access(s.source, s.start, False, s.reads, (s.columns, s.stride, s.rows)),
+                Access(s.target, s.at, True, s.writes, (s.rows, s.step, s.columns))]
     if isinstance(s, nodes.Fill):
         return [Access(s.target, s.at, True, s.count)]
     return ()
@@ -234,10 +260,13 @@ class Inside:
         elif not isinstance(s, _MOVES | nodes.Store | Value):
             self.leaves = True
 
-    def place(self, access: Access) -> tuple[int, _Place]:
-        """The stride of the loop's variable in an access, and the rest of it."""
+    def place(self, access: Access, in_pieces: bool = False) -> tuple[int, _Place]:
+        """The stride of the loop's variable in an access, and the rest of it, as one range or in its pieces."""
         index = self._plain(access.index)
-        steps, fixed, unknown = [], [], []
+        steps, fixed, unknown, count = [], [], [], access.count
+        if in_pieces and access.pieces is not None:
+            count, step, n = access.pieces
+            steps += [(step, n)] * (n > 1)
         for v, c in index.terms:
             if v is self.loop.variable:
                 continue
@@ -247,7 +276,7 @@ class Inside:
                 unknown.append(c)
             else:
                 fixed.append((v, c))
-        rest = _Place(index.constant, tuple(steps), frozenset(fixed), tuple(unknown), access.count)
+        rest = _Place(index.constant, tuple(steps), frozenset(fixed), tuple(unknown), count)
         return index.coefficient(self.loop.variable), rest
 
     def _plain(self, index: Index) -> Index:
@@ -263,16 +292,18 @@ class Inside:
 
 def own_buffers(loop: Loop, function: Function) -> tuple[Buffer, ...] | None:
     """The buffers that a shared loop's ranges have for themselves; None where the loop cannot be shared."""
-    inside = Inside(loop)
-    if loop.carried or inside.leaves:
+    if loop.carried:
         return None
-    own = []
+    inside = Inside(loop)
+    if inside.leaves:
+        return None
+    own, whole = [], functools.cache(lambda: Inside(Loop(Value("variable", "i64"), 1, function.body)))
     for buffer, accesses in inside.accesses.items():
         if not any(a.writes for a in accesses):
             continue
-        if _are_apart(loop.extent, [inside.place(a) for a in accesses]):
+        if _are_apart(loop.extent, [inside.place(a, in_pieces=True) for a in accesses]):
             continue
-        if buffer.role not in ("local", "scratch") or not _is_own(inside, buffer, function):
+        if buffer.role not in ("local", "scratch") or not _is_own(inside, buffer, function, whole):
             return None
         own.append(buffer)
     return tuple(own) if sum(b.nbytes for b in own) <= OWN_BYTES else None
@@ -328,12 +359,11 @@ def _fits(extent: int, stride: int, rests: Sequence[_Place], modulus: int) -> bo
 # --- own --------------------------------------------------------------------------------------------------------------
 
 
-def _is_own(inside: Inside, buffer: Buffer, function: Function) -> bool:
+def _is_own(inside: Inside, buffer: Buffer, function: Function, whole: Callable[[], Inside]) -> bool:
     """Whether an iteration reads of a buffer nothing but what it has written itself, and others nothing of that."""
     if not _Written(inside, buffer).block(inside.loop.body, set()):
         return False
-    whole = Inside(Loop(Value("variable", "i64"), 1, function.body))
-    return _Written(whole, buffer, inside.loop).block(function.body, set())
+    return _Written(whole(), buffer, inside.loop).block(function.body, set())
 
 
 class _Written:
@@ -415,11 +445,10 @@ def _ranges(writes: Sequence[_Place]) -> list[tuple[int, int]]:
         alike.setdefault(tuple(sorted(p.steps)), []).append((p.constant, p.constant + p.count))
     found = []
     for steps, starts in alike.items():
-        for start, end in _joined(starts):
-            size = end - start
-            for c, n in steps:
-                size = c * (n - 1) + size if size and 0 <= c <= size else 0
-            found.append((start, start + size))
+        ranges = _joined(starts)
+        for c, n in steps:
+            ranges = _joined([(start, end + c * (n - 1)) for start, end in ranges if 0 <= c <= end - start])
+        found += ranges
     return _joined(found)
 
 

@@ -16,6 +16,8 @@ TYPES = {
 }
 BYTES = {"i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "f32": 4, "f64": 8}
 
+LONG_COPY = 4096  # bytes
+
 
 class Value(NamedTuple):
     """An LLVM value: its text (`%12` or a constant), the kind of each lane, and the number of lanes (1: a scalar)."""
@@ -29,9 +31,16 @@ class Value(NamedTuple):
         return type_text(self.kind, self.lanes)
 
 
+_FALSE = ("false", "splat (i1 false)")
+_TYPE_TEXTS: dict[tuple[str, int], str] = {}
+
+
 def type_text(kind: str, lanes: int = 1) -> str:
     """`<16 x float>`, or `float` for one lane."""
-    return TYPES[kind] if lanes == 1 else f"<{lanes} x {TYPES[kind]}>"
+    found = _TYPE_TEXTS.get((kind, lanes))
+    if found is None:
+        found = _TYPE_TEXTS[kind, lanes] = TYPES[kind] if lanes == 1 else f"<{lanes} x {TYPES[kind]}>"
+    return found
 
 
 def scalar_text(value: float | int | bool, kind: str) -> str:
@@ -153,6 +162,8 @@ class Emitter:
 
     def binary(self, opcode: str, a: Value, b: Value) -> Value:
         """`fadd`, `mul`, `and`, `shl`, ... of two values of one kind."""
+        if opcode == "or" and a.lanes <= b.lanes and a.text in _FALSE:  # what a search begins with
+            return b
         if a.lanes != b.lanes:
             a, b = self.same_lanes(a, b)
         return self.new(f"{opcode} {a.type} {a.text}, {b.text}", a.kind, a.lanes)
@@ -197,8 +208,13 @@ class Emitter:
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once where the machine has it (without, `llvm.fma` would be a slow library call)."""
-        if self.has_fma:
-            return self.intrinsic("fma", a, b, c)
+        if self.has_fma:  # by far the most frequent call
+            a, b, c = self.same_lanes(a, b, c)
+            kind = a.type
+            name = f"llvm.fma.{a.kind}" if a.lanes == 1 else f"llvm.fma.v{a.lanes}{a.kind}"
+            if name not in self.declarations:
+                self.declarations[name] = f"declare {kind} @{name}({kind}, {kind}, {kind})"
+            return self.new(f"call {kind} @{name}({kind} {a.text}, {kind} {b.text}, {kind} {c.text})", a.kind, a.lanes)
         return self.binary("fadd", self.binary("fmul", a, b), c)
 
     def any_lane(self, condition: Value) -> Value:
@@ -232,6 +248,26 @@ class Emitter:
         self.declarations[name] = f"declare void @{name}({value.type}, ptr, {mask.type})"
         given = f"{value.type} {value.text}, ptr align {size} {pointer}, {mask.type} {mask.text}"
         self.line(f"call void @{name}({given})")
+
+    def stream(self, value: Value, pointer: str) -> None:
+        """Write a vector past the caches; the pointer is aligned to its size."""
+        size = value.lanes * BYTES[value.kind]
+        self.line(f"store {value.type} {value.text}, ptr {pointer}, align {size}, !nontemporal !{{i32 1}}")
+
+    def copy(self, target: str, source: str, size: int, may_be_there: bool) -> None:
+        """Copy `size` bytes. may_be_there: the two may be one place (memory/plan.py), so a long copy looks first."""
+        self.declarations["llvm.memcpy.p0.p0.i64"] = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
+        text = f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)"
+        if size < LONG_COPY or not may_be_there:
+            self.line(text)
+            return
+        copy, there = self.label("copy"), self.label("there")
+        same = self.new(f"icmp eq ptr {target}, {source}", "i1")
+        self.line(f"br i1 {same.text}, label %{there}, label %{copy}")
+        self.start(copy)
+        self.line(text)
+        self.line(f"br label %{there}")
+        self.start(there)
 
     def gather(self, pointer: str, offsets: Value, kind: str, mask: Value | None = None) -> Value:
         """The elements at pointer[offsets]."""

@@ -25,7 +25,12 @@ Term = tuple[nodes.Value, int]
 
 
 class FunctionWriter:
-    """Writes one function. Subclasses know where buffers are (`pointer`) and how programs call (`other`)."""
+    """Writes one function. Subclasses know where buffers are (`pointer`) and how programs call (`other`).
+
+    counts: whether the iterations of `while` loops are counted.
+    """
+
+    counts = False
 
     def __init__(self, emitter: Emitter):
         self.e = emitter
@@ -448,7 +453,9 @@ class FunctionWriter:
         return value if self.mask is None else self.e.select(self.mask, value, self.values[c.value])
 
     def across(self, c: nodes.Carried, value: Value) -> Value:
-        """The lanes combined: halves are combined until one lane is left."""
+        """The lanes combined: halves are combined until one lane is left, or truths by one instruction."""
+        if value.kind == "i1" and c.combine in ("and", "or") and value.lanes > 1:
+            return self.e.call(f"llvm.vector.reduce.{c.combine}.v{value.lanes}i1", "i1", 1, value)
         while value.lanes > 1:
             half = value.lanes // 2
             low, high = (self.lanes_from(value, k, half) for k in (0, half))
@@ -469,9 +476,13 @@ class FunctionWriter:
         e, condition = self.e, self.get(s.condition)
         assert condition.lanes == 1, "a branch needs one condition for all lanes"
         then, otherwise, after = e.label("then"), e.label("else"), e.label("join")
+        sides = [(then, s.then, 1), (otherwise, s.otherwise, 2)]
+        if not s.otherwise and not s.results:
+            otherwise = after
+            del sides[1]
         e.line(f"br i1 {condition.text}, label %{then}, label %{otherwise}")
         ends = []
-        for label, body, which in ((then, s.then, 1), (otherwise, s.otherwise, 2)):
+        for label, body, which in sides:
             e.start(label)
             e.open()
             self.block(body)
@@ -489,9 +500,9 @@ class FunctionWriter:
     def loop_while(self, s: nodes.While) -> None:
         """`while`: the test, then the body, again and again."""
         e = self.e
-        _, header, after = self.open_loop(nodes.Value("variable", "i64"))
+        variable, header, after = self.open_loop(nodes.Value("variable", "i64"))
+        first = self.ends[-1]
         phis = [self.phi(c, self.get(c.initial)) for c in s.carried]
-        variable = Value(e.lines[self.ends[-1]].split()[0], "i64")
         self.block(s.test)
         body = e.label("body")
         e.line(f"br i1 {self.get(s.condition).text}, label %{body}, label %{after}")
@@ -499,11 +510,13 @@ class FunctionWriter:
         self.block(s.body)
         following = [self.matched(c.next, self.values[c.value]) for c in s.carried]
         e.close()
-        step = e.new(f"add i64 {variable.text}, 1", "i64")
+        step = e.new(f"add i64 {variable.text}, 1", "i64") if self.counts else variable
         self.back_edge(s, step)
         latch = e.block
         e.line(f"br label %{header}")
         self.close_loop(variable, step, latch, phis, following)
+        if not self.counts:
+            e.lines[first] = ""
         e.start(after)
         self.has_left(s, variable)
         for c in s.carried:
@@ -518,8 +531,7 @@ class FunctionWriter:
         if s.count in (1, 2, 4, 8, 16) and s.count * BYTES[kind] <= 64:
             e.store(e.load(source, kind, s.count), target)
             return
-        e.declarations["llvm.memcpy.p0.p0.i64"] = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
-        e.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {s.count * BYTES[kind]}, i1 false)")
+        e.copy(target, source, s.count * BYTES[kind], s.target.role == "out" and s.at.key == s.start.key)
 
     def transpose(self, s: nodes.Transpose) -> None:
         kind = "i8" if s.target.kind == "bool" else REGISTER[s.target.kind]

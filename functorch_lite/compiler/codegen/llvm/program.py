@@ -11,7 +11,8 @@ that runs steps in Python, then the pointers of constant arrays, then the thread
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from functorch_lite.compiler.codegen.llvm import growing
@@ -29,28 +30,38 @@ from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, 
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
 from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
-from functorch_lite.compiler.codegen.llvm.shared import write_sharing_kernel
+from functorch_lite.compiler.codegen.llvm.shared import SharingWriter, write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
-from functorch_lite.compiler.schedule.parallel import shared_loops
+from functorch_lite.compiler.schedule.choices import USUAL, Choices, shared_loops
+from functorch_lite.compiler.schedule.parallel import Shared, every
 
+SHORT = 4  # kernels: so many may be written in one function
+STACK_BYTES = 1 << 14  # of the locals of kernels in `run`
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
 
 def write_module(
     function: Function, kernels: list[Function], inputs: list[Buffer], outputs: list[Buffer],
     constants: list[Buffer], plan: Plan, *, parts: Sequence[Part] = (), has_fma: bool = True, lanes_bytes: int = 64,
-    writer: "Callable[..., ProgramWriter] | None" = None,
+    sharing: bool = True, choices: Choices = USUAL, writer: "Callable[..., ProgramWriter] | None" = None,
 ) -> str:
-    """The module of a program and its parts. writer: what writes `run`, a ProgramWriter if None."""
+    """The module of a program and its parts.
+
+    sharing: whether threads share long loops. choices: which, and what they stream. writer: what writes `run`, a
+    ProgramWriter if None.
+    """
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
-    loops = {kernel.name: shared_loops(kernel) for kernel in kernels}
+    loops = {kernel.name: shared_loops(kernel, choices) if sharing else {} for kernel in kernels}
+    in_place = written_in_place(function) if writer is None and not parts else ()
     for kernel in kernels:
+        if kernel in in_place:
+            continue
         emitter = Emitter(has_fma, lanes_bytes)
         shared = loops[kernel.name]
         texts.append(write_sharing_kernel(kernel, emitter, shared) if shared else write_kernel(kernel, emitter))
@@ -59,7 +70,8 @@ def write_module(
     emitter = Emitter(has_fma, lanes_bytes)
     run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
     run.sharing = frozenset(name for name, shared in loops.items() if shared)
-    texts.append(run.write(function))
+    run.in_place = {kernel: loops[kernel.name] for kernel in in_place}
+    texts += [run.write(function), *run.functions]
     for part in parts:
         texts.append(run.part(Emitter(has_fma, lanes_bytes), part))
     declarations |= emitter.declarations
@@ -70,11 +82,30 @@ def write_module(
     return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
 
 
+def written_in_place(function: Function) -> Sequence[Function]:
+    """The kernels of a short program that `run` holds itself, as each is called once: to make a function has its cost.
+
+    Calls in loops stay calls, so that no loop is around code whose pointers would fill its registers.
+    """
+    called = [s.kernel for s in every(function.body) if type(s) is nodes.KernelCall]
+    outside = {s.kernel for s in function.body if type(s) is nodes.KernelCall}
+    if len(called) > SHORT or len(called) != len(outside):
+        return ()
+    stack = sum(b.nbytes for kernel in called for b in kernel.locals)
+    return () if stack > STACK_BYTES or any(k.can_fail or k.integers for k in called) else called
+
+
 class ProgramWriter(FunctionWriter):
-    """Writes `run`. sharing: the kernels that take the thread pool. has_table: whether calls may go into a table."""
+    """Writes `run`. sharing: the kernels that take the thread pool. has_table: whether calls may go into a table.
+
+    in_place: the kernels that are written where they are called, and the loops of each that threads share.
+    functions: the parts of those loops.
+    """
 
     sharing: frozenset[str] = frozenset()
+    in_place: Mapping[Function, Mapping[int, Shared]] = MappingProxyType({})
     has_table = True
+    counts = True
     _can_fail = True
 
     def __init__(self, emitter: Emitter, inputs, outputs, constants, plan: Plan):
@@ -90,6 +121,7 @@ class ProgramWriter(FunctionWriter):
         self._has_pool = False
         self._params: dict[Buffer, str] = {}  # of a part
         self.table = CallTable()
+        self.functions: list[str] = []
         self._polls = 0  # how many loops that look for signals are around
         self._has_clock = False
 
@@ -150,8 +182,9 @@ class ProgramWriter(FunctionWriter):
             found = self.e.fresh()
             if buffer in self._sources:
                 array, number = self._sources[buffer]
-                lines.append(f"  {found}a = getelementptr ptr, ptr {array}, i64 {number}")
-                lines.append(f"  {found} = load ptr, ptr {found}a")
+                if number:
+                    lines.append(f"  {found}a = getelementptr ptr, ptr {array}, i64 {number}")
+                lines.append(f"  {found} = load ptr, ptr {f'{found}a' if number else array}")
             else:
                 lines.append(f"  {found} = getelementptr i8, ptr %arena, i64 {self._plan.offsets[buffer]}")
             if len(self.e.scopes) > 1:
@@ -216,6 +249,9 @@ class ProgramWriter(FunctionWriter):
     def kernel_call(self, s: nodes.KernelCall) -> None:
         """A call of a kernel; where it left with a status, the failure runs in Python, and the program leaves too."""
         e = self.e
+        if s.kernel in self.in_place:
+            self.kernel_in_place(s)
+            return
         given = ", ".join([*(f"ptr {self.place(p)}" for p in s.places), *self._pool(s.kernel)])
         if not s.kernel.can_fail:
             e.line(f"call void @{s.kernel.name}({given})")
@@ -231,6 +267,21 @@ class ProgramWriter(FunctionWriter):
             e.close()
         self.leave(status.text)
         e.start(fine)
+
+    def kernel_in_place(self, s: nodes.KernelCall) -> None:
+        """A kernel where it is called."""
+        e, kernel = self.e, s.kernel
+        writer = SharingWriter(e, kernel.name, self.in_place[kernel])
+        writer.outlined = used_often(kernel.body)
+        writer.pointers |= {b: self.place(p) for b, p in zip(kernel.params, s.places, strict=True)}
+        self._pool(kernel)
+        start = len(e.lines)
+        writer.allocate_locals(kernel)
+        self._entry += e.lines[start:]
+        del e.lines[start:]
+        writer.block(kernel.body)
+        self._entry += writer.entry
+        self.functions += writer.functions
 
     def _pool(self, kernel: Function) -> list[str]:
         """The last argument of a part, and of a kernel that shares loops."""

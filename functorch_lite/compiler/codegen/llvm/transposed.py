@@ -48,7 +48,7 @@ def _function(name: str, bits: int, lanes: int) -> str:
         *[line for k in range(lanes) for line in _start_of_row(k)],
         "  br label %column",
         "column:",
-        "  %c = phi i64 [0, %row], [%c.next, %column]",
+        "  %c = phi i64 [0, %row], [%c.next, %stores]",
         *_block(bits, lanes),
         f"  %c.next = add i64 %c, {lanes}",
         "  %c.more = icmp slt i64 %c.next, %whole",
@@ -72,7 +72,10 @@ def _start_of_row(k: int) -> list[str]:
 
 
 def _block(bits: int, lanes: int) -> list[str]:
-    """A block of rows from %r on, and of columns from %c on."""
+    """A block of rows from %r on, and of columns from %c on.
+
+    Each level of shuffles is a block of its own: within one, LLVM looks at every chain of them, at four times the cost.
+    """
     vector = f"<{lanes} x i{bits}>"
     lines = []
     for k in range(lanes):
@@ -83,15 +86,20 @@ def _block(bits: int, lanes: int) -> list[str]:
         ]
     columns, shuffles = _interleaved([f"%v0.{k}" for k in range(lanes)], vector, lanes)
     lines += shuffles
+    lines += [
+        "  br label %stores",
+        "stores:",
+        "  %c.at = mul i64 %c, %step",
+        "  %to.0 = add i64 %c.at, %r",
+        f"  %q0 = getelementptr i{bits}, ptr %target, i64 %to.0",
+    ]
     for k, column in enumerate(columns):
-        lines += [
-            f"  %c{k} = add i64 %c, {k}",
-            f"  %m{k} = mul i64 %c{k}, %step",
-            f"  %j{k} = add i64 %m{k}, %r",
-            f"  %q{k} = getelementptr i{bits}, ptr %target, i64 %j{k}",
+        if k:
+            lines.append(f"  %q{k} = getelementptr i{bits}, ptr %q{k - 1}, i64 %step")
+        lines.append(
             f"  call void @llvm.masked.store.v{lanes}i{bits}.p0({vector} {column}, ptr align {bits // 8} %q{k}, "
-            f"<{lanes} x i1> %there)",
-        ]
+            f"<{lanes} x i1> %there)"
+        )
     return lines
 
 
@@ -102,6 +110,7 @@ def _interleaved(names: list[str], vector: str, lanes: int) -> tuple[list[str], 
     masks = [", ".join(f"i32 {first + k // 2 + lanes * (k % 2)}" for k in range(lanes)) for first in (0, half)]
     for level in range(1, lanes.bit_length()):
         following = []
+        lines += [f"  br label %level{level}", f"level{level}:"]
         for k in range(half):
             for part, mask in enumerate(masks):
                 name = f"%v{level}.{2 * k + part}"

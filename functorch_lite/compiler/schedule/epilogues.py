@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""Which groups become the epilogue of a product: `with_epilogues(schedule, groups)`.
+
+A group joins the product it reads if
+
+- it reads it at its own position alone, element by element: bias, activation, residual, cast, select, an update;
+- it has no reductions, or only such as end with the kernel and leave the last axis (the gradient of a bias);
+- no other group must run between the two;
+- the product is no sum over all of its blocks, as a kernel's gradient is;
+- the product is not made in blocks of columns of long rows, or the blocks fit a cache and the group reads and writes
+  little besides: of an array that goes by in short pieces far apart, a processor foresees nothing, and pays more than
+  the fusion saves;
+- it costs no kernel more: equal products share one kernel, so all of them must have an equal epilogue, or it is large.
+
+A product has one epilogue, the first group that can be it; others read what it stores. Of two products that a group
+reads, the later one takes it.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from functorch_lite.core.aval import Aval
+from functorch_lite.core.program import Equation, Var
+from functorch_lite.primitives.contraction import dot_general_p
+from functorch_lite.primitives.convolution import conv_general_dilated_p
+
+if TYPE_CHECKING:
+    from functorch_lite.compiler.schedule.fusion import Group, Schedule
+
+PRODUCTS = frozenset({dot_general_p, conv_general_dilated_p})
+LEAST = 65  # elements of a product: fewer may stay in registers
+LARGE = 1 << 18
+LONG_ROW = 2048  # bytes
+MANY_ROWS = 512  # of a product, and
+PACKED_BYTES = 256 << 10  # of all columns in a block of DEPTH: it is not made in blocks of columns
+DEPTH = 384
+LITTLE = 0.3  # of a product's bytes
+
+
+def with_epilogues(schedule: "Schedule", groups: "list[Group]") -> "list[Group]":
+    """The groups in the order they run, with products and their epilogues made one."""
+    products = {g.equations[0].outputs[0]: g for g in groups if _is_product(g)}
+    if not products:
+        return groups
+    chosen = _worth(products, _Finder(schedule, products, groups).chosen())
+    order = list(groups)
+    for product, chain in chosen.items():
+        _unite(schedule, order, products[product], chain)
+    return order
+
+
+def _is_product(group: "Group") -> bool:
+    equation = group.equations[0]
+    if group.domain is not None or equation.prim not in PRODUCTS:
+        return False
+    aval: Any = equation.outputs[0].aval
+    return aval.size >= LEAST and aval.dtype.kind != "c" and all(_size(a) for a in equation.inputs)
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+class _Finder:
+    def __init__(self, schedule: "Schedule", products: "dict[Var, Group]", groups: "Sequence[Group]"):
+        self.schedule = schedule
+        self.products = products
+        self.groups = groups
+        self.reads = {g: _roots(schedule, (a for e in g.equations for a in e.inputs)) for g in groups}
+        self.readers = Counter(itertools.chain(*self.reads.values(), _roots(schedule, schedule.program.outputs)))
+
+    def chosen(self) -> "dict[Var, Group]":
+        """The epilogue of each product that has one."""
+        found: dict[Var, Group] = {}
+        for group in self.groups:
+            if not group.domain or group.reduced is not None and not self.schedule.can_end(group):
+                continue
+            read = self._read(group, found)
+            if read and _at_own_position(self.schedule, read[-1], group) and self._suits(read[-1], group):
+                found[read[-1]] = group
+        return found
+
+    def _suits(self, product: Var, group: "Group") -> bool:
+        """Whether a group can go over a product's values while they are in the cache, at no loss."""
+        equation = self.products[product].equations[0]
+        if equation.prim is conv_general_dilated_p:
+            return group.reduced is None and _is_in_blocks(equation)
+        rows, depth = _rows_and_depth(equation)
+        row = product.aval.shape[-1] * product.aval.dtype.itemsize
+        if row < LONG_ROW or (rows >= MANY_ROWS and row * min(depth, DEPTH) <= PACKED_BYTES):
+            return True  # whole rows at once, or short ones
+        small = rows < MANY_ROWS or depth <= DEPTH
+        return small and self._moves(product, group) <= LITTLE * _bytes(product)
+
+    def _read(self, group: "Group", found: "dict[Var, Group]") -> list[Var]:
+        """The products without an epilogue that a group reads, in the order they run."""
+        read = {p for p in self.reads[group] if p in self.products and p not in found}
+        return [p for p in self.products if p in read] if len(read) > 1 else list(read)
+
+    def _moves(self, product: Var, group: "Group") -> int:
+        """The bytes of arrays as large as a product that its epilogue reads and writes besides one."""
+        own = self.reads[group]
+        moved = [a for a in own if a is not product and a not in group.axes]
+        moved += [v for v in group.axes if self.readers[v] > (v in own)]
+        return sum(_bytes(a) for a in moved if _size(a) == _size(product)) - _bytes(product)
+
+
+def _rows_and_depth(equation: Equation) -> tuple[int, int]:
+    """The rows of a matrix product, and the products that each of its elements sums."""
+    (contracted, _), (batch, _) = equation.params["contract"], equation.params["batch"]
+    shape = equation.inputs[0].aval.shape
+    rows = math.prod(n for a, n in enumerate(shape) if a not in (*contracted, *batch))
+    return rows, math.prod(shape[a] for a in contracted)
+
+
+def _roots(schedule: "Schedule", atoms: Iterable[Any]) -> set[Any]:
+    """The variables in memory that reading some atoms reads."""
+    found: set[Any] = set()
+    for atom in atoms:
+        for source in schedule.sources(atom) if type(atom.aval) is Aval else (atom,):
+            root = schedule.root(source)
+            found |= _roots(schedule, [root]) if root in schedule.movement else {root}
+    return found
+
+
+def _at_own_position(schedule: "Schedule", product: Var, group: "Group") -> bool:
+    """Whether each equation that reads a product reads all of it, in order, over the whole domain."""
+    if _size(product) != math.prod(group.domain or ()):
+        return False
+    for equation in group.equations:
+        for atom in equation.inputs:
+            if product not in _roots(schedule, [atom]):
+                continue
+            base, found = schedule.base(atom)
+            if found is None or schedule.root(base) is not product or not found.whole:
+                return False
+            axes = [a for a, n in zip(found.axes, base.aval.shape, strict=True) if n != 1]
+            if tuple(n for n in base.aval.shape if n != 1) != group.domain or axes != sorted(axes):
+                return False
+    return True
+
+
+def _bytes(atom: Any) -> int:
+    return _size(atom) * atom.aval.dtype.itemsize
+
+
+def _size(atom: Any) -> int:
+    return atom.aval.size
+
+
+def _worth(products: "dict[Var, Group]", chosen: "dict[Var, Group]") -> "dict[Var, Group]":
+    """The epilogues that cost no kernel more, or are large."""
+    alike: dict[Any, set[Any]] = {}
+    for product, group in products.items():
+        alike.setdefault(_sort(group.equations[0]), set()).add(_sorts(chosen.get(product)))
+
+    def is_worth(product: Var) -> bool:
+        equation = products[product].equations[0]
+        large = _size(product) >= LARGE and equation.prim is dot_general_p  # a convolution is a lot of code
+        return large or len(alike[_sort(equation)]) == 1
+
+    return {p: g for p, g in chosen.items() if is_worth(p)}
+
+
+def _is_in_blocks(equation: Equation) -> bool:
+    """Whether blocks of a convolution are complete one after another, and not sums over all, as a kernel's gradient."""
+    kernel, out = equation.inputs[1].aval.shape, equation.outputs[0].aval.shape
+    return math.prod(kernel[2:]) <= math.prod(out[2:])
+
+
+def _sort(equation: Equation) -> Any:
+    return equation.prim, *sorted(equation.params.items()), *(a.aval for a in equation.inputs)
+
+
+def _sorts(group: "Group | None") -> Any:
+    return None if group is None else tuple((e.prim, e.outputs[0].aval) for e in group.equations)
+
+
+# --- uniting ----------------------------------------------------------------------------------------------------------
+
+
+def _unite(schedule: "Schedule", order: "list[Group]", product: "Group", chain: "Group") -> None:
+    """Make a product and its epilogue one group, if no other group must run between them."""
+    start, end = order.index(product), order.index(chain)
+    window = order[start + 1 : end]
+    later = set(_dependent(schedule, product, window))
+    if schedule.needs(chain) & later:
+        return
+    if chain.reduced is not None:
+        schedule.end(chain)
+    both = replace(chain, equations=[*product.equations, *chain.equations], chain=chain)
+    for var in (*product.equations[0].outputs, *chain.axes):
+        schedule.home[var] = both
+    order[start : end + 1] = [*(g for g in window if g not in later), both, *(g for g in window if g in later)]
+
+
+def _dependent(schedule: "Schedule", first: "Group", others: "Sequence[Group]") -> "Iterator[Group]":
+    """The groups that need the first, or one another that does."""
+    depend = {first}
+    for group in others:
+        if schedule.needs(group) & depend:
+            depend.add(group)
+            yield group
