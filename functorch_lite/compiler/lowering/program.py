@@ -40,6 +40,7 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.memory.plan import Part
+from functorch_lite.compiler.schedule.columns import in_columns
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.aval import Aval
@@ -363,7 +364,7 @@ class ProgramLowering:
             found = self._alike.get(key) if key is not None else None
             if found is None:
                 lowering = GroupLowering(f"k{len(self._built)}", group, self.scope.schedule, stored)
-                kernel = self.kernel(in_parts(lowering.build()), group.equations)
+                kernel = self.kernel(in_parts(in_columns(lowering.build())), group.equations)
                 inputs = list(lowering.inputs)
                 found = self._alike[key] = (kernel, _shareable(group, lowering, stored))
             else:
