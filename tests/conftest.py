@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Options and fixtures of all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from functorch_lite.config import config
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so in what a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 
 def pytest_addoption(parser):
