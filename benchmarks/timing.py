@@ -15,10 +15,8 @@ def interleaved(
     """
     repeats = {}
     for name, fun in candidates.items():
-        fun()
-        start = time.perf_counter()
-        fun()
-        repeats[name] = max(1, int(target / max(time.perf_counter() - start, 1e-9)))
+        _calls_in(fun, target)  # what is made in the first calls is there from here on
+        repeats[name] = _calls_in(fun, target)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, fun in candidates.items():
@@ -28,6 +26,16 @@ def interleaved(
                 fun()
             samples[name].append((time.perf_counter() - start) / n)
     return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _calls_in(fun: Callable[[], object], seconds: float) -> int:
+    """How many calls begin in so many seconds, of which two are made at least."""
+    fun()
+    start, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - start < seconds:
+        fun()
+        calls += 1
+    return calls
 
 
 def show(title: str, seconds: dict[str, float], base: str) -> None:

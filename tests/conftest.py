@@ -12,7 +12,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so in what a shell runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts with what tests get now")
 
