@@ -134,8 +134,8 @@ class _Sparing:
                 value.flags.writeable = False
                 self._made[key] = Literal(value, aval)
             else:
-                self._made[key] = var or Var(aval)
-                self.equations.append(Equation(r.prim, (r.source,), (self._made[key],), params))  # type: ignore[arg-type]
+                made = self._made[key] = var or Var(aval)
+                self.equations.append(Equation(r.prim, (r.source,), (made,), params))
         return self._made[key]
 
 

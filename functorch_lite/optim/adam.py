@@ -9,6 +9,7 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
@@ -56,7 +57,7 @@ def scale_by_adam(
         scaled = _scaled(c1, 1.0 if amsgrad and optax else c2, eps)
 
         def each(g, m, v, *peak):
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g)
+            m, v = average(b1, g, m), average(b2, g * g, v)
             if not amsgrad:
                 return scaled(m, v), m, v
             largest = fnp.maximum(*peak, v * cast(1.0 / (c2 * c2), v) if optax else v)

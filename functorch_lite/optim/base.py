@@ -111,14 +111,19 @@ def map_together(fun: Callable[..., Any], grads: Any, *states: Any) -> tuple[Any
     return map_leaves_to(1 + len(states), each, grads, *states, is_leaf=is_absent)
 
 
+def average(decay: Any, value: Any, mean: Any) -> Any:
+    """The moving average of an array after one more value: decay * mean + (1 - decay) * value."""
+    return decay * mean + (1 - decay) * value
+
+
 def moving_average(decay: Any, grads: Any, mean: Any) -> Any:
     """The moving averages of gradients: decay * mean + (1 - decay) * g at each leaf, as `map_state` has it."""
-    return map_state(lambda g, m: decay * m + (1 - decay) * g, grads, mean)
+    return map_state(lambda g, m: average(decay, g, m), grads, mean)
 
 
 def moving_square(decay: Any, grads: Any, square: Any) -> Any:
     """The moving averages of squares of gradients: decay * square + (1 - decay) * g^2 at each leaf."""
-    return map_state(lambda g, v: decay * v + (1 - decay) * (g * g), grads, square)
+    return map_state(lambda g, v: average(decay, g * g, v), grads, square)
 
 
 def zeros_like(params: Params) -> Any:

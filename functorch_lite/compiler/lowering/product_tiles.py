@@ -33,14 +33,13 @@ from functorch_lite.compiler.lowering.tiles import (
     store_tile,
     tile,
 )
+from functorch_lite.compiler.schedule.epilogues import DEPTH, MANY_ROWS, PACKED_BYTES
 
-DEPTH_BYTES = 1536  # of a row in one block of k
+DEPTH_BYTES = 4 * DEPTH  # of a row in one block of k
 DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is
-PACKED_BYTES = 256 << 10  # of the panels of one block: part of a second-level cache
 JOBS = 8  # blocks of columns at least, where there are enough columns
 LEAST_VECTORS = 2  # of columns in a block: a panel
 MOST_VECTORS = 16
-MANY_ROWS = 512
 STREAMS = 16  # rows of y that are read side by side, at least
 FEW_ROWS = 32
 ONE_TILE = 8  # rows: a panel would be read once

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Function, Index, Loop, Store, Value
+from functorch_lite.compiler.loop_ir.nodes import Function, Index, Loop, Store, Value
 from functorch_lite.compiler.schedule import parallel
 from functorch_lite.compiler.schedule.partial import Copier
 
@@ -63,7 +63,7 @@ def _blocks(rows: Loop) -> Sequence[Loop]:
     count, rest = divmod(row.extent, size)
     block = Value("variable", "i64", depth=1)
     found = [Loop(block, count, [_columns(rows, Index.of(block) * size, size)])]
-    return [*found, _columns(rows, ZERO + count * size, rest)] if rest else found
+    return [*found, _columns(rows, Index(count * size), rest)] if rest else found
 
 
 def _columns(rows: Loop, start: Index, size: int) -> Loop:

@@ -35,9 +35,10 @@ PRODUCTS = frozenset({dot_general_p, conv_general_dilated_p})
 LEAST = 65  # elements of a product: fewer may stay in registers
 LARGE = 1 << 18
 LONG_ROW = 2048  # bytes
-MANY_ROWS = 512  # of a product, and
-PACKED_BYTES = 256 << 10  # of all columns in a block of DEPTH: it is not made in blocks of columns
-DEPTH = 384
+# A product (lowering/product_tiles.py) is not made in blocks of columns if it has
+MANY_ROWS = 512  # rows, and
+PACKED_BYTES = 256 << 10  # has room for the panels of a block of k: part of a second-level cache
+DEPTH = 384  # of that block
 LITTLE = 0.3  # of a product's bytes
 
 
