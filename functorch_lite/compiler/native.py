@@ -12,6 +12,7 @@ from functorch_lite.compiler.lowering import calls as calls
 from functorch_lite.compiler.lowering import casts as casts
 from functorch_lite.compiler.lowering import comparison as comparison
 from functorch_lite.compiler.lowering import complex_parts as complex_parts
+from functorch_lite.compiler.lowering import concatenation as concatenation
 from functorch_lite.compiler.lowering import contraction as contraction
 from functorch_lite.compiler.lowering import convolution as convolution
 from functorch_lite.compiler.lowering import cumulative as cumulative
@@ -24,6 +25,7 @@ from functorch_lite.compiler.lowering import loops as loops
 from functorch_lite.compiler.lowering import matrix as matrix
 from functorch_lite.compiler.lowering import matrix_functions as matrix_functions
 from functorch_lite.compiler.lowering import movement as movement
+from functorch_lite.compiler.lowering import positions as positions
 from functorch_lite.compiler.lowering import random_bits as random_bits
 from functorch_lite.compiler.lowering import reduction as reduction
 from functorch_lite.compiler.lowering import rounding as rounding

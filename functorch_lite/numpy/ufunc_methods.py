@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """NumPy's `__array_ufunc__` protocol: a ufunc called on tracers, and its methods reduce, accumulate and outer.
 
-A reduction by a ufunc that has a reduction of its own (add: sum, logical_or: any) is that; any other is folded, one
-slice after the other.
+A reduction by a ufunc that has a reduction of its own (add: sum, logical_or: any) is that; any other takes one slice
+after the other, many of them in a loop.
 """
 
 import importlib
@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.control_flow import scan
 from functorch_lite.core.tracer import current_trace
 from functorch_lite.errors import ImmutableError, MissingRuleError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.dispatch import functions
 from functorch_lite.numpy.promotion import asarray, operand
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
+from functorch_lite.primitives import cumulative
 from functorch_lite.transforms.composites import of_any, of_one
+
+FEW = 8
+"""Up to this many slices are combined without a loop."""
 
 _reductions: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -28,6 +33,7 @@ _reductions: dict[np.ufunc, Callable[..., Any]] = {
     np.logical_or: np.any,
 }
 _accumulations: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multiply: np.cumprod}
+_running = {np.maximum: cumulative.cummax, np.minimum: cumulative.cummin}
 
 
 def call_method(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -69,34 +75,51 @@ def _reduce(ufunc, x, axis=0, dtype=None, keepdims=False, **options):
         if dtype is not None and own not in (np.all, np.any):
             options["dtype"] = dtype
         return functions[own](x, axis=axis, keepdims=keepdims, **options)
-    x = asarray(x) if dtype is None else asarray(x).astype(dtype)
-    parts = _slices(x, axis)
-    out = parts[0]
-    for part in parts[1:]:
-        out = bodies[ufunc](out, part)
-    return e.reshape(out, _with_one(out.shape, axis, x.ndim)) if keepdims else out
-
-
-def _with_one(shape, axis, ndim):
-    axis %= ndim
-    return (*shape[:axis], 1, *shape[axis:])
-
-
-def _slices(x, axis):
-    axis %= x.ndim
-    index = (slice(None),) * axis
-    return [x[(*index, i)] for i in range(x.shape[axis])]
+    x = _first_axis(x, axis, dtype)
+    out = _folded(ufunc, x)
+    return functions[np.expand_dims](out, axis) if keepdims else out
 
 
 def _accumulate(ufunc, x, axis=0, dtype=None):
     own = _accumulations.get(ufunc)
     if own is not None:
         return functions[own](x, axis=axis, dtype=dtype)
-    x = asarray(x) if dtype is None else asarray(x).astype(dtype)
-    parts = _slices(x, axis)
-    for i in range(1, len(parts)):
-        parts[i] = bodies[ufunc](parts[i - 1], parts[i])
-    return functions[np.stack](parts, axis=axis)
+    if ufunc in _running and dtype is None and x.dtype.kind in "biuf":
+        return _running[ufunc](asarray(x), axis % x.ndim)
+    return functions[np.moveaxis](_accumulated(ufunc, _first_axis(x, axis, dtype)), 0, axis)
+
+
+def _first_axis(x, axis, dtype):
+    """The array with the axis in front, of the dtype asked for."""
+    return functions[np.moveaxis](asarray(x) if dtype is None else asarray(x).astype(dtype), axis, 0)
+
+
+def _folded(ufunc, x):
+    """The entries of the first axis combined, the first one with the second one and so on."""
+    body, n = bodies[ufunc], x.shape[0]
+    out = x[0]
+    for i in range(1, min(n, FEW)):
+        out = body(out, x[i])
+    return out if n <= FEW else scan(lambda before, entry: (body(before, entry), None), out, x[FEW:])[0]
+
+
+def _accumulated(ufunc, x):
+    """The same with what there is on the way, of shape x.shape."""
+    body, n = bodies[ufunc], x.shape[0]
+    if not n:
+        return x
+    parts = [x[0]]
+    for i in range(1, min(n, FEW)):
+        parts.append(body(parts[-1], x[i]))
+    first = functions[np.stack](parts)
+    if n <= FEW:
+        return first
+
+    def step(before, entry):
+        out = body(before, entry)
+        return out, out
+
+    return functions[np.concatenate]([first, scan(step, parts[-1], x[FEW:])[1]])
 
 
 def _outer(ufunc, x, y, **options):

@@ -313,3 +313,27 @@ def test_creation_is_staged():
     assert len(program.equations) >= 3
     for found, wanted in zip(evaluator(program)(), [np.zeros(3), np.arange(4), np.eye(2)], strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("n", (1, 2, 8, 9, 30))
+@pytest.mark.parametrize("axis", (0, 1, -1))
+@pytest.mark.parametrize("ufunc", (np.maximum, np.minimum, np.logaddexp, np.subtract, np.divide, np.hypot))
+def test_methods_of_ufuncs_along_few_and_many_slices(ufunc, axis, n):
+    x = np.random.default_rng(n).standard_normal((n, 3) if axis == 0 else (3, n))
+    for function in (lambda x: ufunc.accumulate(x, axis=axis), lambda x: ufunc.reduce(x, axis=axis),
+                     lambda x: ufunc.reduce(x, axis=axis, keepdims=True)):
+        np.testing.assert_allclose(staged(function, x), function(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ufunc", (np.divide, np.bitwise_or, np.gcd, np.maximum, np.power))
+def test_methods_of_ufuncs_on_integers_have_numpys_dtype(ufunc):
+    x = np.random.default_rng(0).integers(1, 4, (12, 2))
+    for function in (lambda x: ufunc.accumulate(x), lambda x: ufunc.reduce(x)):
+        found, wanted = staged(function, x), function(x)
+        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype == wanted.dtype
+
+
+def test_running_maxima_take_few_equations():
+    program = stage(lambda x: [np.maximum.accumulate(x), np.logaddexp.accumulate(x)], [Aval((5000,), A.dtype)]).program
+    assert len(program.equations) < 200  # without loops 40,000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lowering of reductions: operations that combine, and kernels for argmax, argmin, logsumexp and negligible."""
+"""Lowering of reductions: operations that combine, and kernels for logsumexp and negligible."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -48,69 +48,14 @@ def reduced(b: Builder, extents: Sequence[int], strides: Sequence[int], vector: 
     return nest(0, ZERO, b.constant(identity(combine, kind), kind))
 
 
-def _wide(b: Builder, x: Value) -> Value:
+def wide(b: Builder, x: Value) -> Value:
+    """The number, of a 16-bit float in 32 bits."""
     return b.op("convert", x, kind="f32") if x.kind in ("f16", "bf16") else x
 
 
-def _wide_kind(kind: str) -> str:
+def wide_kind(kind: str) -> str:
+    """The kind of `wide` of a number of some kind."""
     return "f32" if kind in ("f16", "bf16") else kind
-
-
-# --- argmax and argmin -----------------------------------------------------------------------------------------------
-
-
-def _position(combine: str):
-    """The kernel: the extremum, then the first position that holds it; a NaN is the extremum where there is one."""
-
-    def rule(b, inputs, outputs, *, axis):
-        x, out = inputs[0], outputs[0]
-        if not out.aval.size:
-            return
-        n, inner = x.shape[axis], strides_of(x.shape)[axis]
-        find = _find_along_vectors if inner == 1 else _find_beside
-        with b.loop(out.aval.size // inner) as i:
-            if inner == 1:
-                out.store(b, i, find(b, x, n, 1, i * n, combine))
-                return
-            with b.loop(inner, vector=True) as j:
-                out.store(b, i * inner + j, find(b, x, n, inner, i * (n * inner) + j, combine))
-
-    return rule
-
-
-def _find_along_vectors(b, x, n, stride, start, combine):
-    """In one row: both passes in vectors."""
-    kind, number = _wide_kind(x.kind), "i32" if n < 1 << 31 else "i64"
-    best = reduced(b, [n], [stride], True, combine, kind, lambda at: _wide(b, x.load(b, start + at)))
-    end = b.constant(n, number)
-
-    def place(at):
-        value = _wide(b, x.load(b, start + at))
-        hit = b.op("eq", value, best)
-        if kind[0] == "f":
-            hit = b.op("or", hit, b.op("and", b.op("is_nan", value), b.op("is_nan", best)))
-        return b.op("select", hit, b.value_of(at, number), end)
-
-    return b.op("convert", reduced(b, [n], [stride], True, "min", number, place), kind="i64")
-
-
-def _find_beside(b, x, n, stride, start, combine):
-    """In columns, a lane each: one pass, which remembers the position."""
-    first = _wide(b, x.load(b, start))
-    name = "gt" if combine == "max" else "lt"
-
-    def step(i, best, place):
-        value = _wide(b, x.load(b, start + i * stride))
-        better = b.op(name, value, best)
-        if value.kind[0] == "f":
-            better = b.op("or", better, b.op("and", b.op("is_nan", value), b.op("not", b.op("is_nan", best))))
-        return [b.op("select", better, value, best), b.op("select", better, b.value_of(i, "i64"), place)]
-
-    return b.reduce(n, [first, b.constant(0, "i64")], step)[1]
-
-
-kernel_rules.add(p.argmax_p, _position("max"))
-kernel_rules.add(p.argmin_p, _position("min"))
 
 
 # --- logsumexp -------------------------------------------------------------------------------------------------------
@@ -139,13 +84,13 @@ def _(b, inputs, outputs, *, axes):
 
 def _log_sum_exp(b, x, start, sizes, strides, vector):
     """log(sum(exp(x - top))) + top, where top is the largest entry, or 0 if that is not finite."""
-    kind = _wide_kind(x.kind)
+    kind = wide_kind(x.kind)
     zero = b.constant(0, kind)
     if 0 in sizes:
         return b.constant(-math.inf, kind)
 
     def entry(at):
-        return _wide(b, x.load(b, start + at))
+        return wide(b, x.load(b, start + at))
 
     top = reduced(b, sizes, strides, vector, "max", kind, entry)
     top = b.op("select", b.op("is_finite", top), top, zero)
