@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """How long the first call takes by the number of equal layers: forward, gradient, and a step of training.
 
-    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--kind library|own|stacked]
+    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--kind library|own|stacked|jax]
 
 Each first call is made in a process of its own, without a cache on disk. What is measured is the processor time of the
 calling thread, which other processes disturb little. A line a workload: the best of the rounds for each depth, and the
 ratio of the deepest to the shallowest. --kind: blocks of the library in a list; of a class of the user's, which is
-traced layer by layer; or `nn.Stacked`, whose program has one layer in it.
+traced layer by layer; `nn.Stacked`, whose program has one layer in it; or the same network in JAX, layers in a list
+(of the process's time, since XLA compiles in threads of its own).
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import functorch_lite as fl
+from benchmarks import depth_jax
 from functorch_lite import nn, optim, random
 
 WIDTH, HEADS, HIDDEN = 32, 4, 64
@@ -29,7 +31,7 @@ class PlainBlock(nn.TransformerEncoderLayer):
     """A block that the library does not know."""
 
 
-KINDS = ("library", "own", "stacked")
+KINDS = ("library", "own", "stacked", "jax")
 
 
 def model(layers: int, kind: str) -> Any:
@@ -69,6 +71,8 @@ WORKLOADS: dict[str, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]
 
 def first_call(name: str, layers: int, kind: str) -> float:
     """Seconds of the first call, after a small program has loaded the compiler."""
+    if kind == "jax":
+        return depth_jax.first_call(name, layers, WIDTH, HEADS, HIDDEN)
     fl.jit(lambda x: np.sin(x) @ x)(np.ones((2, 2), np.float32))
     fun, args = WORKLOADS[name](model(layers, kind))
     x = np.ones((2, 16, WIDTH), np.float32)
