@@ -110,8 +110,12 @@ def difference(values: Sequence[np.ndarray], expected: Sequence[np.ndarray], tol
     return None
 
 
+REST = 0.01
+"""Seconds before a turn: the threads of the candidate before it, which spin while they wait for work, fall asleep."""
+
+
 def steady(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, float]:
-    """Median seconds of a call of each, called in turns; a slow one has fewer turns."""
+    """Median seconds of a call of each, called in turns; a slow one has fewer turns, short ones warm up in each."""
     plan, samples = {}, {name: [] for name in calls}
     for name, call in calls.items():
         once = _seconds(call, 1)
@@ -121,6 +125,8 @@ def steady(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, flo
         for name, call in calls.items():
             repeats, rounds = plan[name]
             if turn < rounds:
+                time.sleep(REST)
+                _seconds(call, min(repeats - 1, 3))
                 samples[name].append(_seconds(call, repeats))
     return {name: statistics.median(values) for name, values in samples.items()}
 
@@ -129,7 +135,7 @@ def _seconds(call, repeats):
     start = time.perf_counter()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (time.perf_counter() - start) / max(repeats, 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""How long the first call takes by the number of equal layers: forward, gradient, and a step of training.
+"""How long to compile and to call takes by the number of equal layers: forward, gradient, and a step of training.
 
-    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--kind library|own|stacked|jax]
+    python -m benchmarks.depth [--layers 6,24,96] [--rounds 3] [--kind library|own|stacked|jax] [--what first|compile]
 
-Each first call is made in a process of its own, without a cache on disk. What is measured is the processor time of the
+--what: the first call, whose code is made quickly, and which runs it; or `f.lower(...).compile()`, which traces, makes
+the usual code and runs nothing.
+
+Each is made in a process of its own, without a cache on disk. What is measured is the processor time of the
 calling thread, which other processes disturb little. A line a workload: the best of the rounds for each depth, and the
 ratio of the deepest to the shallowest. --kind: blocks of the library in a list; of a class of the user's, which is
 traced layer by layer; `nn.Stacked`, whose program has one layer in it; or the same network in JAX, layers in a list
@@ -69,22 +72,25 @@ WORKLOADS: dict[str, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]
 }
 
 
-def first_call(name: str, layers: int, kind: str) -> float:
-    """Seconds of the first call, after a small program has loaded the compiler."""
+def seconds(name: str, layers: int, kind: str, what: str) -> float:
+    """Seconds of the first call, or of compiling, after a small program has loaded the compiler."""
     if kind == "jax":
-        return depth_jax.first_call(name, layers, WIDTH, HEADS, HIDDEN)
+        return depth_jax.seconds(name, layers, (WIDTH, HEADS, HIDDEN), what)
     fl.jit(lambda x: np.sin(x) @ x)(np.ones((2, 2), np.float32))
     fun, args = WORKLOADS[name](model(layers, kind))
     x = np.ones((2, 16, WIDTH), np.float32)
     jitted = fl.jit(fun)
     start = time.thread_time()
-    jitted(*args, x)
+    if what == "compile":
+        jitted.lower(*args, x).compile()
+    else:
+        jitted(*args, x)
     return time.thread_time() - start
 
 
-def measured(name: str, layers: int, rounds: int, kind: str) -> float:
-    """The best of some first calls, each in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.depth", "--child", name, str(layers), "--kind", kind]
+def measured(name: str, layers: int, rounds: int, kind: str, what: str) -> float:
+    """The best of some rounds, each in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.depth", "--child", name, str(layers), "--kind", kind, "--what", what]
     environment = {**os.environ, "FUNCTORCH_LITE_CACHE_DIR": ""}
     return min(float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
                for _ in range(rounds))
@@ -96,15 +102,17 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--layers", default="6,24,96", help="depths, the shallowest first")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kind", choices=KINDS, default="library")
+    parser.add_argument("--what", choices=("first", "compile"), default="first")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(list(argv))
     if options.child:
-        print(first_call(options.child[0], int(options.child[1]), options.kind))
+        print(seconds(options.child[0], int(options.child[1]), options.kind, options.what))
         return
     depths = [int(n) for n in options.layers.split(",")]
-    print(f"{'first call, ms':<16}" + "".join(f"{n:>6} layers" for n in depths) + "   ratio")
+    title = "compile, ms" if options.what == "compile" else "first call, ms"
+    print(f"{title:<16}" + "".join(f"{n:>6} layers" for n in depths) + "   ratio")
     for name in WORKLOADS:
-        times = [measured(name, n, options.rounds, options.kind) for n in depths]
+        times = [measured(name, n, options.rounds, options.kind, options.what) for n in depths]
         print(f"{name:<16}" + "".join(f"{1e3 * t:>13.0f}" for t in times) + f"{times[-1] / times[0]:>8.2f}", flush=True)
 
 

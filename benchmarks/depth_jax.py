@@ -11,15 +11,19 @@ Norm = dict[str, np.ndarray]
 Layer = dict[str, Any]
 
 
-def first_call(name: str, layers: int, width: int, heads: int, hidden: int) -> float:
-    """Seconds of the process's time of the first call of a workload, after a small program has loaded the compiler."""
+def seconds(name: str, layers: int, sizes: tuple[int, int, int], what: str) -> float:
+    """Seconds of the process's time of a workload's first call, or compilation. sizes: width, heads, hidden width."""
     import jax
 
+    width, heads, hidden = sizes
     fun, args = workloads([_layer(width, hidden) for _ in range(layers)], heads)[name]
     x = np.ones((2, 16, width), np.float32)
     jax.block_until_ready(jax.jit(lambda x: jax.numpy.sin(x) @ x)(np.ones((2, 2), np.float32)))
     start = time.process_time()
-    jax.block_until_ready(jax.jit(fun)(*args, x))
+    if what == "compile":
+        jax.jit(fun).lower(*args, x).compile()
+    else:
+        jax.block_until_ready(jax.jit(fun)(*args, x))
     return time.process_time() - start
 
 

@@ -52,8 +52,9 @@ class Settings:
         OpenBLAS on Linux (as in the wheels), uses one thread, in the whole process. Elsewhere it is as it was; there
         `OMP_NUM_THREADS=1`, or what the library has for it, does the same. On one machine and one set of versions.
     autotune: the first call of a compiled program runs it by a few choices of code generation (which loops threads
-        share, which outputs are written past the caches), each some times, and keeps the fastest, also for later
-        processes. The bits are the same. Without it, a program gets the same code each time.
+        share, which outputs are written past the caches, how products and convolutions are cut), each some times, and
+        keeps the fastest, also for later processes. The bits are the same. Without it, a program gets the same code
+        each time. `jit(f, autotune=True)` asks for it for one function.
     data_dir: folder of downloaded data sets; None means the platform's cache folder.
     cache_dir: folder of compiled code; None means the platform's cache folder, "" none at all.
 

@@ -8,7 +8,7 @@ from functorch_lite.compiler.loop_ir.printer import function_text
 from functorch_lite.compiler.lowering.program import Lowered, lower_program
 from functorch_lite.compiler.memory.plan import Plan, plan_memory
 from functorch_lite.compiler.runtime import engine
-from functorch_lite.compiler.schedule.choices import USUAL, Choices
+from functorch_lite.compiler.schedule.choices import USUAL, Choices, choices_text
 from functorch_lite.compiler.schedule.fusion import Schedule
 from functorch_lite.compiler.schedule.printer import schedule_text
 from functorch_lite.core.program import Program
@@ -16,15 +16,15 @@ from functorch_lite.core.program import Program
 Pass = Callable[[Program], Program]
 
 
-def stage_text(program: Program, passes: Sequence[Pass], stage: str) -> str:
-    """The text of one of `stage_names(passes)`."""
+def stage_text(program: Program, passes: Sequence[Pass], stage: str, choices: Choices = USUAL) -> str:
+    """The text of one of `stage_names(passes)`. choices: those in force."""
     if stage == "program":
         return str(program)
     for transform in passes:
         program = transform(program)
         if stage == transform.__name__:
             return str(program)
-    return _LATER[stage](program)
+    return _LATER[stage](program, choices)
 
 
 def stage_names(passes: Sequence[Pass]) -> list[str]:
@@ -32,8 +32,8 @@ def stage_names(passes: Sequence[Pass]) -> list[str]:
     return ["program", *dict.fromkeys(p.__name__ for p in passes), *_LATER]
 
 
-def _memory(program: Program) -> str:
-    lowered = lower_program(program)
+def _memory(program: Program, choices: Choices) -> str:
+    lowered = lower_program(program, choices.cutting)
     plan = plan_memory(lowered.function, lowered.in_place)
     lines = [f"arena of {plan.size} bytes"]
     for buffer, (first, last) in plan.lifetimes.items():
@@ -54,15 +54,20 @@ def module_of(lowered: Lowered, plan: Plan, *, sharing: bool = True, choices: Ch
     )
 
 
-def _llvm(program: Program) -> str:
-    lowered = lower_program(program)
-    return module_of(lowered, plan_memory(lowered.function, lowered.in_place))
+def _choices(program: Program, choices: Choices) -> str:
+    return choices_text(lower_program(program, choices.cutting).kernels, choices)
 
 
-_LATER: dict[str, Callable[[Program], str]] = {
-    "optimized": str,
-    "schedule": lambda program: schedule_text(Schedule(program)),
-    "loop_ir": lambda program: function_text(lower_program(program).function),
+def _llvm(program: Program, choices: Choices) -> str:
+    lowered = lower_program(program, choices.cutting)
+    return module_of(lowered, plan_memory(lowered.function, lowered.in_place), choices=choices)
+
+
+_LATER: dict[str, Callable[[Program, Choices], str]] = {
+    "optimized": lambda program, choices: str(program),
+    "schedule": lambda program, choices: schedule_text(Schedule(program)),
+    "loop_ir": lambda program, choices: function_text(lower_program(program, choices.cutting).function),
     "memory": _memory,
+    "choices": _choices,
     "llvm": _llvm,
 }

@@ -58,24 +58,25 @@ def optimize(program: Program) -> Program:
 
 
 def compile(
-    program: Program, donated: Sequence[int] = (), mode: str = "plain", quick: bool = False
+    program: Program, donated: Sequence[int] = (), mode: str = "plain", quick: bool = False,
+    autotune: bool | None = None,
 ) -> Executable:
     """An executable of `program`; made once. donated: inputs whose memory outputs may take over.
 
     mode: "plain"; "verify" runs the evaluator beside it and compares; "profile" has clocks in it.
     quick: where that pays, make code quickly for the first call, and better code in the background after the second.
-    With `config.autotune` a plain program measures its choices in its first call (runtime/tuning.py).
+    autotune: whether a plain program measures its choices in its first call (runtime/tuning.py); None: the config's.
     """
-    key = ("executable", mode, config.num_threads, config.autotune, *donated)
-    executable = memoized(program, key, lambda: _compile(program, donated, mode, quick))
+    tunes = mode == "plain" and (config.autotune if autotune is None else autotune)
+    key = ("executable", mode, config.num_threads, tunes, *donated)
+    executable = memoized(program, key, lambda: _compile(program, donated, mode, quick, tunes))
     if not quick and getattr(executable, "is_quick", False):
         executable.improve()
     return executable
 
 
-def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool) -> Executable:
+def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool, tunes: bool) -> Executable:
     optimized = optimize(program)
-    tunes = config.autotune and mode == "plain"
     saved = _loaded("runtime.saved") if mode == "plain" and not tunes else None
     key = saved.key_of(optimized, donated) if saved is not None else None
     if saved is not None and key is not None:
@@ -88,7 +89,7 @@ def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool) -
     if mode == "verify":
         return _loaded("trust.verify").VerifiedExecutable(program, optimized, donated=donated)
     if tunes:
-        return _loaded("runtime.tuning").TunedExecutable(program, optimized, native.lower_program(optimized), donated)
+        return _loaded("runtime.tuning").TunedExecutable(program, optimized, donated)
     executable = native.compile_native(program, optimized, donated, quick and mode == "plain")
     if mode == "profile":
         return _loaded("runtime.profile").profiled_executable(executable)
@@ -114,9 +115,12 @@ def stage_names() -> list[str]:
     return _native().dumps.stage_names(PASSES)
 
 
-def stage_text(program: Program, stage: str) -> str:
-    """The program at a stage of its compilation."""
-    return _native().dumps.stage_text(program, PASSES, stage)
+def stage_text(program: Program, stage: str, executable: Any = None) -> str:
+    """The program at a stage of its compilation. executable: what it was compiled to, whose choices are shown."""
+    tuned = getattr(executable, "text", None) if stage == "choices" else None
+    chosen = (executable.choices,) if hasattr(executable, "choices") else ()
+    found = _native().dumps.stage_text(program, PASSES, stage, *chosen)
+    return found if tuned is None else f"{found}\n{tuned()}"
 
 
 def forecast(program: Program, captured: Sequence[Any]) -> Any:

@@ -41,6 +41,8 @@ Padding = tuple[tuple[int, int], ...]
 PATCH_BYTES = 1 << 18  # of the patch buffer: a quarter of a megabyte stays in the second-level cache
 
 # --- conv_general_dilated: a sum of products over a sliding window --------------------------------------------------
+# The compiler (passes/turn.py), and nobody else, gives it two more parameters, `order`: the order of the output's axes;
+# and `flipped`: the axes along which the kernel is reversed.
 conv_general_dilated_p = Primitive("conv_general_dilated", Kind.CONTRACTION)
 
 
@@ -72,7 +74,7 @@ def _dilated(n: int, step: int) -> int:
 
 
 @shape_rules.register(conv_general_dilated_p)
-def _(x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_groups):
+def _(x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_groups, order=None, flipped=()):
     dtype = check_dtypes("convolution", (x, w))
     _check_ranks(x, w, strides, padding, lhs_dilation, rhs_dilation)
     _check_groups(x, w, groups, batch_groups)
@@ -80,7 +82,8 @@ def _(x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_group
     for i, (lo, hi) in enumerate(padding):
         room = _dilated(x.shape[i + 2], lhs_dilation[i]) + lo + hi - _dilated(w.shape[i + 2], rhs_dilation[i])
         spatial.append(max(room // strides[i] + 1, 0))
-    return Aval((x.shape[0] // batch_groups, w.shape[0], *spatial), dtype)
+    shape = (x.shape[0] // batch_groups, w.shape[0], *spatial)
+    return Aval(shape if order is None else tuple([shape[a] for a in order]), dtype)
 
 
 def _check_ranks(x, w, *settings):
@@ -205,8 +208,8 @@ def _batch_kernel(size, x, w, groups, batch_groups, params):
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
 @eval_rules.register(conv_general_dilated_p)
-def _(xp, x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_groups):
-    dtype = x.dtype
+def _(xp, x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_groups, order=None, flipped=()):
+    dtype, w = x.dtype, xp.flip(w, flipped)
     wide = dtypes.accumulator(dtype)
     if wide != dtype:
         x, w = x.astype(wide), w.astype(wide)
@@ -218,6 +221,7 @@ def _(xp, x, w, *, strides, padding, lhs_dilation, rhs_dilation, groups, batch_g
     out = _grouped(xp, x, w, strides, padding, lhs_dilation, rhs_dilation)
     g, n, o, *rest = out.shape
     out = out.swapaxes(0, 1).reshape(n, g * o, *rest)
+    out = out if order is None else xp.ascontiguousarray(xp.transpose(out, order))
     return out if wide == dtype else out.astype(dtype)
 
 

@@ -28,6 +28,7 @@ from functorch_lite.errors import (
     ArgumentTypeError,
     PurityWarning,
     RetraceWarning,
+    Source,
     user_source,
 )
 from functorch_lite.primitives.higher_order import jit_p
@@ -58,7 +59,7 @@ _FUNCTION_ID = re.compile(r"@[0-9a-f]+")
 
 
 class CacheEntry(NamedTuple):
-    """One compiled signature: its leaf types, why it was traced, and what `config.autotune` chose for it."""
+    """One compiled signature: its leaf types, why it was traced, and what `autotune` chose for it."""
 
     signature: str
     reason: str
@@ -84,19 +85,19 @@ class _Compiled(NamedTuple):
     executable: Callable[..., list[Any]] | None
     types: Sequence[Any]
     reason: str
-    source: str
+    source: Source | None
 
     @property
     def entry(self) -> CacheEntry:
         choices = str(getattr(self.executable, "choices", "as usual"))
-        return CacheEntry(f"({', '.join(map(_type_text, self.types))})", self.reason, self.source, choices)
+        return CacheEntry(f"({', '.join(map(_type_text, self.types))})", self.reason, str(self.source), choices)
 
 
 class Jitted:
     """A function that `jit` made: call it like the function it wraps."""
 
     def __init__(self, fun: Callable[..., Any], static_argnums, static_argnames, donate_argnums, donate_argnames,
-                 max_traces: int | None, donate: str = "may", mode: str = "plain"):
+                 max_traces: int | None, donate: str = "may", mode: str = "plain", autotune: bool | None = None):
         functools.update_wrapper(self, fun)
         self._fun = fun
         self._static_argnums, self._static_argnames = _resolve(fun, static_argnums, static_argnames, "static")
@@ -104,6 +105,7 @@ class Jitted:
         self._max_traces = max_traces
         self._donates = bool(self._donate_argnums or self._donate_argnames)
         self._mode = mode
+        self._autotune = autotune
         self._must_donate = _checked_donate(donate) == "must"
         self.clear_cache()
 
@@ -146,7 +148,8 @@ class Jitted:
 
     def __reduce__(self):
         return jit_again, (self._fun, self._static_argnums, self._static_argnames, self._donate_argnums,
-                           self._donate_argnames, self._max_traces, "must" if self._must_donate else "may", self._mode)
+                           self._donate_argnames, self._max_traces, "must" if self._must_donate else "may", self._mode,
+                           self._autotune)
 
     # --- looking at it ----------------------------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Jitted:
             return canonical_leaves("jit", self._fun, flat, functools.partial(self._paths, given, named))[0], structure
 
         return Lowered(Traced(staged.program, staged.captured, treedef, flat_fun.out_tree, flatten,
-                              lambda outs: weakened(outs, out_weak)))
+                              lambda outs: weakened(outs, out_weak), self._autotune))
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
         """The bytes that a call with these arguments will need at its peak, and what they are for; nothing is run.
@@ -315,9 +318,11 @@ class Jitted:
         donated = donation.donated_leaves(treedef, self._donate_argnums, self._donate_argnames)
         closed = closed and not staged.program.axis_names
         inputs = [len(staged.captured) + i for i in donated]
-        executable = compile_program(staged.program, inputs, self._mode, quick=True) if closed else None
+        executable = None
+        if closed:
+            executable = compile_program(staged.program, inputs, self._mode, quick=True, autotune=self._autotune)
         return _Compiled(staged.program, staged.captured, donated, flat_fun.out_tree, out_weak, executable,
-                         types, reason, str(user_source()))
+                         types, reason, user_source())
 
     def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
@@ -442,7 +447,7 @@ def jit(
     fun: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (), donate_argnums: int | Sequence[int] = (),
     donate_argnames: str | Sequence[str] = (), donate: str = "may", max_traces: int | None = None,
-    verify: bool = False, profile: bool = False,
+    verify: bool = False, profile: bool = False, autotune: bool | None = None,
 ) -> Any:
     """`fun`, staged and compiled on the first call with each signature.
 
@@ -453,20 +458,34 @@ def jit(
     max_traces: raise, with the reason, instead of tracing more often than this.
     verify: run every call by NumPy too, and raise MiscompilationError, with a script that shows it, if the two differ.
     profile: count time, operations and bytes by kernel and source line; `f.profile()` tells them.
+    autotune: the first call of each signature runs the program by a few choices of code generation, each some times,
+        and keeps the fastest, also on disk for later processes: which loops threads share, which outputs go past the
+        caches, how products and convolutions are cut. The bits are the same. None: as `config.autotune` says.
 
     >>> jit(lambda x: x * 2)(3)
     6
+    >>> tuned = jit(lambda x: x @ x, autotune=True)
+    >>> float(tuned(np.ones((64, 64)))[0, 0])
+    64.0
+    >>> [type(entry.choices).__name__ for entry in tuned.cache_info().entries]  # such as "as usual"
+    ['str']
     """
     if fun is None:
         return functools.partial(
             jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums,
             donate_argnames=donate_argnames, donate=donate, max_traces=max_traces, verify=verify, profile=profile,
+            autotune=autotune,
         )
     check_callable("jit", fun)
     if verify and profile:
         raise ArgumentError("jit: verify and profile cannot be asked for together. Profile first, then verify.")
+    if autotune and (verify or profile):
+        raise ArgumentError(
+            "jit: autotune cannot be asked for together with verify or profile. Tune the plain function."
+        )
     mode = "verify" if verify else "profile" if profile else "plain"
-    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode)
+    return Jitted(fun, static_argnums, static_argnames, donate_argnums, donate_argnames, max_traces, donate, mode,
+                  autotune)
 
 
 def jit_again(*settings: Any) -> Jitted:

@@ -26,10 +26,13 @@ class Traced(NamedTuple):
     out_tree: Any
     flatten: Callable[..., tuple[list[Any], Any]]
     finish: Callable[[Sequence[Any]], Any]
+    autotune: bool | None = None
 
 
 class Lowered:
     """A function traced for one signature; `compile` makes it callable."""
+
+    _executable: Any = None
 
     def __init__(self, traced: Traced):
         self._traced = traced
@@ -51,7 +54,7 @@ class Lowered:
         """
         if stage not in self.stages:
             raise ArgumentError(f"as_text: there is no stage {stage!r}. The stages are {', '.join(self.stages)}.")
-        return pipeline.stage_text(self.program, stage)
+        return pipeline.stage_text(self.program, stage, self._executable)
 
     def memory_analysis(self) -> Any:
         """What a call will need, as a `MemoryForecast`; nothing is run, and no machine code made."""
@@ -67,11 +70,14 @@ class Lowered:
 
 
 class Compiled(Lowered):
-    """A compiled function of one signature. Called with arguments of other types or structure it raises."""
+    """A compiled function of one signature. Called with arguments of other types or structure it raises.
+
+    `as_text("choices")` is what was decided for it; where it is tuned, with the times that its first call measured.
+    """
 
     def __init__(self, traced: Traced):
         super().__init__(traced)
-        self._executable = pipeline.compile(traced.program)
+        self._executable = pipeline.compile(traced.program, autotune=traced.autotune)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, treedef = self._traced.flatten(args, kwargs)

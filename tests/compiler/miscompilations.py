@@ -16,8 +16,7 @@ import numpy as np
 
 import functorch_lite as fl
 from functorch_lite.compiler import native as native
-from functorch_lite.compiler.codegen.llvm import function as codegen
-from functorch_lite.compiler.codegen.llvm import scalar_ops
+from functorch_lite.compiler.codegen.llvm import carried, scalar_ops
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.lowering import group as lowering_group
 from functorch_lite.compiler.lowering import program as lowering_program
@@ -67,7 +66,7 @@ def _short_loops():
 
 
 def _no_mask_at_the_end():
-    return mock.patch.object(codegen.FunctionWriter, "kept", lambda self, c, value: value)
+    return mock.patch.object(carried, "kept", lambda w, c, value: value)
 
 
 def _slices_forget_their_strides():

@@ -23,9 +23,9 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.rules import shape_rules
 
 
-def kernel_module(function: Function, lanes_bytes: int = 64, has_fma: bool = True) -> str:
-    """The LLVM module with the kernel and an exported `entry(ptr places) -> i32` around it."""
-    emitter = Emitter(has_fma=has_fma, lanes_bytes=lanes_bytes)
+def kernel_module(function: Function, lanes_bytes: int = 64, has_fma: bool = True, quick: bool = False) -> str:
+    """The LLVM module with the kernel and an exported `entry(ptr places) -> i32` around it. quick: see Emitter."""
+    emitter = Emitter(has_fma=has_fma, lanes_bytes=lanes_bytes, quick=quick)
     text = write_kernel(function, emitter)
     lines = ["define i32 @entry(ptr %places) {"]
     for k in range(len(function.params)):
@@ -40,10 +40,14 @@ def kernel_module(function: Function, lanes_bytes: int = 64, has_fma: bool = Tru
     return "\n".join([*emitter.declarations.values(), *emitter.tables.values(), text, *lines, attributes])
 
 
-def run_kernel(function: Function, arrays, lanes_bytes: int = 64, has_fma: bool = True) -> int:
-    """Run the kernel on C-ordered arrays, one for each parameter (working space is made here); returns its status."""
+def run_kernel(function: Function, arrays, lanes_bytes: int = 64, has_fma: bool = True, quick: bool = False) -> int:
+    """Run the kernel on C-ordered arrays, one for each parameter (working space is made here); returns its status.
+
+    quick: as it is made for a first call.
+    """
     arrays = [*arrays, *[np.empty(b.nbytes, np.uint8) for b in function.scratch]]
-    loaded = engine.load(kernel_module(function, lanes_bytes, has_fma), cache=False)
+    module, level = kernel_module(function, lanes_bytes, has_fma, quick), engine.QUICK if quick else engine.USUAL
+    loaded = engine.load(module, cache=False, level=level)
     places = (ctypes.c_void_p * max(len(arrays), 1))(*[a.ctypes.data for a in arrays])
     return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(loaded.address("entry"))(ctypes.addressof(places))
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Sums of long rows go by blocks of columns, which threads share, and add in the order of the rows."""
+"""Sums of long rows go by blocks of columns, which threads share, and of short ones by several rows at a time.
+
+Both add in the order of the rows.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from functorch_lite.compiler.loop_ir.interpret import interpret
 from functorch_lite.compiler.loop_ir.nodes import Loop
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.compiler.schedule.columns import BLOCKS, LONGEST, SHORTEST
-from functorch_lite.compiler.schedule.parallel import shared_loops
+from functorch_lite.compiler.schedule.parallel import every, shared_loops
 
 LEAST = BLOCKS * SHORTEST
 
@@ -71,3 +74,37 @@ def test_threads_share_the_blocks():
 def test_short_rows_and_few_rows_stay_as_they_are(shape):
     (kernel,) = compiled(total_of, floats(*shape)).lowered.kernels
     assert {s.extent for s in kernel.body if isinstance(s, Loop) and not s.vector} <= {shape[0]}
+
+
+# --- several rows at a time -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows,at_once", [(640, 4), (642, 3), (638, 2), (641, 1)])
+@pytest.mark.parametrize("columns", [128, 131])
+def test_short_rows_are_added_several_at_a_time(rows, at_once, columns):
+    x = floats(6, rows, columns)
+    (kernel,) = compiled(lambda x: x.sum(1), x).lowered.kernels
+    verify(kernel)
+    (extent,) = {s.extent for s in every(kernel.body) if isinstance(s, Loop) and s.extent in (rows, rows // at_once)}
+    assert extent == rows // at_once
+    expected, out = np.stack([in_order(y) for y in x]), np.full(6 * columns, np.nan, np.float32)
+    interpret(kernel, [x.reshape(-1), out])
+    np.testing.assert_array_equal(out, expected.reshape(-1))
+    for number in (1, 2, 4):
+        np.testing.assert_array_equal(compiled(lambda x: x.sum(1), x, number=number)(x)[0], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, bool])
+def test_several_results_of_several_rows(dtype):
+    x = (floats(8, 640, 96) * 40).astype(dtype)
+
+    def fun(x):
+        return x.max(1), x.min(1), (x & (x != 0) if x.dtype.kind in "bi" else x * x).sum(1), x == x.dtype.type(1)
+
+    for got, expected in zip(fl.jit(fun)(x), fun(x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def test_a_product_goes_on_row_by_row():
+    x = floats(4, 640, 64, dtype=np.float64) / 8 + 1
+    np.testing.assert_allclose(fl.jit(lambda x: x.prod(1))(x), x.prod(1), rtol=1e-12)

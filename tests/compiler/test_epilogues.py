@@ -60,6 +60,18 @@ CHAINS = {
 }
 
 
+REDUCING = {
+    "softmax": lambda p, b, c, r: nn.softmax(p + b, -1),
+    "norm": lambda p, b, c, r: (p - p.mean(1, keepdims=True)) / (p.var(1, keepdims=True) + p.dtype.type(1)),
+    "largest": lambda p, b, c, r: fnp.max(p * b, 1),
+    "sums of rows": lambda p, b, c, r: (p.sum(1), (p * p).sum(1) + c[:, 0], p * r),
+    "kept": lambda p, b, c, r: (p, fnp.tanh(p).sum(1)),
+    "loss": lambda p, b, c, r: ((p + b - r) ** 2).sum(),
+    "loss and gradient": lambda p, b, c, r: (((p - r) ** 2).mean(), p - r, p),
+    "two losses": lambda p, b, c, r: (fnp.abs(p).max() + b[0], (p * c).sum()),
+}  # fmt: skip
+
+
 def layer(chain):
     return lambda x, w, b, c, r: chain(x @ w, b, c, r)
 
@@ -76,6 +88,33 @@ def schedule_of(fun, *args) -> str:
 def test_chains_of_products_of_many_sizes(name, sizes):
     interpreted = math.prod(sizes) < 9_000 and name in ("bias", "residual", "three")
     check(layer(CHAINS[name]), operands(*sizes), interpreted=interpreted)
+
+
+@pytest.fixture
+def every_size(monkeypatch):
+    """Have reductions of a product in its kernel, however small it is."""
+    monkeypatch.setattr(epilogues, "LARGE_REDUCED", 1)
+
+
+@pytest.mark.parametrize("name", REDUCING)
+def test_reductions_of_products_of_many_sizes(name, every_size):
+    for sizes in (*SIZES, (0, 5, 7), (5, 0, 7), (5, 7, 0)):
+        if min(sizes) or name not in ("softmax", "largest", "two losses"):
+            interpreted = sizes == (29, 5, 61) and name in ("norm", "loss and gradient")
+            check(layer(REDUCING[name]), operands(*sizes), interpreted=interpreted)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["sums of rows", "kept", "loss and gradient"])
+def test_reductions_in_other_precisions(name, dtype, every_size):
+    check(layer(REDUCING[name]), operands(21, 19, 35, dtype), interpreted=False)
+
+
+def test_reductions_of_batched_products(every_size):
+    x, y = floats(5, 9, 11), floats(5, 11, 33)
+    check(lambda x, y: (nn.softmax(x @ y, -1), (x @ y).sum()), [x, y], interpreted=False)
+    check(lambda x, y: nn.softmax((x @ y).reshape(5, 9, 3, 11), -1), [x, y], interpreted=False)
+    check(lambda x, y: ((x.reshape(45, 11) @ y[0]).reshape(5, 9, 33) ** 2).sum(), [x, y], interpreted=False)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16], ids=str)
@@ -160,9 +199,9 @@ def test_random_sizes(sizes, name, transposed):
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["relu", "residual", "three", "kept", "bias gradient"])
+@pytest.mark.parametrize("name", ["relu", "residual", "three", "kept", "bias gradient", "softmax", "loss"])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_jobs_blocks_of_k_and_boxes(monkeypatch, name, order):
+def test_jobs_blocks_of_k_and_boxes(monkeypatch, name, order, every_size):
     for constant, value in (("DEPTH_BYTES", 64), ("DIRECT_BYTES", 1 << 10), ("PACKED_BYTES", 4 << 10),
                             ("BOX_BYTES", 1 << 10), ("MANY_ROWS", 60)):  # fmt: skip
         monkeypatch.setattr(product_tiles, constant, value)
@@ -170,16 +209,16 @@ def test_jobs_blocks_of_k_and_boxes(monkeypatch, name, order):
         monkeypatch.setattr(product_tiles, "SUMS_BYTES", sums)
         for sizes in ((50, 40, 70), (96, 12, 64), (70, 33, 290)):
             x, *rest = operands(*sizes)
-            check(lambda x, *rest: layer(CHAINS[name])(x.transpose(order), *rest),
+            check(lambda x, *rest: layer((CHAINS | REDUCING)[name])(x.transpose(order), *rest),
                   [np.array(x.transpose(order), order="C"), *rest], interpreted=False)
 
 
 @pytest.mark.parametrize("at_end", [False, True])
-@pytest.mark.parametrize("name", ["residual", "three", "kept", "bias gradient"])
-def test_kernels_stay_inside_their_arrays(name, at_end):
+@pytest.mark.parametrize("name", ["residual", "three", "kept", "bias gradient", "softmax", "loss and gradient"])
+def test_kernels_stay_inside_their_arrays(name, at_end, every_size):
     for sizes in ((1, 9, 70), (7, 40, 17), (97, 31, 103), (33, 400, 50)):
         args = operands(*sizes)
-        program = fl.make_program(layer(CHAINS[name]))(*args)
+        program = fl.make_program(layer((CHAINS | REDUCING)[name]))(*args)
         lowered = native.compile_native(program, pipeline.optimize(program)).lowered
         (call,) = [s for s in lowered.function.body if s.kernel.name.startswith("dot_general")]
         arrays = []
@@ -200,13 +239,13 @@ def eager(monkeypatch):
     monkeypatch.setattr(parallel, "GRAIN_NS", 0.0)
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", [*CHAINS, *REDUCING])
 @pytest.mark.parametrize("sizes", [(97, 31, 103), (530, 70, 40), (120, 40, 600)], ids=str)
-def test_any_number_of_threads_gives_the_same_bits(name, sizes, eager):
+def test_any_number_of_threads_gives_the_same_bits(name, sizes, eager, every_size):
     args = operands(*sizes)
     found = []
     for number in (1, 2):
-        program = fl.make_program(layer(CHAINS[name]))(*args)
+        program = fl.make_program(layer((CHAINS | REDUCING)[name]))(*args)
         with fl.config(num_threads=number):
             executable = native.compile_native(program, pipeline.optimize(program))
             found.append(executable(*args))
@@ -239,13 +278,24 @@ def test_the_sums_of_a_bias_are_complete_after_the_kernel():
 
 
 @pytest.mark.parametrize("fun", [
-    lambda x, w, b, c, r: nn.softmax(x @ w, -1),
     lambda x, w, b, c, r: (x @ w)[::-1] + r,
     lambda x, w, b, c, r: (x @ w)[:, None] + r[:, :, None].transpose(0, 2, 1) * fnp.ones((1, 3, 1), F32),
-    lambda x, w, b, c, r: fnp.sum(x @ w + r),
-], ids=["softmax", "another order", "read again and again", "a sum"])
-def test_what_is_no_chain_is_left_alone(fun):
+    lambda x, w, b, c, r: nn.softmax(x @ w, 0),
+    lambda x, w, b, c, r: (v := x @ w + r) / fnp.sum(v),
+], ids=["another order", "read again and again", "columns", "spread again"])
+def test_what_is_no_chain_is_left_alone(fun, every_size):
     assert "step dot_general" in schedule_of(fun, *operands(20, 30, 40))
+
+
+@pytest.mark.parametrize("name", REDUCING)
+def test_reductions_are_in_the_kernel_of_the_product(name, every_size):
+    text = schedule_of(layer(REDUCING[name]), *operands(20, 30, 40))
+    assert text.count("\n") == 1 and text.startswith("kernel 20x40 in rows of ")
+
+
+@pytest.mark.parametrize("sizes", [(64, 100, 1024), (1, 30, 40), (600, 400, 64)], ids=str)
+def test_reductions_of_rows_that_are_not_whole_are_left_alone(sizes, every_size):
+    assert "step dot_general" in schedule_of(layer(REDUCING["softmax"]), *operands(*sizes))
 
 
 def test_a_second_reader_reads_what_is_stored():

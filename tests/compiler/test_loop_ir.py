@@ -380,7 +380,8 @@ def test_a_copy_outside_a_buffer_is_refused():
 
 @pytest.mark.parametrize(("rows", "columns", "stride", "step"), (
     (1, 1, 1, 1), (16, 16, 16, 16), (33, 70, 71, 40), (14, 256, 300, 14), (100, 5, 8, 101), (7, 16, 20, 7),
-    (32, 15, 15, 33), (64, 48, 0, 64)))
+    (32, 15, 15, 33), (64, 48, 0, 64), (3, 70, 71, 3), (4, 33, 40, 4), (5, 64, 64, 5), (6, 259, 300, 6), (8, 48, 48, 8),
+    (8, 15, 15, 8)))
 @pytest.mark.parametrize("dtype", ("float32", "float64", "int8", "bool", "uint16"))
 def test_a_transpose_moves_every_element_and_touches_no_other(rows, columns, stride, step, dtype):
     """The interpreter and the machine code, for every width of vectors."""
@@ -405,6 +406,41 @@ def test_a_transpose_moves_every_element_and_touches_no_other(rows, columns, str
         run_kernel(function, [g.array for g in guarded], lanes_bytes)
         np.testing.assert_array_equal(guarded[1].array, expected)
         assert all(g.untouched() for g in guarded)
+
+
+@pytest.mark.parametrize("lanes_bytes", (64, 32, 16))
+def test_a_prefetch_changes_nothing_wherever_it_points(lanes_bytes):
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 64), b.output("out", "f32", 64)
+    with b.loop(64) as i:
+        b.prefetch(x, i * 1000 - 30_000)
+        b.store(out, i, b.load(x, i))
+    function = b.finish()
+    verify(function)
+    assert "prefetch x[1000*i - 30000]" in function_text(function)
+    source, found = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    interpret(function, [source, found])
+    np.testing.assert_array_equal(found, source)
+    guarded = [Guarded(64, source.dtype, True) for _ in range(2)]
+    guarded[0].array[:] = source
+    run_kernel(function, [g.array for g in guarded], lanes_bytes)
+    np.testing.assert_array_equal(guarded[1].array, source)
+
+
+def test_a_prefetch_of_another_functions_buffer_or_a_varying_place_is_refused():
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 64), b.output("out", "f32", 64)
+    b.prefetch(Buffer("y", "f32", 8, "in"), ZERO)
+    b.copy(out, x, 64)
+    with pytest.raises(LoopIRError, match="not a buffer of this function"):
+        verify(b.finish())
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 64), b.output("out", "f32", 64)
+    with b.loop(64, vector=True) as i:
+        b.prefetch(x, i)
+        b.store(out, i, b.load(x, i))
+    with pytest.raises(LoopIRError, match="varies in a vector loop"):
+        verify(b.finish())
 
 
 def test_a_transpose_outside_a_buffer_or_onto_itself_is_refused():

@@ -15,7 +15,9 @@ from functorch_lite.compiler.loop_ir.interpret import interpret
 from functorch_lite.compiler.loop_ir.nodes import Function, Loop
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.compiler.lowering import convolution_filters as filters
+from functorch_lite.compiler.lowering import convolution_image as image
 from functorch_lite.compiler.lowering import convolution_outputs as outputs
+from functorch_lite.compiler.lowering import convolution_parts as parts
 from functorch_lite.compiler.lowering import convolution_pixels as pixels
 from functorch_lite.compiler.lowering.contraction import bilinear_kernel
 from functorch_lite.compiler.lowering.convolution import convolution_of
@@ -34,8 +36,8 @@ from tests.compiler.test_threads import compiled, floats, shares
 MACHINES = (Machine(64, 32), Machine(16, 32))
 RNG = np.random.default_rng(11)
 
-WAYS = ("outputs", "outputs, several at once", "outputs, in blocks of rows", "pixels", "pixels, in blocks of rows",
-        "filters", "filters, in jobs")
+WAYS = ("outputs", "outputs, several at once", "outputs, by panels", "outputs, in blocks of rows", "pixels",
+        "pixels, in blocks of rows", "filters", "filters, in jobs")
 
 
 def take(way: str, monkeypatch: Any) -> None:
@@ -43,11 +45,18 @@ def take(way: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(outputs.Outputs, "fits", lambda self: way.startswith("outputs"))
     monkeypatch.setattr(outputs.Outputs, "cost", lambda self: 0.0)
     for module in (outputs, filters):
-        monkeypatch.setattr(module, "KERNEL_BYTES", 0 if way == "outputs, several at once" else 1500)
+        whole = way in ("outputs, several at once", "outputs, by panels")
+        monkeypatch.setattr(module, "KERNEL_BYTES", 0 if whole else 1500)
+    if way != "outputs, by panels":
+        monkeypatch.setattr(outputs, "SUMS_BYTES", -1)
+    for module in (image, filters):
+        monkeypatch.setattr(module, "LEAST_COLUMNS", 5 if "in " in way else 128)
+    monkeypatch.setattr(filters, "TURNED_BYTES", 1 << 12)
+    monkeypatch.setattr(parts, "IMAGE_BYTES", 1 << 11)
     monkeypatch.setattr(outputs, "BLOCK_BYTES", 2500 if "in " in way else 1 << 20)
     for module in (pixels, filters):
         monkeypatch.setattr(module, "IMAGE_BYTES", 900)
-    for module in (pixels, outputs, filters):
+    for module in (pixels, outputs, filters, parts):
         monkeypatch.setattr(module, "WORTH", 1 if "in " in way else 1 << 60)
 
 
@@ -57,25 +66,37 @@ def params_of(strides, padding, lhs=None, rhs=None, groups=1, batch_groups=1) ->
             "groups": groups, "batch_groups": batch_groups}
 
 
-def kernel_of(x, w, params, machine=MACHINES[0], exchanged=False) -> tuple[Function, Any]:
-    """The kernel of a convolution, and its output's type; exchanged: of operands whose first two axes lie exchanged."""
+def kernel_of(x, w, params, machine=MACHINES[0], layout="") -> tuple[Function, Any]:
+    """The kernel of a convolution, and its output's type. layout: of the operands, see `in_memory`."""
     out = shape_rules[conv_general_dilated_p](Aval(x.shape, x.dtype), Aval(w.shape, w.dtype), **params)
-    arrays = [laid_out(a, exchanged) for a in (x, w)]
+    arrays = [laid_out(a, k, layout) for k, a in enumerate((x, w))]
     strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
     problem = convolution_of(x.shape, w.shape, out.shape, *strides, **params)
     return bilinear_kernel("kernel", out.dtype, problem, (x.size, w.size, out.size), machine), out
 
 
-def laid_out(x, exchanged):
-    return np.array(x.swapaxes(0, 1), order="C").swapaxes(0, 1) if exchanged else x
+def axes_in_memory(ndim: int, number: int, layout: str) -> tuple[int, ...]:
+    """The axes of an operand, by its number, in the order in which they lie in memory."""
+    spatial = range(2, ndim)
+    return {"exchanged": (1, 0, *spatial), "last": (0, *spatial, 1) if number == 0 else (*spatial, 1, 0)}[layout]
 
 
-def check(x, w, params, machine=MACHINES[0], exchanged=False) -> Function:
+def in_memory(x, number, layout):
+    """An operand as it lies: with its first two axes exchanged, or with channels (of a kernel: filters) last."""
+    return np.array(x.transpose(axes_in_memory(x.ndim, number, layout)), order="C") if layout else x
+
+
+def laid_out(x, number, layout):
+    axes = axes_in_memory(x.ndim, number, layout) if layout else range(x.ndim)
+    return in_memory(x, number, layout).transpose(np.argsort(axes))
+
+
+def check(x, w, params, machine=MACHINES[0], layout="") -> Function:
     """The kernel gives what the eval rule does."""
-    function, aval = kernel_of(x, w, params, machine, exchanged)
+    function, aval = kernel_of(x, w, params, machine, layout)
     verify(function)
     out = np.full(aval.shape, np.nan, aval.dtype)
-    memory = [np.ascontiguousarray(a.swapaxes(0, 1)) if exchanged else a for a in (x, w)]
+    memory = [in_memory(a, k, layout) for k, a in enumerate((x, w))]
     run_kernel(function, [*memory, out], machine.vector_bytes)
     expected = eval_rules[conv_general_dilated_p](np, x, w, **params)
     rtol = 1e-5 if x.dtype.itemsize // (x.dtype.kind == "c" or 1) == 4 else 1e-12
@@ -130,12 +151,55 @@ def test_every_way_gives_what_the_eval_rule_does(case, way, monkeypatch):
         check(drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how), machine)
 
 
+LONG: dict[str, Any] = {
+    "long": ((2, 5, 1, 600), (18, 5, 1, 9), (1, 1), ((0, 0), (4, 4))),
+    "long and strided": ((2, 5, 1, 601), (18, 5, 1, 9), (1, 3), ((0, 0), (5, 3)), None, (1, 2)),
+    "long and transposed": ((2, 5, 1, 300), (18, 5, 1, 8), (1, 1), ((0, 0), (4, 4)), (1, 2)),
+    "the gradient of a long kernel": ((2, 5, 1, 600), (18, 5, 1, 600), (1, 1), ((0, 0), (4, 4))),
+    "depthwise, of a vector and some": ((3, 41, 9, 8), (41, 1, 3, 3), (2, 1), ((1, 1), (1, 1)), None, None, 41),
+    "depthwise and transposed": ((3, 41, 9, 8), (41, 1, 4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), None, 41),
+    "the gradient of a depthwise kernel": ((41, 6, 9, 8), (41, 6, 9, 8), (1, 1), ((1, 1), (1, 1)), None, None, 1, 41),
+    "that of a strided one": ((41, 6, 9, 8), (41, 6, 5, 4), (1, 1), ((1, 1), (1, 1)), None, (2, 2), 1, 41),
+}
+
+
+@pytest.mark.parametrize("way", ["outputs, in blocks of rows", "pixels, in blocks of rows", "filters, in jobs"])
+@pytest.mark.parametrize("case", LONG)
+def test_long_axes_are_cut(case, way, monkeypatch):
+    take(way, monkeypatch)
+    x, w, *how = LONG[case]
+    check(drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how))
+
+
+@pytest.mark.parametrize("way", ["outputs, by panels", "outputs, in blocks of rows", "pixels", "filters, in jobs"])
+@pytest.mark.parametrize("case", CASES | LONG)
+def test_channels_may_be_last(case, way, monkeypatch):
+    """In the input, the kernel, and the output; or in the last alone, as in the gradient of such a kernel."""
+    take(way, monkeypatch)
+    x, w, *how = (CASES | LONG)[case]
+    x, w, params = drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how)
+    spatial = range(2, x.ndim)
+    check(x, w, {**params, "order": (0, *spatial, 1)}, layout="last")
+    check(x, w, {**params, "order": (*spatial, 0, 1)})
+    check(x, w, {**params, "order": (1, 0, *spatial)}, MACHINES[1])
+
+
+@pytest.mark.parametrize("way", ["outputs, in blocks of rows", "pixels"])
+@pytest.mark.parametrize("case", FORWARD | LONG | {"gradient": GRADIENTS["of a kernel"]})
+def test_a_kernel_may_be_read_backwards(case, way, monkeypatch):
+    take(way, monkeypatch)
+    x, w, *how = (CASES | LONG | {"gradient": GRADIENTS["of a kernel"]})[case]
+    x, w, params = drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how)
+    check(x, w, {**params, "flipped": tuple(range(2, x.ndim))})
+    check(x, w, {**params, "flipped": (x.ndim - 1,)}, layout="last")
+
+
 @pytest.mark.parametrize("case", ["transposed", "groups", "of a kernel", "of a transposed kernel"])
 @pytest.mark.parametrize("way", WAYS)
 def test_operands_may_lie_in_another_order_and_be_complex(case, way, monkeypatch):
     take(way, monkeypatch)
     x, w, *how = CASES[case]
-    check(drawn(*x), drawn(*w), params_of(*how), exchanged=True)
+    check(drawn(*x), drawn(*w), params_of(*how), layout="exchanged")
     check(drawn(*x) + 1j * drawn(*x), drawn(*w) - 1j * drawn(*w), params_of(*how))
 
 
@@ -182,17 +246,32 @@ def test_the_interpreter_agrees(case, way, monkeypatch):
 def test_no_way_reads_or_writes_beside_its_arrays(way, monkeypatch):
     """Working space included: all arrays end, or begin, at a page that faults."""
     take(way, monkeypatch)
-    for case in ("odd", "stride", "transposed", "cropped", "of a strided kernel", "of an odd transposed kernel"):
-        x, w, *how = CASES[case]
-        x, w = drawn(*x, dtype="float32"), drawn(*w, dtype="float32")
-        function, _ = kernel_of(x, w, params_of(*how))
-        expected = eval_rules[conv_general_dilated_p](np, x, w, **params_of(*how))
-        for at_end in (True, False):
-            arrays = [Guarded(b.size, np.dtype(np.float32), at_end) for b in function.params]
-            arrays[0].array[:], arrays[1].array[:] = x.ravel(), w.ravel()
-            run_with_working_space(function, [g.array for g in arrays])
-            assert all(g.untouched() for g in arrays)
-            np.testing.assert_allclose(arrays[2].array.reshape(expected.shape), expected, 1e-5, 1e-4)
+    for case in ("odd", "stride", "transposed", "cropped", "of a strided kernel", "of an odd transposed kernel", "long",
+                 "long and strided"):
+        x, w, *how = (CASES | LONG)[case]
+        check_guarded(x, w, params_of(*how))
+
+
+@pytest.mark.parametrize("case", ["odd", "stride", "transposed", "of a strided kernel", *LONG])
+def test_none_does_where_channels_are_last_and_kernels_read_backwards(case, monkeypatch):
+    take("outputs, in blocks of rows", monkeypatch)
+    x, w, *how = (CASES | LONG)[case]
+    check_guarded(x, w, {**params_of(*how), "order": (0, *range(2, len(x)), 1), "flipped": (2, 3)}, "last")
+    check_guarded(x, w, {**params_of(*how), "order": (0, *range(2, len(x)), 1)}, "last")
+
+
+def check_guarded(x, w, params, layout=""):
+    """The kernel of a convolution, on arrays with pages beside them that fault."""
+    x, w = drawn(*x, dtype="float32"), drawn(*w, dtype="float32")
+    function, _ = kernel_of(x, w, params, layout=layout)
+    expected = eval_rules[conv_general_dilated_p](np, x, w, **params)
+    memory = [in_memory(a, k, layout) for k, a in enumerate((x, w))]
+    for at_end in (True, False):
+        arrays = [Guarded(b.size, np.dtype(np.float32), at_end) for b in function.params]
+        arrays[0].array[:], arrays[1].array[:] = memory[0].ravel(), memory[1].ravel()
+        run_with_working_space(function, [g.array for g in arrays])
+        assert all(g.untouched() for g in arrays)
+        np.testing.assert_allclose(arrays[2].array.reshape(expected.shape), expected, 1e-5, 1e-4)
 
 
 def run_with_working_space(function, arrays):
@@ -226,6 +305,35 @@ def test_what_follows_element_by_element_is_in_the_same_kernel(case, way, monkey
         f = fl.jit(fused)
         assert len(f.lower(x, w, bias, residual).as_text("schedule").splitlines()) == 1
         found = f(x, w, bias, residual)
+    for a, b in zip(found, (np.maximum(y + bias, 0), (y + bias) * residual), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("case", ["tiny", "wide", "stride", "transposed", "three axes", "depthwise", "many channels"])
+def test_what_follows_channels_last_is_in_the_same_kernel(case, monkeypatch):
+    many: Any = ((3, 40, 8, 8), (40, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 40)
+    x, w, *how = (FORWARD | {"many channels": many})[case]
+    monkeypatch.setattr(epilogues, "LEAST", 1)
+    params, n = params_of(*how), len(x) - 2
+    x, w = floats(x[0], *x[2:], x[1]), floats(*w[2:], w[1], w[0])
+    letters = "DHW"[3 - n :]
+
+    def convolve(x, w):
+        return fl.lax.conv_general_dilated(
+            x, w, params["strides"], params["padding"], lhs_dilation=params["lhs_dilation"],
+            feature_group_count=params["groups"], dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"))
+
+    def fused(x, w, bias, residual):
+        y = convolve(x, w) + bias
+        return np.maximum(y, np.float32(0)), y * residual
+
+    with fl.config(cache_dir=""):
+        y = fl.jit(convolve)(x, w)
+        bias, residual = floats(y.shape[-1]), floats(*y.shape)
+        f = fl.jit(fused)
+        assert len(f.lower(x, w, bias, residual).as_text("schedule").splitlines()) == 1
+        found = f(x, w, bias, residual)
+    np.testing.assert_allclose(y, convolve(x, w), 1e-4, 1e-4)
     for a, b in zip(found, (np.maximum(y + bias, 0), (y + bias) * residual), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -303,3 +411,33 @@ def test_any_number_of_threads_gives_the_same_bits(case):
             found = np.asarray(executable(floats(*x), floats(*w))[0]).tobytes()
             first = first or found
             assert found == first
+
+
+LAST: dict[str, Any] = {
+    "channels": ((16, 28, 28, 16), (3, 3, 16, 32), 1),
+    "depthwise": ((16, 28, 28, 40), (3, 3, 1, 40), 40),
+    "few outputs of a large kernel": ((8, 7, 7, 256), (3, 3, 256, 256), 1),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
+@pytest.mark.parametrize("case", LAST)
+def test_any_number_of_threads_gives_the_same_bits_where_channels_are_last(case):
+    """The convolution, and both of its gradients."""
+    x, w, groups = LAST[case]
+
+    def fun(x, w):
+        def convolve(x, w):
+            return fl.lax.conv_general_dilated(
+                x, w, (1, 1), [(1, 1)] * 2, feature_group_count=groups, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        y, pull = fl.vjp(convolve, x, w)
+        return y, *pull(y)
+
+    first = None
+    for number in (1, 2, 4):
+        executable = compiled(fun, floats(*x), floats(*w), number=number)
+        assert shares(executable)
+        found = [np.asarray(a).tobytes() for a in executable(floats(*x), floats(*w))]
+        first = first or found
+        assert found == first

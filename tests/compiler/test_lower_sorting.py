@@ -6,7 +6,8 @@ import functools
 import numpy as np
 import pytest
 
-from functorch_lite.compiler.lowering import networks, radix, sorting
+import functorch_lite as fl
+from functorch_lite.compiler.lowering import networks, radix, selection, sorting
 from functorch_lite.primitives import sorting as p
 from functorch_lite.primitives.indexing import index_order_p
 from tests.compiler import comparing
@@ -142,3 +143,34 @@ def test_top_k_of_rows_with_few_entries_that_are_not_the_smallest(dtype, n):
             row[RNG.integers(0, n, most)] = RNG.integers(0, 2, most).astype(dtype)
         check(p.top_k_p, x, k=10)
         check(p.top_k_p, x, k=40)
+
+
+@pytest.mark.parametrize("dtype", (*INTEGERS, *FLOATS, "complex64"))
+def test_long_rows_are_sorted_in_parts(dtype, monkeypatch):
+    monkeypatch.setattr(radix, "LONG", 128)
+    draw = whole if dtype in INTEGERS else special if dtype in FLOATS else lambda *a: comparing.array(RNG, *a)
+    for shape in ((128,), (131,), (2, 700)):
+        x = draw(shape, dtype)
+        check(p.sort_p, x, num_keys=1, stable=True)
+        check(p.sort_p, x, iota(shape), num_keys=1, stable=True)
+        check(index_order_p, np.zeros_like(x) if dtype != "complex64" else x.real)
+
+
+def test_threads_share_the_parts_of_a_long_row():
+    x = RNG.standard_normal(radix.LONG + 5).astype(np.float32)
+    for threads in (1, 2, 4):
+        with fl.config(num_threads=threads):
+            np.testing.assert_array_equal(fl.jit(np.sort)(x), np.sort(x))
+            np.testing.assert_array_equal(fl.jit(np.argsort)(x), np.argsort(x, kind="stable"))
+
+
+@pytest.mark.parametrize("dtype", (*INTEGERS, *FLOATS))
+def test_many_of_the_largest_are_selected(dtype):
+    draw = whole if dtype in INTEGERS else special
+    n = 256 * np.dtype("float64").itemsize
+    for shape in ((n,), (3, n + 5)):
+        x = draw(shape, dtype)
+        for k in (sorting.LISTED + 1, n // selection.SHARE):
+            assert selection.pays(shape[-1], k, x.dtype.itemsize)
+            check(p.top_k_p, x, k=k)
+            check(p.top_k_p, np.zeros_like(x), k=k)

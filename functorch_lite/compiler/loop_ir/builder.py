@@ -29,6 +29,7 @@ from functorch_lite.compiler.loop_ir.nodes import (
     If,
     Index,
     Loop,
+    Prefetch,
     Store,
     Transpose,
     Value,
@@ -184,6 +185,10 @@ class Builder:
         if count:
             self._append(Fill(target, at, count))
 
+    def prefetch(self, buffer: Buffer, index: Index) -> None:
+        """A hint that buffer[index] will be read soon; it may be no place of the buffer."""
+        self._append(Prefetch(buffer, index))
+
     def exit(self, status: int | Value) -> None:
         """Leave the whole program with this status."""
         self.function.can_fail = True
@@ -204,12 +209,12 @@ class Builder:
             self._floor = before
 
     @contextmanager
-    def loop(self, extent: int | Value, vector: bool = False) -> Iterator[Index]:
-        """`for i in range(extent)`, i as an index. A loop of one iteration is no loop."""
+    def loop(self, extent: int | Value, vector: bool = False, apart: Sequence[Buffer] = ()) -> Iterator[Index]:
+        """`for i in range(extent)`, i as an index. A loop of one iteration is no loop. apart: see `nodes.Loop`."""
         if extent == 1:
             yield ZERO
             return
-        loop = Loop(Value("variable", "i64", depth=self.depth + 1), extent, vector=vector)
+        loop = Loop(Value("variable", "i64", depth=self.depth + 1), extent, vector=vector, apart=tuple(apart))
         with self._block(loop.body, floor=not isinstance(extent, int)):
             yield Index.of(loop.variable)
         self._append(loop)

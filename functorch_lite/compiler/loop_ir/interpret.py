@@ -142,7 +142,7 @@ class _Runner:
             return
         extent = s.extent if isinstance(s.extent, int) else int(self.get(s.extent))
         now = [self.get(c.initial) for c in s.carried]
-        for k in range(extent):
+        for k in reversed(range(extent)) if s.apart else range(extent):  # the last first, to see that it is the same
             self.values[s.variable] = np.int64(k)
             now = self.iteration(s, now)
         self.results(s, now)
@@ -194,6 +194,11 @@ class _Runner:
         self.block(s.then if holds else s.otherwise)
         self.values.update({result: self.get(a if holds else b) for result, a, b in s.results})
 
+    def sections(self, s: nodes.Sections) -> None:
+        """The blocks one after another: any order must do."""
+        for block in s.blocks:
+            self.block(block)
+
     # --- other statements ---------------------------------------------------------------------------------------------
 
     def copy(self, s: nodes.Copy) -> None:
@@ -213,6 +218,9 @@ class _Runner:
     def fill(self, s: nodes.Fill) -> None:
         at = self.position(s.target, s.at, s.count, s)
         self.arrays[s.target][at : at + s.count] = 0
+
+    def prefetch(self, s: nodes.Prefetch) -> None:
+        """Nothing that could be seen."""
 
     def place(self, buffer: Buffer, index: Index, s: Any) -> np.ndarray:
         """The buffer's elements from this place on."""
@@ -265,9 +273,11 @@ _RULES: dict[type, Callable[[_Runner, Any], None]] = {
     nodes.Loop: _Runner.loop,
     nodes.While: _Runner.loop_while,
     nodes.If: _Runner.branch,
+    nodes.Sections: _Runner.sections,
     nodes.Copy: _Runner.copy,
     nodes.Transpose: _Runner.transpose,
     nodes.Fill: _Runner.fill,
+    nodes.Prefetch: _Runner.prefetch,
     nodes.Exit: _Runner.exit,
     nodes.KernelCall: _Runner.kernel_call,
     nodes.LibraryCall: _Runner.library_call,

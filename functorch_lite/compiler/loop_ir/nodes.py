@@ -158,7 +158,8 @@ class Carried:
 class Loop:
     """`for variable in range(extent)`: body. The extent is a number (at least 1) or an i64 value (may be 0).
 
-    poll: if the loop is to look for signals, roughly how many nanoseconds an iteration takes, else 0.
+    poll: if the loop is to look for signals, roughly how many nanoseconds an iteration takes, else 0. apart: buffers in
+    which no iteration touches what another one writes, as the kernel's writer knows though the indices do not show it.
     """
 
     variable: Value
@@ -167,6 +168,7 @@ class Loop:
     carried: list[Carried] = field(default_factory=list)
     vector: bool = False
     poll: float = 0
+    apart: tuple[Buffer, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -188,6 +190,28 @@ class If:
     then: list[Any]
     otherwise: list[Any]
     results: list[tuple[Value, Value, Value]] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Sections:
+    """Blocks that need nothing of one another, which may run at the same time; outside loops and branches only.
+
+    What they define is known after them. numbers: of each statement, its place in the order of the program, in which
+    failures count. results: of each block, the values that are used after it. uneven: about how many times as long as
+    one block another may take.
+    """
+
+    blocks: list[list[Any]]
+    numbers: list[list[int]]
+    results: list[list[Value]]
+    uneven: int = 1
+
+    @property
+    def in_order(self) -> list[Any]:
+        """All statements in the order of the program."""
+        pairs = [(n, s) for block, numbers in zip(self.blocks, self.numbers, strict=True)
+                 for n, s in zip(numbers, block, strict=True)]
+        return [s for _, s in sorted(pairs, key=lambda pair: pair[0])]
 
 
 @dataclass(eq=False, slots=True)
@@ -244,6 +268,14 @@ class Fill:
     target: Buffer
     at: Index
     count: int
+
+
+@dataclass(eq=False, slots=True)
+class Prefetch:
+    """A hint that what lies at buffer[index] will be read soon; the place may be outside of the buffer."""
+
+    buffer: Buffer
+    index: Index
 
 
 @dataclass(eq=False, slots=True)
@@ -317,7 +349,7 @@ class Function:
 
     integers: i64 parameters after the buffers. scratch: the parameters at the end of `params` that are working space,
     which the caller provides and nothing else uses meanwhile. arena: of a part, the last parameter, in which its locals
-    live. can_fail: it may leave with a status.
+    live. can_fail: it may leave with a status. facts: what was found out about this body (schedule/parallel.py).
     """
 
     name: str
@@ -329,11 +361,12 @@ class Function:
     scratch: list[Buffer] = field(default_factory=list)
     arena: Buffer | None = None
     can_fail: bool = False
+    facts: Any = field(default=None, repr=False)
 
 
 Statement = (
-    Value | Loop | While | If | Store | Copy | Transpose | Fill | KernelCall | LibraryCall | HostCall | Grow | Release
-    | Exit
+    Value | Loop | While | If | Sections | Store | Copy | Transpose | Fill | Prefetch | KernelCall | LibraryCall
+    | HostCall | Grow | Release | Exit
 )
 
 
@@ -348,4 +381,6 @@ def blocks(statement: Any) -> Sequence[list[Any]]:
         return (statement.test, statement.body)
     if kind is If:
         return (statement.then, statement.otherwise)
+    if kind is Sections:
+        return statement.blocks
     return ()

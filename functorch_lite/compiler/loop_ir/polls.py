@@ -4,6 +4,7 @@
 Times are estimates, in nanoseconds; that they are wrong by a factor of ten does no harm.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from functorch_lite.compiler.loop_ir import nodes
@@ -17,7 +18,7 @@ _CHEAP = frozenset({"constant", "index", "load", "add", "sub", "mul", "select", 
                     "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "not", "fma"})
 
 
-_AROUND = (nodes.Loop, nodes.While, nodes.If)
+_AROUND = (nodes.Loop, nodes.While, nodes.If, nodes.Sections)
 
 
 def mark_polls(function: Function) -> None:
@@ -64,7 +65,7 @@ def _loop(s: nodes.Loop, inside: float) -> float:
     return s.extent * each
 
 
-def has_polls(statements: list[Any]) -> bool:
+def has_polls(statements: Iterable[Any]) -> bool:
     """Whether a loop among these statements looks for signals."""
     around = (s for s in statements if type(s) in _AROUND)
     return any(getattr(s, "poll", 0) or any(map(has_polls, blocks(s))) for s in around)

@@ -100,6 +100,8 @@ class _Printer:
                 self.loop_while(s, depth)
             elif isinstance(s, nodes.If):
                 self.branch(s, depth)
+            elif isinstance(s, nodes.Sections):
+                self.sections(s, depth)
             else:
                 self.line(depth, self.simple(s))
 
@@ -120,6 +122,8 @@ class _Printer:
             return f"transpose {self.place(s.target, s.at)} = {self.place(s.source, s.start)} {what}"
         if isinstance(s, nodes.Fill):
             return f"fill {self.place(s.target, s.at)} count {s.count}"
+        if isinstance(s, nodes.Prefetch):
+            return f"prefetch {self.place(s.buffer, s.index)}"
         if isinstance(s, nodes.Exit):
             return f"exit {self.name(s.status)}"
         return self.call(s)
@@ -161,7 +165,8 @@ class _Printer:
     def loop(self, s: nodes.Loop, depth: int) -> None:
         extent = self.name(s.extent) if isinstance(s.extent, Value) else str(s.extent)
         starts = [self.name(c.initial) for c in s.carried]
-        self.line(depth, f"for {self.variable(s.variable)} in {extent}{' vector' if s.vector else ''}")
+        kind = " vector" * s.vector + "".join(f" apart {b.name}" for b in s.apart)
+        self.line(depth, f"for {self.variable(s.variable)} in {extent}{kind}")
         self.loops += 1
         self.carry(s.carried, starts, depth + 1)
         self.block(s.body, depth + 1)
@@ -200,6 +205,12 @@ class _Printer:
         for result, first, second in s.results:
             merged = f"{self.name(first)} or {self.name(second)}"
             self.line(depth, f"{self.define(result)} = {merged}")
+
+    def sections(self, s: nodes.Sections, depth: int) -> None:
+        self.line(depth, "at the same time")
+        for block in s.blocks:
+            self.line(depth + 1, "section")
+            self.block(block, depth + 2)
 
 
 def _letters(letters: str):
@@ -287,6 +298,10 @@ class _Key:
             self.close(s.body, s.carried)
         elif kind is nodes.If:
             self.branch(s)
+        elif kind is nodes.Sections:
+            for block, numbers in zip(s.blocks, s.numbers, strict=True):
+                self.out.append(f"section {numbers}")
+                self.block(block)
         elif kind is nodes.Copy:
             self.out.append(f"copy {self.place((s.target, s.at))} {self.place((s.source, s.start))} {s.count}")
         elif kind is nodes.Transpose:
@@ -294,6 +309,8 @@ class _Key:
             self.out.append(f"transpose {places} {s.rows} {s.columns} {s.stride} {s.step}")
         elif kind is nodes.Fill:
             self.out.append(f"fill {self.place((s.target, s.at))} {s.count}")
+        elif kind is nodes.Prefetch:
+            self.out.append(f"prefetch {self.place((s.buffer, s.index))}")
         elif kind is nodes.Exit:
             self.out.append(f"exit {self.of(s.status)}")
         else:
@@ -301,7 +318,7 @@ class _Key:
 
     def loop(self, s: nodes.Loop) -> None:
         extent = s.extent if isinstance(s.extent, int) else self.of(s.extent)
-        self.open(f"for {extent} {s.vector}", s.carried)
+        self.open(f"for {extent} {s.vector} {[self.numbers[b] for b in s.apart]}", s.carried)
         self.new(s.variable)
         self.close(s.body, s.carried)
 

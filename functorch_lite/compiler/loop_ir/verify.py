@@ -13,6 +13,7 @@ from functorch_lite.compiler.codegen.llvm.maths import MATHS
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, SCALAR_OPS
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import COMPARISONS
+from functorch_lite.compiler.loop_ir.effects import Effects
 from functorch_lite.compiler.loop_ir.nodes import ASSOCIATIVE, ITEM_BYTES, Buffer, Function, Index, Value, blocks
 from functorch_lite.compiler.loop_ir.printer import statement_text
 from functorch_lite.compiler.loop_ir.varying import index_varies, varying_values
@@ -127,10 +128,14 @@ class _Verifier:
             self.loop_while(s)
         elif kind is nodes.If:
             self.branch(s)
+        elif kind is nodes.Sections:
+            self.sections(s)
         elif kind in (nodes.Copy, nodes.Fill):
             self.move(s)
         elif kind is nodes.Transpose:
             self.transpose(s)
+        elif kind is nodes.Prefetch:
+            self.prefetch(s)
         elif kind is nodes.Exit:
             self.use(s.status, s)
             self.uniform(s.status, s, "the status of an exit")
@@ -270,6 +275,19 @@ class _Verifier:
             self.check(len(set(kinds)) == 1, s, f"a branch with a result of kinds {', '.join(kinds)}")
             self.define(values[0], s)
 
+    def sections(self, s: nodes.Sections) -> None:
+        """Sections know nothing of one another, and what one writes no other touches."""
+        self.check(any(x is s for x in self.function.body), s, "sections in a loop or branch")
+        effects = [Effects(block) for block in s.blocks]
+        for k, one in enumerate(effects):
+            others = {b for other in effects[:k] + effects[k + 1 :] for b in (*other.reads, *other.writes)}
+            self.check(not others.intersection(one.writes), s, "a section touches what another one writes")
+            self.check(not (one.calls_python or one.grows), s, "a section with a step in Python, or memory that grows")
+        for block, results in zip(s.blocks, s.results, strict=True):
+            self.block(block, s, (), results)
+        for results in s.results:
+            self.known.update(results)
+
     # --- other statements ---------------------------------------------------------------------------------------------
 
     def move(self, s: nodes.Copy | nodes.Fill) -> None:
@@ -288,6 +306,12 @@ class _Verifier:
         self.writable(s.target, s)
         self.check(s.source.kind == s.target.kind, s, f"a copy of {s.source} into {s.target}")
         self.check(s.source is not s.target, s, "a transpose of a buffer into itself")
+
+    def prefetch(self, s: nodes.Prefetch) -> None:
+        self.index(s.index, s)
+        for v, _ in s.index.terms:
+            self.uniform(v, s, "the place of a prefetch")
+        self.check(s.buffer in self.buffers, s, f"{s.buffer} is not a buffer of this function")
 
     def call(self, s: Any) -> None:
         if isinstance(s, nodes.KernelCall):

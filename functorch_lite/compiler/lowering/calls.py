@@ -14,6 +14,7 @@ from functorch_lite.compiler.lowering.places import Place, is_one
 from functorch_lite.compiler.lowering.program import ProgramLowering, can_lower
 from functorch_lite.compiler.lowering.rules import kind_of, step_rules, words
 from functorch_lite.compiler.memory.plan import Part, plan_memory, takeovers, touched
+from functorch_lite.compiler.schedule.sections import in_sections
 from functorch_lite.core.program import Equation, Program
 from functorch_lite.primitives.higher_order import jit_p
 
@@ -79,7 +80,7 @@ class _Making:
         outputs = [self._place(self.b.output, f"out{k}", a.aval) for k, a in enumerate(program.outputs)]
         low.body(program, inputs, outputs)
         low.b = around
-        return self._finished(self.b.finish())
+        return self._finished(in_sections(self.b.finish(), low.in_place, program))
 
     def _place(self, new, name: str, aval) -> Place:
         return Place(new(name, kind_of(aval.dtype), words(aval)), ZERO, aval)

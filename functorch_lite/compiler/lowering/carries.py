@@ -225,7 +225,7 @@ def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source:
     if group.domain is None or group.reduced or group.ends:
         return False
     if group.chain is not None:
-        if value is group.equations[0].outputs[0] or reads_given(schedule, group, source):
+        if group.product is None or value is group.product.outputs[0] or reads_given(schedule, group, source):
             return False
         group = group.chain
     probe = GroupLowering("probe", group, schedule, [])

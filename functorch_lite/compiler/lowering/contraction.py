@@ -18,9 +18,12 @@ from typing import Any, Protocol
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, KernelCall
+from functorch_lite.compiler.lowering.computed_product import product_matrix
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 from functorch_lite.compiler.lowering.epilogue import Epilogue
-from functorch_lite.compiler.lowering.product_tiles import ONE, Axis, Matrix, merged, over_axes
+from functorch_lite.compiler.lowering.product_tiles import ONE, Axis, merged, over_axes
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
+from functorch_lite.compiler.lowering.prologue import Operand, Prologue, Widened
 from functorch_lite.compiler.lowering.rules import is_complex, kind_of, step_rules, strides_of, words
 from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.compiler.runtime import engine
@@ -36,11 +39,11 @@ class Bilinear(Protocol):
         """The same with one more batch axis and one more contracted axis."""
         ...
 
-    def write(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+    def write(self, b: Builder, x: Operand, y: Operand, out: Buffer, machine: Machine) -> None:
         """Compute it."""
         ...
 
-    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+    def write_with(self, b: Builder, x: Operand, y: Operand, machine: Machine, epilogue: Epilogue) -> None:
         """Compute what an epilogue needs, and have it go over complete values if it `fits`."""
         ...
 
@@ -64,11 +67,11 @@ class Product:
         """The product with one more axis of each of these sorts."""
         return Product((batch, *self.batch), self.rows, self.columns, (contracted, *self.contracted))
 
-    def write(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+    def write(self, b: Builder, x: Operand, y: Operand, out: Buffer, machine: Machine) -> None:
         """Compute it, on buffers of one kind that is not half precision."""
         _write_product(b, self, x, y, out, machine, None)
 
-    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+    def write_with(self, b: Builder, x: Operand, y: Operand, machine: Machine, epilogue: Epilogue) -> None:
         """Compute it in jobs, each with the epilogue after it."""
         _write_product(b, self, x, y, None, machine, epilogue)
 
@@ -84,7 +87,9 @@ def _(program: ProgramLowering, equation: Equation):
         shapes[0], x.strides, shapes[1], y.strides, **equation.params))
 
 
-def call_kernel(program: ProgramLowering, equation: Equation, operands: Sequence[Place], problem: Bilinear) -> None:
+def call_kernel(
+    program: ProgramLowering, equation: Equation, operands: Sequence[Place | Prologue], problem: Bilinear
+) -> None:
     """Call the kernel of a product or convolution; equal ones share one kernel."""
     if program.fused is not None:
         _call_fused(program, program.fused, operands, problem)
@@ -92,44 +97,60 @@ def call_kernel(program: ProgramLowering, equation: Equation, operands: Sequence
     target = program.out_place(equation.outputs[0])
     if not target.aval.size:
         return
-    if not all(place.aval.size for place in operands):
+    if not all(operand.aval.size for operand in operands):
         program.b.fill(target.buffer, words(target.aval), at=target.start)
         return
+    places, _ = _sorted(operands)
     sizes = operands[0].aval.size, operands[1].aval.size, target.aval.size
     key = problem, target.aval.dtype, sizes
     kernel = program.kernels.get(key)
     if kernel is None:
         name = f"{equation.prim.name}_{len(program.kernels)}"
-        kernel = program.kernels[key] = bilinear_kernel(name, target.aval.dtype, problem, sizes, this_machine())
+        machine = this_machine(program.cutting)
+        kernel = program.kernels[key] = bilinear_kernel(name, target.aval.dtype, problem, sizes, machine)
     program.sources.setdefault(kernel.name, []).append(equation)
     scratch = [program.scratch(s) for s in kernel.scratch]
-    program.b.add(KernelCall(kernel, [*(p.operand for p in operands), target.operand, *scratch]))
+    program.b.add(KernelCall(kernel, [*(p.operand for p in places), target.operand, *scratch]))
 
 
-def _call_fused(program: ProgramLowering, epilogue: Epilogue, operands: Sequence[Place], problem: Bilinear) -> None:
-    """Call the kernel (x, y, other arrays, *results, *scratch) of a product with an epilogue."""
+def _call_fused(
+    program: ProgramLowering, epilogue: Epilogue, operands: Sequence[Place | Prologue], problem: Bilinear
+) -> None:
+    """Call the kernel of a product with prologues and an epilogue.
+
+    Its parameters: operands in memory, what prologues read, what the epilogue reads, results, working space.
+    """
     product: Any = epilogue.product.aval
     sizes = operands[0].aval.size, operands[1].aval.size, product.size
+    given, computed = _sorted(operands)
+    keys, read = [k for k, _ in map(Prologue.key, computed)], [a for p in computed for a in p.key()[1]]
     known, others = epilogue.key()
-    key = None if known is None else (problem, product.dtype, sizes, known)
+    key = None if None in (known, *keys) else (problem, product.dtype, sizes, known, *keys, len(given), *(
+        type(p) is Place for p in operands))
     kernel = program.kernels.get(key)
     if kernel is None:
         name = f"{epilogue.equation.prim.name}_{len(program.kernels)}"
-        kernel = bilinear_kernel(name, product.dtype, problem, sizes, this_machine(), epilogue)
-        if epilogue.adds and not epilogue.complete:
+        machine = this_machine(AS_USUAL if epilogue.adds else program.cutting)  # what it adds up goes by the jobs
+        kernel = bilinear_kernel(name, product.dtype, problem, sizes, machine, epilogue, operands)
+        if not epilogue.complete and (epilogue.adds or epilogue.whole_rows):
             kernel = in_parts(kernel)
         program.kernels[key if key is not None else name] = kernel
     program.sources.setdefault(kernel.name, []).extend(epilogue.equations)
-    sources = [p.operand for p in (*operands, *map(program.place, others))]
+    sources = [p.operand for p in (*given, *map(program.place, (*read, *others)))]
     targets = [program.out_place(v).operand for v in epilogue.results]
     program.b.add(KernelCall(kernel, [*sources, *targets, *map(program.scratch, kernel.scratch)]))
-    program.share(sources, targets, epilogue.takeovers(others))
+    program.share(sources, targets, epilogue.takeovers(others, len(given) + len(read)))
 
 
-def this_machine() -> Machine:
+def _sorted(operands: Sequence[Place | Prologue]) -> tuple[list[Place], list[Prologue]]:
+    """Operands in memory, and those that are computed."""
+    return [p for p in operands if isinstance(p, Place)], [p for p in operands if isinstance(p, Prologue)]
+
+
+def this_machine(cutting: Cutting = AS_USUAL) -> Machine:
     """The machine that code is made for."""
     target = engine.target()
-    return Machine(target.lanes_bytes, 32 if target.lanes_bytes == 64 else 16)
+    return Machine(target.lanes_bytes, 32 if target.lanes_bytes == 64 else 16, cutting)
 
 
 def product_of(x_shape, x_strides, y_shape, y_strides, *, contract, batch) -> Product:
@@ -152,39 +173,43 @@ def product_of(x_shape, x_strides, y_shape, y_strides, *, contract, batch) -> Pr
 
 
 def bilinear_kernel(
-    name: str, dtype: Any, problem: Bilinear, sizes: Sequence[int], machine: Machine, epilogue: Epilogue | None = None
+    name: str, dtype: Any, problem: Bilinear, sizes: Sequence[int], machine: Machine, epilogue: Epilogue | None = None,
+    operands: Sequence[Any] = (None, None),
 ) -> Function:
     """The kernel (x, y, out, *scratch) of a product or convolution; sizes: the elements of x, y and the output.
 
-    With an epilogue: the kernel (x, y, *what it reads, *what it writes, *scratch).
+    With an epilogue: the kernel (x, y, *what it reads, *what it writes, *scratch). An operand that is a prologue is
+    no parameter, but what it reads is, after x and y.
     """
     b = Builder(name)
     kind, parts = kind_of(dtype), 2 if is_complex(dtype) else 1
     assert kind is not None
-    x, y = (b.input(n, kind, size * parts) for n, size in zip("xy", sizes, strict=False))
+    sources = [p if isinstance(p, Prologue) else b.input(n, kind, size * parts)
+               for p, n, size in zip(operands, "xy", sizes, strict=False)]
     if epilogue is not None:
+        for source, n in zip(sources, "uv", strict=True):
+            if isinstance(source, Prologue):
+                source.begin(b, n)
         epilogue.begin(b)
-        if kind in ("f16", "bf16"):
-            x, y = _widened(b, x), _widened(b, y)
-        problem.write_with(b, x, y, machine, epilogue)
+        problem.write_with(b, _real(b, sources[0]), _real(b, sources[1]), machine, epilogue)
         epilogue.finish()
         return b.finish()
+    x, y = (s for s in sources if isinstance(s, Buffer))
     out = b.output("out", kind, sizes[2] * parts)
     if parts == 2:
         _complex(b, problem, x, y, out, machine)
     elif kind in ("f16", "bf16"):
         total = b.scratch("out_wide", "f32", out.size)
-        problem.write(b, _widened(b, x), _widened(b, y), total, machine)
+        problem.write(b, Widened(b, x), Widened(b, y), total, machine)
         _convert(b, total, out)
     else:
         problem.write(b, x, y, out, machine)
     return b.finish()
 
 
-def _widened(b: Builder, buffer: Buffer) -> Buffer:
-    wide = b.scratch(f"{buffer.name}_wide", "f32", buffer.size)
-    _convert(b, buffer, wide)
-    return wide
+def _real(b: Builder, source: Buffer | Prologue) -> Operand:
+    """An operand as numbers that tiles can add up."""
+    return Widened(b, source) if isinstance(source, Buffer) and source.kind in ("f16", "bf16") else source
 
 
 def _convert(b: Builder, source: Buffer, target: Buffer) -> None:
@@ -210,7 +235,7 @@ def _complex(b: Builder, problem: Bilinear, x: Buffer, y: Buffer, out: Buffer, m
 
 
 def _write_product(
-    b: Builder, product: Product, x: Buffer, y: Buffer, out: Buffer | None, machine: Machine,
+    b: Builder, product: Product, x: Operand, y: Operand, out: Buffer | None, machine: Machine,
     epilogue: Epilogue | None,
 ) -> None:
     """Loops around a matrix product whose output is in order along its columns, if it is in order at all."""
@@ -218,9 +243,9 @@ def _write_product(
     if not columns or (rows and columns[-1].out != 1):
         product, x, y, rows, columns = product.swapped(), y, x, columns, rows
     rows, columns = merged(product.rows), merged(product.columns)
-    matrix = Matrix(b, machine, x, y, out, (rows or (ONE,))[-1], (columns or (ONE,))[-1],
-                    merged(product.contracted) or (ONE,))
     outer = merged((*product.batch, *rows[:-1], *columns[:-1]))
+    matrix = product_matrix(b, machine, x, y, out, (rows or (ONE,))[-1], (columns or (ONE,))[-1],
+                            merged(product.contracted) or (ONE,), outer)
     if epilogue is not None:
         matrix.end_with(epilogue, outer)
     over_axes(b, outer, matrix.write)

@@ -13,10 +13,11 @@ residue modulo `step` side by side where neighbouring outputs are read together.
     outputs   filters are in the lanes, outputs are the rows of a tile
     filters   the same where the kernel is large, as in a kernel's gradient; or with few outputs kernel columns are in
               the lanes, and the kernel is read where it is
+    parts     parts are in the lanes: depthwise convolutions whose channels are the fastest axis
 
-Pixels or outputs: whichever is estimated to cost less. Each way cuts its work in jobs that have working space of their
-own, so that one loop, which threads can share, is around all of it. What follows a convolution element by element goes
-over the values of a block while they are in the cache (`epilogue`).
+Parts where they can be; pixels or outputs: whichever is estimated to cost less. Each way cuts its work in jobs that
+have working space of their own, so that one loop, which threads can share, is around all of it. What follows a
+convolution element by element goes over the values of a block while they are in the cache (`epilogue`).
 """
 
 import math
@@ -26,12 +27,14 @@ from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Buffer
 from functorch_lite.compiler.lowering.contraction import Product, call_kernel
 from functorch_lite.compiler.lowering.convolution_filters import Filters
-from functorch_lite.compiler.lowering.convolution_image import Axes, Window
+from functorch_lite.compiler.lowering.convolution_image import Axes, Way, Window
 from functorch_lite.compiler.lowering.convolution_outputs import Outputs
+from functorch_lite.compiler.lowering.convolution_parts import Parts, PartSums, part_of
 from functorch_lite.compiler.lowering.convolution_pixels import Pixels
 from functorch_lite.compiler.lowering.epilogue import Epilogue
 from functorch_lite.compiler.lowering.product_tiles import Axis
 from functorch_lite.compiler.lowering.program import ProgramLowering
+from functorch_lite.compiler.lowering.prologue import Operand, in_memory
 from functorch_lite.compiler.lowering.rules import step_rules, strides_of
 from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.core.program import Equation
@@ -60,7 +63,7 @@ class Convolution(Axes):
             for axes in (self.parts, self.filters, self.examples, self.channels))
         return Convolution(parts, examples, filters, channels, windows)
 
-    def write(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+    def write(self, b: Builder, x: Operand, y: Operand, out: Buffer, machine: Machine) -> None:
         """Compute it, on buffers of one kind that is not half precision."""
         product = self._product()
         if product is not None:
@@ -68,29 +71,39 @@ class Convolution(Axes):
         else:
             self._way(b, x, y, out, machine).write()
 
-    def write_with(self, b: Builder, x: Buffer, y: Buffer, machine: Machine, epilogue: Epilogue) -> None:
+    def write_with(self, b: Builder, x: Operand, y: Operand, machine: Machine, epilogue: Epilogue) -> None:
         """Compute it, and have an epilogue go over the values of each block if it can."""
         product = self._product()
         if product is not None:
             product.write_with(b, x, y, machine, epilogue)
             return
         way = self._way(b, x, y, epilogue.sums, machine)
-        if not isinstance(way, Filters):
+        if not isinstance(way, Filters | PartSums):
             way.end_with(epilogue)
         way.write()
 
-    def _way(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> Filters | Outputs | Pixels:
+    def _way(self, b: Builder, image: Operand, kernel: Operand, out: Buffer, machine: Machine) -> Way:
         """The way to compute it that is estimated to cost least."""
-        if self._is_reduction() and all(v.dilation == 1 for v in self.windows):
+        x, y = in_memory(b, image, "x_wide"), in_memory(b, kernel, "w_wide")
+        flipped = any(v.w < 0 for v in self.windows)
+        part = part_of(self, out.kind, machine)
+        if part is not None and not self._is_reduction() and part.out == 1:
+            return Parts(b, machine, self, x, y, out)
+        if part is not None and self._is_reduction() and part.y == 1 and all(v.dilation == 1 for v in self.windows):
+            return PartSums(b, machine, self, x, y, out)
+        if self._is_reduction() and not flipped and all(v.dilation == 1 for v in self.windows):
             return Filters(b, machine, self, x, y, out)
-        if self._is_reduction() and all(v.kernel_dilation == 1 for v in self.windows):
+        if self._is_reduction() and not flipped and all(v.kernel_dilation == 1 for v in self.windows):
             start = sum((v.out - 1) * v.to for v in self.windows)
             return Filters(b, machine, self.swapped(), y, x, out, start=start)
         pixels, outputs = Pixels(b, machine, self, x, y, out), Outputs(b, machine, self, x, y, out)
-        return outputs if outputs.fits() and outputs.cost() < MEASURED * pixels.cost() else pixels
+        less = outputs.cost() < MEASURED * pixels.cost()
+        return outputs if outputs.fits() and less != machine.cutting.lanes else pixels
 
     def _product(self) -> Product | None:
         """The matrix product that it is, if along each spatial axis there is one kernel element or one output."""
+        if any(v.w < 0 for v in self.windows):
+            return None
         rows, contracted = list(self.examples), list(self.channels)
         for v in self.windows:
             if _is_plain(v):
@@ -119,17 +132,19 @@ def _(program: ProgramLowering, equation: Equation):
 
 
 def convolution_of(
-    x_shape, w_shape, out_shape, x_strides, w_strides, *, strides, padding, lhs_dilation, rhs_dilation, groups,
-    batch_groups,
+    x_shape, w_shape, made_shape, x_strides, w_strides, *, strides, padding, lhs_dilation, rhs_dilation, groups,
+    batch_groups, order=None, flipped=(),
 ) -> Convolution:
     """The convolution that conv_general_dilated is, on operands with these shapes and element strides."""
+    order = order or range(len(x_shape))
+    to = [strides_of(made_shape)[order.index(a)] for a in range(len(order))]
+    out_shape = [made_shape[order.index(a)] for a in range(len(order))]
     parts = groups * batch_groups
     n, o, c = out_shape[0], w_shape[0] // parts, w_shape[1]
-    to = strides_of(out_shape)
     apart = x_strides[0] * n if batch_groups > 1 else x_strides[1] * c
     windows = tuple(
-        Window(x_shape[k], w_shape[k], out_shape[k], x_strides[k], w_strides[k], to[k], strides[k - 2],
-               padding[k - 2][0], lhs_dilation[k - 2], rhs_dilation[k - 2])
+        Window(x_shape[k], w_shape[k], out_shape[k], x_strides[k], w_strides[k] * (-1 if k in flipped else 1), to[k],
+               strides[k - 2], padding[k - 2][0], lhs_dilation[k - 2], rhs_dilation[k - 2])
         for k in range(2, len(x_shape))
     )
     return Convolution(

@@ -19,11 +19,15 @@ from functorch_lite.compiler.lowering.tiles import Cut, Machine, Panels, Walk, c
 
 WRITTEN_OUT = 400  # products: taps of no more are written out, else they are a loop
 LEAST_RUN = 8  # elements of a filter that are worth a transpose
+LEAST_COLUMNS = 128  # of a block of outputs along the last axis
 JOBS = 16  # parts of the work that threads share, about
 
 
 class Window(NamedTuple):
-    """A spatial axis: sizes of x, the kernel and the output, their strides in elements, and the settings."""
+    """A spatial axis: sizes of x, the kernel and the output, their strides in elements, and the settings.
+
+    w is negative where the kernel is read backwards.
+    """
 
     size: int
     kernel: int
@@ -47,6 +51,11 @@ class Axes:
     channels: tuple[Axis, ...]
     windows: tuple[Window, ...]
 
+    @property
+    def kernel_start(self) -> int:
+        """Where the first element of the kernel is: at an end of the axes along which it is read backwards."""
+        return sum((v.kernel - 1) * -v.w for v in self.windows if v.w < 0)
+
 
 @dataclass
 class Way:
@@ -63,33 +72,43 @@ class Way:
     def __post_init__(self):
         *self.more, self.filters = merged(self.conv.filters) or (Axis(1),)
         self.channels = merged(self.conv.channels)
+        self.jobs = self.machine.cutting.wanted(JOBS)
+
+    def write(self) -> None:
+        """Compute it."""
+        raise NotImplementedError
 
     def end_with(self, epilogue: Epilogue) -> None:
         """Have an epilogue go over the values in `out`, if it can."""
         c = self.conv
-        strides = {a.out for a in (*c.parts, *c.examples, *self.more, self.filters) if a.size > 1}
+        places = merged([Axis(v.out, 0, 0, v.to) for v in c.windows])
+        strides = {a.out for a in (*c.parts, *c.examples, *self.more, self.filters, *places) if a.size > 1}
         if not epilogue.adds and epilogue.fits([*(strides - {1}), 1]):
             self.epilogue = epilogue
 
-    def end(self, at: Index, filters: int, outputs: int) -> None:
-        """Have the epilogue go over complete values: so many filters, so many outputs of each in order."""
+    def end(self, at: Index, filters: int, run: Axis) -> None:
+        """Have the epilogue go over complete values: so many filters, for each a run of outputs."""
         if self.epilogue is not None:
-            spans = Span(self.filters.out, filters), Span(1, outputs)
+            spans = Span(self.filters.out, filters), Span(run.out, run.size)
             self.epilogue.box(at, [s for s in spans if s.count > 1])
 
     def row_blocks(
         self, phases: Sequence[Sequence["Phase"]], wanted: int, fits: Callable[[list[list[Cut]]], bool]
     ) -> list[list[Cut]]:
-        """How the outputs of each phase along each axis but the last are cut: in `wanted` blocks at least, that fit."""
+        """How the outputs of each phase along each axis are cut: in `wanted` blocks at least, that fit.
+
+        The last axis is cut where it is long and others are not enough.
+        """
         blocks = whole(phases)
-        for k, axis in enumerate(phases[:-1]):
-            n = size = blocks[k][0].size
-            if any(p.count != n for p in axis):
+        for k, axis in enumerate(phases):
+            n, least = blocks[k][0].size, 1 if k < len(phases) - 1 else LEAST_COLUMNS
+            enough = least > 1 and wanted == 1 and fits(blocks)
+            if enough or n < 2 * least or any(p.count != n for p in axis):
                 continue
-            size = max(1, n // wanted)
+            size = max(least, n // wanted)
             blocks[k] = even_blocks(n, size)
-            while size > 1 and not fits(blocks):
-                size = -(-size // 2)
+            while size > least and not fits(blocks):
+                size = max(least, -(-size // 2))
                 blocks[k] = even_blocks(n, size)
             wanted = -(-wanted // sum(cut.count for cut in blocks[k]))
         return blocks
@@ -142,15 +161,16 @@ def even_blocks(n: int, most: int) -> list[Cut]:
 
 
 def over_blocks(
-    b: Builder, axes: Sequence[Axis], begin: Callable[[], None], body: Callable[[Index, Index, Index], None]
+    b: Builder, axes: Sequence[Axis], jobs: int, begin: Callable[[], None],
+    body: Callable[[Index, Index, Index], None],
 ) -> None:
-    """`over_axes`, in blocks of the outermost axis that begin with `begin`: each is work for one thread."""
+    """`over_axes`, in about so many blocks of the outermost axis that begin with `begin`: jobs that threads share."""
     if not axes:
         begin()
         body(ZERO, ZERO, ZERO)
         return
     first, *rest = axes
-    size = divisor(first.size, -(-first.size // JOBS))
+    size = divisor(first.size, -(-first.size // jobs))
     with b.loop(first.size // size) as block:
         begin()
         with b.loop(size) as k:
@@ -257,8 +277,9 @@ class Image:
     """A block of one example with its border: the positions that taps reach, its channels in order.
 
     Where the last axis is walked in steps, its positions u are in the order (u % step, u // step), and only those
-    residues are there that taps meet; if `split` is not set, they are in order. blocks: how the outputs of each
-    phase along each axis are cut; one of them is in the image.
+    residues are there that taps meet; if `split` is not set, they are in order, and channels that are the fastest axis
+    of x are that of the image, too. blocks: how the outputs of each phase along each axis are cut; one of them is in
+    the image.
     """
 
     def __init__(
@@ -277,10 +298,15 @@ class Image:
             self.strides = [w.x for w in windows]
             self.of_channels = [c.x for c in channels]
             return
-        shape = [*(c.size for c in channels), *(s.room for s in self.sides)]
-        strides = strides_of(shape)
-        self.of_channels, self.strides = list(strides[: len(channels)]), list(strides[len(channels) :])
-        self.buffer = b.scratch(name, x.kind, math.prod(shape))
+        self.last = None if split or windows[-1].x == 1 else next(
+            (k for k, c in enumerate(channels) if c.x == 1 and c.size > 1), None)
+        shape = [*(1 if k == self.last else c.size for k, c in enumerate(channels)), *(s.room for s in self.sides)]
+        fastest = 1 if self.last is None else channels[self.last].size
+        strides = [n * fastest for n in strides_of(shape)]
+        self.of_channels, self.strides = strides[: len(channels)], strides[len(channels) :]
+        if self.last is not None:
+            self.of_channels[self.last] = 1
+        self.buffer = b.scratch(name, x.kind, math.prod(shape) * fastest)
 
     def clear(self) -> None:
         """Write zeros, of which those in the border stay."""
@@ -297,7 +323,8 @@ class Image:
             for t, step, w in zip(starts, self.steps, self.windows, strict=True):
                 at = at + t * (step * w.x)
             return at
-        over_axes(self.b, [Axis(c.size, c.x, 0, s) for c, s in zip(self.channels, self.of_channels, strict=True)],
+        axes = [Axis(c.size, c.x, 0, s) for c, s in zip(self.channels, self.of_channels, strict=True)]
+        over_axes(self.b, [a for k, a in enumerate(axes) if k != self.last],
                   lambda x, _, to: self._copy(0, at + x, to, starts, None))
         return ZERO
 
@@ -308,17 +335,47 @@ class Image:
             first, end = self._turns(axis, residue)
             if end <= first:
                 continue
-            with b.loop(end - first, vector=last) as i:
-                position = (i + first) * side.step + starts[axis] * self.steps[axis] + (residue + side.low)
-                at, there = self._clamped(axis, position, inside)
-                place = to + (i + (number * side.turns + first)) * self.strides[axis]
+            start = starts[axis] * self.steps[axis] + (first * side.step + residue + side.low)
+            place = to + (number * side.turns + first) * self.strides[axis]
+            if last and self.last is None:
+                self._copy_run(end - first, x, place, start, inside)
+                continue
+            with b.loop(end - first) as i:
+                at, there = self._clamped(axis, i * side.step + start, inside)
+                here = place + i * self.strides[axis]
                 if not last:
-                    self._copy(axis + 1, x + at * w.x, place, starts, there)
+                    self._copy(axis + 1, x + at * w.x, here, starts, there)
                     continue
-                value = b.load(self.x, x + at * w.x)
-                if there is not None:
-                    value = b.op("select", there, value, b.constant(0, value.kind))
-                b.store(self.buffer, place, value)
+                assert self.last is not None
+                with b.loop(self.channels[self.last].size, vector=True) as c:
+                    self._move(x + at * w.x + c, here + c, there)
+
+    def _copy_run(self, count: int, x: Index, to: Index, start: Index, inside: Value | None) -> None:
+        """Copy so many positions along the last axis; if they may reach over an end, find out first whether they do."""
+        b, side, w, stride = self.b, self.sides[-1], self.windows[-1], self.strides[-1]
+
+        def run(first: Index) -> None:
+            with b.loop(count, vector=True) as i:
+                self._move(x + (i * side.step + first) * w.x, to + i * stride, inside)
+
+        def clamped() -> None:
+            with b.loop(count, vector=True) as i:
+                at, there = self._clamped(len(self.windows) - 1, i * side.step + start, inside)
+                self._move(x + at * w.x, to + i * stride, there)
+
+        if not side.starts or self.inside[-1]:
+            run(start)
+            return
+        first = b.value_of(start)
+        low, high = b.constant(0, "i64"), b.constant(w.size - 1 - (count - 1) * side.step, "i64")
+        b.branch(b.op("and", b.op("ge", first, low), b.op("le", first, high)), lambda: run(b.index_of(first)), clamped)
+
+    def _move(self, source: Index, to: Index, there: Value | None) -> None:
+        """Copy a number, or write zero where it is not there."""
+        value = self.b.load(self.x, source)
+        if there is not None:
+            value = self.b.op("select", there, value, self.b.constant(0, value.kind))
+        self.b.store(self.buffer, to, value)
 
     def _turns(self, axis: int, residue: int) -> tuple[int, int]:
         """The turns of a residue that are in x, if it is known, and in the image."""

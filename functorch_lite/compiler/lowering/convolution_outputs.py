@@ -4,7 +4,9 @@
 Lanes are full whatever the size of an example, and strides cost nothing, as inputs are read one by one. The kernel is
 copied into panels first, once for all examples. Examples, or blocks of their rows that fit a cache, are computed panel
 after panel; the outputs for a panel are put in order after they are computed, which pays where each is a sum of many
-terms. Jobs that threads share are blocks of examples, and blocks of rows where examples are few.
+terms; where filters are in order in the output they go there at once. Jobs that threads share are blocks of examples,
+and blocks of rows where examples are few; or where a large kernel meets few outputs, its panels, each of which is read
+once for all examples.
 
 Taps are written out where neighbouring outputs then share the numbers they read and all fits the registers: broadcasts
 of numbers are most of what a tile loads.
@@ -16,9 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Index
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Index
 from functorch_lite.compiler.lowering.convolution_image import (
-    JOBS,
     Image,
     Phase,
     Way,
@@ -28,6 +29,7 @@ from functorch_lite.compiler.lowering.convolution_image import (
     pack_kernel,
     phases_of,
     sides_of,
+    whole,
 )
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
@@ -40,6 +42,8 @@ CODE = 0.02  # what a tile costs more for each that is written out beside it
 MOST_ROWS = 28  # outputs in the tiles of one unit
 KERNEL_BYTES = 1 << 20  # of the panels, in a second-level cache
 MANY_OUTPUTS = 64  # that a panel is read for, where not all panels stay in a cache
+IMAGES_BYTES = 2 << 20  # of all examples together, that panels go over
+SUMS_BYTES = 160 << 10  # of their outputs for a panel
 BLOCK_BYTES = 288 << 10  # of the images, and of the outputs of a panel, in working space
 LEAST_VECTORS, MOST_VECTORS = 2, 4  # of a panel
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
@@ -87,17 +91,29 @@ class Outputs(Way):
         self.phases = [phases_of(w) for w in c.windows]
         depth = math.prod(a.size for a in self.channels) * math.prod(v.kernel for v in c.windows)
         self.packed_size = depth * self.filters.size
-        self.blocks = self.row_blocks(self.phases, self._wanted(), lambda blocks: self._bytes(blocks) <= BLOCK_BYTES)
+        self.direct = self.filters.out == 1 and self.filters.size > 1
+        self.by_panels = self._is_by_panels()
+        self.blocks = whole(self.phases) if self.by_panels else self.row_blocks(
+            self.phases, self._wanted(), lambda blocks: self._bytes(blocks) <= BLOCK_BYTES)
         self.is_cut = any(len(block) > 1 or block[0].count > 1 for block in self.blocks)
         self.plan = self._plan()
         self.held = self._held()
+
+    def _is_by_panels(self) -> bool:
+        """Whether jobs are panels of a large kernel, which few outputs meet."""
+        item, blocks, n = ITEM_BYTES[self.out.kind], whole(self.phases), self.example.size
+        if self.packed_size * item <= KERNEL_BYTES or self.examples or math.prod(a.size for a in self.conv.parts) > 1:
+            return False
+        places = math.prod(extents_of(self.phases, [block[0].size for block in blocks]))
+        sums = places * min(self.filters.size, MOST_VECTORS * self.machine.lanes(self.out.kind)) * item
+        return n * self._bytes(blocks) <= IMAGES_BYTES and n * sums <= SUMS_BYTES
 
     def _wanted(self) -> int:
         """In how many blocks an example is cut, so that threads find enough jobs."""
         c = self.conv
         parts = math.prod(a.size for a in (*c.parts, *self.more, *c.examples))
         products = self.packed_size * math.prod(v.out for v in c.windows)
-        return max(FEW, -(-JOBS // parts)) if parts < FEW and parts * products >= WORTH else 1
+        return max(FEW, -(-self.jobs // parts)) if parts < FEW and parts * products >= WORTH else 1
 
     def _plan(self) -> Plan:
         """The plan that costs least."""
@@ -137,7 +153,7 @@ class Outputs(Way):
         for panel in panels:
             tiles, cost = self._tiles_of(phase, outputs, panel.vectors, columns.size)
             found.append(panel._replace(rows=tiles))
-            total += panel.count * (cost + FAR * outputs * panel.vectors)
+            total += panel.count * (cost + (not self.direct) * FAR * outputs * panel.vectors)
         times = math.prod(p.count for p in phase[:-1]) * columns.count / (group * rows)
         return Unit(phase, group, rows, columns, found, total * times)
 
@@ -177,6 +193,8 @@ class Outputs(Way):
     def _held(self) -> int:
         """How many examples are in working space at once: more where each panel of the kernel is large."""
         item, e = ITEM_BYTES[self.out.kind], self.example.size
+        if self.by_panels:
+            return e
         room = BLOCK_BYTES // max(self._bytes(self.blocks), 1)
         large = not self.is_cut and self.packed_size * item > KERNEL_BYTES
         most = min(room, -(-MANY_OUTPUTS // self._places())) if large else 1
@@ -192,7 +210,7 @@ class Outputs(Way):
         image = math.prod(s.room for s in sides_of(self.phases, blocks, False))
         channels = math.prod(c.size for c in self.channels)
         places = math.prod(extents_of(self.phases, [max(cut.size for cut in block) for block in blocks]))
-        widest = min(self.filters.size, MOST_VECTORS * self.machine.lanes(self.out.kind))
+        widest = 0 if self.direct else min(self.filters.size, MOST_VECTORS * self.machine.lanes(self.out.kind))
         return ITEM_BYTES[self.out.kind] * (image * channels + places * widest)
 
     def cost(self) -> float:
@@ -202,6 +220,8 @@ class Outputs(Way):
 
     def fits(self) -> bool:
         """Whether the caches have room for the kernel, and for examples; a large one must be read for many outputs."""
+        if self.by_panels:
+            return True
         large = self.packed_size * ITEM_BYTES[self.out.kind] > KERNEL_BYTES
         few = large and self.held * self._places() < MANY_OUTPUTS // 2
         return not few and self.held * self._bytes(self.blocks) <= BLOCK_BYTES
@@ -213,13 +233,14 @@ class Outputs(Way):
         channels = (self.example._replace(size=self.held), *self.channels)
         self.image = Image(self.b, self.x, channels, self.conv.windows, self.phases, self.blocks, split=False)
         self.packed = self.b.scratch("packed", self.out.kind, self.packed_size)
-        widest = max(p.size for p in self.plan.panels)
-        self.sums = self.b.scratch("sums", self.out.kind, self.held * self._places() * widest)
+        if not self.direct:
+            widest = max(p.size for p in self.plan.panels)
+            self.sums = self.b.scratch("sums", self.out.kind, self.held * self._places() * widest)
         over_axes(self.b, merged((*self.conv.parts, *self.more)), self._part)
 
     def _part(self, x: Index, w: Index, out: Index) -> None:
         windows, e = self.conv.windows, self.example
-        kernel = Walk(self.w, w, (), [*(c.y for c in self.channels), *(v.w for v in windows)], self.filters.y)
+        kernel = Walk(self.w, w, (), [*(c.y for c in self.channels), *(abs(v.w) for v in windows)], self.filters.y)
         extents = [*(c.size for c in self.channels), *(v.kernel for v in windows)]
         pack_kernel(self.b, self.packed, kernel, extents, self.plan.panels)
         axes = merged((*self.examples, e._replace(size=e.size // self.held, x=e.x * self.held, out=e.out * self.held)))
@@ -228,11 +249,13 @@ class Outputs(Way):
                 self.b, self.blocks, self._begin, lambda starts, sizes: self._block(x + dx, out + to, starts, sizes)))
         else:
             sizes = tuple(block[0].size for block in self.blocks)
-            over_blocks(self.b, axes, self._begin, lambda dx, _, to: self._block(x + dx, out + to, (), sizes))
+            over_blocks(self.b, axes, self.jobs, self._begin,
+                        lambda dx, _, to: self._block(x + dx, out + to, (), sizes))
 
     def _begin(self) -> None:
         self.image.clear()
-        self.b.fill(self.sums, self.sums.size)  # a job reads nothing that it has not written: it has its own
+        if not self.direct and not self.by_panels:
+            self.b.fill(self.sums, self.sums.size)  # a job reads nothing that it has not written: it has its own
 
     def _block(self, x: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
         """The outputs of some examples, or of a block of one."""
@@ -242,13 +265,22 @@ class Outputs(Way):
         for k, panel in enumerate(self.plan.panels):
             with self.b.loop(panel.count) as i:
                 first = i * panel.size + panel.start
+                to = out + first * self.filters.out
+                if not self.direct and self.by_panels:
+                    self.b.fill(self.sums, self.sums.size)
                 for unit in self.plan.units[sizes]:
-                    self._unit(unit, unit.panels[k], first, at, extents)
-                self._put(out + first * self.filters.out, panel.size, extents)
+                    self._unit(unit, unit.panels[k], first, at, to if self.direct else ZERO, extents)
+                self._put(to, panel.size, extents)
 
     def _put(self, out: Index, filters: int, extents: list[int]) -> None:
-        """Write the outputs of some examples for the filters of a panel."""
+        """Write the outputs of some examples for the filters of a panel, if they are not there, and end them."""
         windows, strides = self.conv.windows, strides_of(extents)
+        if self.direct:
+            *outer, run = merged([self.example._replace(size=self.held, x=0), *(
+                Axis(n, 0, 0, v.to) for n, v in zip(extents, windows, strict=True))]) or (Axis(1),)
+            if self.epilogue is not None:
+                over_axes(self.b, outer, lambda _, at, to: self.end(out + to, filters, run))
+            return
         axes = [Axis(self.held, 0, math.prod(extents), self.example.out),
                 *(Axis(n, 0, s, v.to) for n, s, v in zip(extents, strides, windows, strict=True))]
         outer = list(merged(axes))
@@ -260,28 +292,32 @@ class Outputs(Way):
             else:
                 self.b.transpose(self.out, out + to, self.sums, at * filters, run.size, filters, filters,
                                  self.filters.out)
-            self.end(out + to, filters, run.size)
+            self.end(out + to, filters, run)
 
         over_axes(self.b, outer, put)
 
-    def _unit(self, unit: Unit, panel: Panels, first: Index, at: Index, extents: list[int]) -> None:
+    def _unit(self, unit: Unit, panel: Panels, first: Index, at: Index, out: Index, extents: list[int]) -> None:
         """All outputs that units of one sort are, for the filters of a panel from `first` on.
 
-        They go to working space: those of an example in order, filters inside.
+        They go to the output from `out` on where filters are in order there; else to working space: those of an example
+        in order, filters inside.
         """
         walk, group, phase, columns = self.image.walk(), self.plan.group, unit.phase, unit.columns
         strides = [panel.size * s for s in strides_of(extents)]
+        each = panel.size * math.prod(extents)
+        if self.direct:
+            strides, each = [v.to for v in self.conv.windows], self.example.out
         to = [p.every * s for p, s in zip(phase, strides, strict=True)]
         start = sum(p.first * s for p, s in zip(phase, strides, strict=True))
         counts = [self.held // group, *(p.count for p in phase[:-2]), phase[-2].count // unit.rows, columns.count]
         steps = [group, *([1] * (len(phase) - 2)), unit.rows, columns.size]
-        walk, to = [self.image.of_channels[0], *walk], [panel.size * math.prod(extents), *to]
+        walk, to = [self.image.of_channels[0], *walk], [each, *to]
         axes = [Axis(n, k * s, 0, k * t) for n, k, s, t in zip(counts, steps, walk, to, strict=True)]
         places = list(itertools.product(range(group), range(unit.rows), range(columns.size)))
         reads = [e * walk[0] + r * walk[-2] + (columns.start + u) * walk[-1] for e, r, u in places]
         writes = [start + e * to[0] + r * to[-2] + (columns.start + u) * to[-1] for e, r, u in places]
         over_axes(self.b, [a for a in axes if a.size > 1],
-                  lambda x, _, o: self._tiles(unit, panel, first, at + x, o, reads, writes))
+                  lambda x, _, o: self._tiles(unit, panel, first, at + x, out + o, reads, writes))
 
     def _tiles(
         self, unit: Unit, panel: Panels, first: Index, at: Index, to: Index, reads: list[int], writes: list[int]
@@ -294,7 +330,7 @@ class Outputs(Way):
             left = Walk(self.image.buffer, at, reads[start : start + size], along_x)
             rows = [to + o for o in writes[start : start + size]]
             tile(self.b, panel.width, extents, left, Walk(self.packed, kernel, columns, along_w, 1),
-                 store_tile(self.b, self.sums, rows, columns, 1, False), taps)
+                 store_tile(self.b, self.out if self.direct else self.sums, rows, columns, 1, False), taps)
 
     def _steps(self, phase: tuple[Phase, ...], panel: Panels, rows: int, columns: int):
         """The loops over channels and kernel axes: extents, steps in the image and in a panel; the taps written out."""
@@ -302,7 +338,8 @@ class Outputs(Way):
         strides = [panel.size * n for n in strides_of(sizes)]
         n = len(self.channels)
         extents, along_x, along_w = sizes[:n], list(self.image.of_channels[1:]), strides[:n]
-        axes = [p.taps for p in phase]
+        axes = [tuple((v.kernel - 1 - k if v.w < 0 else k, s) for k, s in p.taps)
+                for p, v in zip(phase, self.conv.windows, strict=True)]
         written = WRITTEN_OUT if self._is_written_out(phase, rows, panel.vectors, columns) else 0
         for k, (x, w) in enumerate(zip(self.image.strides, strides[n:], strict=True)):
             if len(axes[k]) == 1 or math.prod(map(len, axes[k:])) * rows * panel.vectors <= written:

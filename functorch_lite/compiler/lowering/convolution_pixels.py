@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Index
 from functorch_lite.compiler.lowering.convolution_image import (
-    JOBS,
     WRITTEN_OUT,
     Image,
     Phase,
@@ -29,6 +28,9 @@ from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, most
 IMAGE_BYTES = 192 << 10  # of a block: part of a second-level cache
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 FEW = 8  # examples
+SCATTERED = 2.0  # cycles to store an output alone
+NEAR_BYTES = 1 << 20  # of a kernel that may lie in any order: a second-level cache
+FAR = 8.0  # cycles to read a number of a larger one that is far from the one before
 
 
 class Strip(NamedTuple):
@@ -74,6 +76,11 @@ class Pixels(Way):
         total = sum(self._cost(self._tiling(phase)) * taps * math.prod(len(p.taps) for p in phase)
                     * math.prod(p.count for p in phase[:-2]) for phase in itertools.product(*self.phases))
         strided = self.phases[-1][0].step * self.conv.windows[-1].x > 1
+        outputs = math.prod(sum(p.count for p in axis) for axis in self.phases) * self.filters.size
+        total += (self.conv.windows[-1].to != 1) * SCATTERED * outputs
+        kernel = self.filters.size * taps * math.prod(v.kernel for v in self.conv.windows)
+        if kernel * ITEM_BYTES[self.out.kind] > NEAR_BYTES and any(c.y > self.filters.y for c in self.channels):
+            total += FAR * kernel
         return total + strided * math.prod(v.size for v in self.conv.windows) * math.prod(c.size for c in self.channels)
 
     def write(self) -> None:
@@ -85,14 +92,14 @@ class Pixels(Way):
         self.walk = self.image.walk()
         if all(len(block) == block[0].count == 1 for block in self.blocks):
             sizes = tuple(block[0].size for block in self.blocks)
-            over_blocks(self.b, loops, self.image.clear, lambda x, w, out: self._block(x, w, out, (), sizes))
+            over_blocks(self.b, loops, self.jobs, self.image.clear, lambda x, w, out: self._block(x, w, out, (), sizes))
         else:
             over_axes(self.b, loops, lambda x, w, out: over_cuts(
                 self.b, self.blocks, self.image.clear, lambda starts, sizes: self._block(x, w, out, starts, sizes)))
 
     def _blocks(self, examples: int) -> list[list[Cut]]:
         """How the outputs of each phase along each axis are cut."""
-        wanted = -(-JOBS // examples) if examples < FEW and examples * self._products() >= WORTH else 1
+        wanted = -(-self.jobs // examples) if examples < FEW and examples * self._products() >= WORTH else 1
         return self.row_blocks(self.phases, wanted, lambda blocks: self._image_bytes(blocks) <= IMAGE_BYTES)
 
     def _products(self) -> int:
@@ -113,7 +120,7 @@ class Pixels(Way):
             for t, p, v in zip(starts, phase, self.conv.windows, strict=False):
                 first = first + t * (p.every * v.to)
             over_axes(self.b, self.more, lambda _, dw, do, parts=parts, first=first: self._phase(
-                parts, at, w + dw, first + do))
+                parts, at, w + (dw + self.conv.kernel_start), first + do))
         if self.epilogue is not None:
             self._end(out, starts, sizes)
 
@@ -124,7 +131,7 @@ class Pixels(Way):
             out = out + t * (axis[0].every * v.to)
         extents = extents_of(self.phases, sizes)
         *outer, run = merged([Axis(n, 0, 0, v.to) for n, v in zip(extents, windows, strict=True)]) or (Axis(1),)
-        over_axes(self.b, (*self.more, *outer), lambda _, dw, do: self.end(out + do, self.filters.size, run.size))
+        over_axes(self.b, (*self.more, *outer), lambda _, dw, do: self.end(out + do, self.filters.size, run))
 
     def _phase(self, phase: tuple[Phase, ...], at: Index, w: Index, out: Index) -> None:
         """All outputs of one phase in a block."""

@@ -28,12 +28,9 @@ from functorch_lite.compiler.lowering.rules import (
     words,
 )
 from functorch_lite.compiler.schedule.fusion import LARGE, Group, Schedule, is_number
+from functorch_lite.compiler.schedule.prologues import CHEAP
 from functorch_lite.core.program import Equation, Literal, Var
 
-CHEAP = frozenset({
-    "add", "sub", "mul", "neg", "max", "min", "abs", "select", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor",
-    "not", "convert", "add_any", "scale", "stop_gradient",
-})
 ROW_SCRATCH_BYTES = 32 << 10
 
 
@@ -48,6 +45,7 @@ class GroupLowering:
         self.stored = list(stored)
         self.makers = {e.outputs[0]: e for e in group.equations}
         self.inputs: dict[Any, Buffer] = {}
+        self.prefix = "x"  # of their names
         self.identical: dict[Any, bool] = {}  # inputs read only where the kernel is, so an output may take their place
         self.outputs: dict[Var, Buffer] = {}
         self.kept: dict[Var, Buffer] = {}
@@ -83,7 +81,8 @@ class GroupLowering:
                     same = found is not None and source is base and found.whole and self._walks_all(atom, base, found)
                     self.identical[source] = same and self.identical.get(source, True)
                     if source not in self.inputs:
-                        self.inputs[source] = self.b.input(f"x{len(self.inputs)}", _kind(source), words(source.aval))
+                        self.inputs[source] = self.b.input(
+                            f"{self.prefix}{len(self.inputs)}", _kind(source), words(source.aval))
 
     def is_given(self, source: Any) -> bool:
         """Whether an array that is read is not a parameter of the kernel."""

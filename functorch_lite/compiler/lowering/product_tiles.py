@@ -7,6 +7,9 @@ and with panels of its own, or where columns are few, tiles of rows. A job goes 
 rows stay in the first-level cache and the panels of a block in the second; later blocks add to what earlier ones
 stored. Many rows go by whole if all panels fit the second-level cache: then what is written is in order.
 
+A left operand that is large, or whose rows would meet in a cache, is copied first: tile after tile, in each k after k,
+its rows side by side. So a tile is read in order, and while it meets its panels the next one is fetched into the cache.
+
 An epilogue (`lowering/epilogue.py`) goes over the values of a job, or of some rows of it, as soon as they are complete;
 until then they are in working space, if that is small.
 """
@@ -14,17 +17,19 @@ until then they are in working space, if that is small.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
 from functorch_lite.compiler.lowering.tiles import (
+    Ahead,
     Cut,
     Machine,
     Panels,
     Walk,
     cuts,
+    element_of,
     even_cuts,
     over,
     pack,
@@ -36,6 +41,7 @@ from functorch_lite.compiler.lowering.tiles import (
 from functorch_lite.compiler.schedule.epilogues import DEPTH, MANY_ROWS, PACKED_BYTES
 
 DEPTH_BYTES = 4 * DEPTH  # of a row in one block of k
+DEEP_BYTES = 2 << 10  # the same of large products: the output is read again less often
 DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is
 JOBS = 8  # blocks of columns at least, where there are enough columns
 LEAST_VECTORS = 2  # of columns in a block: a panel
@@ -46,14 +52,50 @@ ONE_TILE = 8  # rows: a panel would be read once
 INNER_ROWS = 24
 FAR_BYTES = 512  # from one number of a row of x to the next: caches cannot hold the rows of a tile
 ALIAS_BYTES = 2048  # a multiple of it between rows of x: they meet in a few places of the first-level cache
-ORDERED_BYTES = 4 << 20  # of rows of x that are copied at a time
+ORDERED_BYTES = 16 << 20  # of rows of x that are copied at a time
 ORDERED_ROWS = 256  # at least
 FAR_SERVED, ALIAS_SERVED = 64, 256  # columns that make a copy of x worth while
-COPIED_ROWS = 64  # rows of x that are copied at a time
+SIDE_BY_SIDE = 8  # steps of k that are copied at a time from rows that lie side by side
 BOX_BYTES = 16 << 10  # of values that an epilogue goes over at once: part of a first-level cache
 SUMS_BYTES = 128 << 10  # of values at once that have working space of their own: part of a second-level cache
 PAD = 16  # elements between copied rows
 LONG = 1 << 23  # products of one tile's code in a job: so many are worth four steps of k written out
+
+
+class Left(NamedTuple):
+    """Rows of x from `at` of a buffer on: as they lie, `step` apart, or copied in tiles, each in order along k.
+
+    along: for a step of each contracted axis. in_tiles: in each k of a tile its rows are side by side. k: where in the
+    tiles a block of k begins.
+    """
+
+    buffer: Any
+    at: Index
+    along: Sequence[int]
+    step: int
+    in_tiles: bool = False
+    k: Index = ZERO
+
+    def from_k(self, k: Index) -> "Left":
+        """The same rows from k on."""
+        return self._replace(k=self.k + k) if self.in_tiles else self._replace(at=self.at + k * self.along[0])
+
+    def from_row(self, row: Index) -> "Left":
+        """The rows from this one on, the first of a tile."""
+        return self._replace(at=self.at + row * self.step)
+
+    def tile(self, rows: int) -> Walk:
+        """How a tile of the first rows is read."""
+        if self.in_tiles:
+            return Walk(self.buffer, self.at + self.k * rows, range(rows), [rows])
+        return Walk(self.buffer, self.at, [r * self.step for r in range(rows)], self.along)
+
+
+class Turn(NamedTuple):
+    """How many panels a tile's rows have met before some, and how many they meet at all."""
+
+    first: int
+    count: int
 
 
 class Sums(NamedTuple):
@@ -136,10 +178,10 @@ class Matrix:
         self.packed = self.b.scratch("packed", self.kind, self.deepest * widest) if packs else None
         self.row_blocks = [Cut(0, 1, self.rows.size)]
         self.ordered: Buffer | None = None
-        if not self.inner and (self._is_far() or self._meets_itself()):
+        if not self.inner and (self._is_far() or self._meets_itself() or self._is_large()):
             self.row_blocks = even_cuts(self.rows.size, max(ORDERED_BYTES // (self.depth * item), ORDERED_ROWS))
             most = max(c.size for c in self.row_blocks)
-            self.ordered = self.b.scratch("ordered", self.kind, most * (self.depth + PAD))
+            self.ordered = self.b.scratch("ordered", self.kind, most * self._step_of_ordered())
         self.epilogue: Epilogue | None = None
         self.places = 0  # of sums in working space
 
@@ -155,7 +197,11 @@ class Matrix:
         """Whether y's columns are copied: they serve many rows, and are out of order, or more than a cache holds."""
         if self.columns.y != 1:
             return self.rows.size > ONE_TILE
-        return self.rows.size > FEW_ROWS and self._right_bytes() > DIRECT_BYTES
+        return self.rows.size > FEW_ROWS and not self._is_direct()
+
+    def _is_direct(self) -> bool:
+        """Whether y is small enough to be read where it is."""
+        return self._right_bytes() <= DIRECT_BYTES * self.machine.cutting.direct
 
     def _is_streamed(self) -> bool:
         """Whether few rows meet a large y, which is read as it lies: row by row, through whole blocks of columns."""
@@ -165,7 +211,7 @@ class Matrix:
         """Of a block of k. Where y is streamed, the more often the output is read again the more rows it has."""
         if self._is_streamed():
             return max(STREAMS, min(STREAMS * self.rows.size // 4, 4 * STREAMS))
-        return DEPTH_BYTES // ITEM_BYTES[self.kind]
+        return (DEEP_BYTES if self._is_large() else DEPTH_BYTES) // ITEM_BYTES[self.kind]
 
     def _right_bytes(self) -> int:
         return self.depth * self.columns.size * ITEM_BYTES[self.kind]
@@ -183,16 +229,31 @@ class Matrix:
         alias = self.rows.x * ITEM_BYTES[self.kind] % ALIAS_BYTES == 0 and first.x == 1 and not others
         return alias and self.rows.size > FEW_ROWS and self.columns.size >= ALIAS_SERVED
 
+    def _is_large(self) -> bool:
+        """Whether all of x is read again and again from beyond the second-level cache."""
+        first, *others = self.contracted
+        if others or 1 not in (self.rows.x, first.x) or self.columns.size < ALIAS_SERVED:
+            return False
+        return self.rows.size > FEW_ROWS and self.rows.size * self.depth * ITEM_BYTES[self.kind] > PACKED_BYTES
+
+    def _in_tiles(self) -> bool:
+        """Whether rows of x are copied in tiles."""
+        return self.ordered is not None
+
+    def _step_of_ordered(self) -> int:
+        return self.depth
+
     def _jobs(self, packs: bool) -> list[Cut]:
         """The columns of each job: whole vectors, and in a job of its own what is left."""
         n, lanes = self.columns.size, self.machine.lanes(self.kind)
         vectors, rest = divmod(n, lanes)
         room = PACKED_BYTES // (self.deepest * ITEM_BYTES[self.kind] * lanes)
-        wanted = min(max(vectors // JOBS, LEAST_VECTORS), 4 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
+        jobs = self.machine.cutting.wanted(JOBS)
+        wanted = min(max(vectors // jobs, LEAST_VECTORS), 4 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
                      max(room, 1))
-        if not packs and (self.rows.size > FEW_ROWS or self._right_bytes() <= DIRECT_BYTES):
+        if not packs and (self.rows.size > FEW_ROWS or self._is_direct()):
             return [Cut(0, 1, n)]
-        if (vectors < JOBS * LEAST_VECTORS or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
+        if (vectors < jobs * LEAST_VECTORS or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
             return [Cut(0, 1, n)]
         found = [Cut(c.start * lanes, c.count, c.size * lanes) for c in even_cuts(vectors, wanted)]
         return [*found, Cut(vectors * lanes, 1, rest)] if rest else found
@@ -212,25 +273,36 @@ class Matrix:
     def _rows(self, rows: int, r: Index, x: Index, y: Index, out: Index) -> None:
         """All of a block of rows from r on."""
         at = x + r * self.rows.x
-        left = Walk(self.x, at, (), [a.x for a in self.contracted], self.rows.x)
+        left = Left(self.x, at, [a.x for a in self.contracted], self.rows.x)
         if self.ordered is not None:
             self._order(self.ordered, rows, at)
-            left = Walk(self.ordered, ZERO, (), [1], self.depth + PAD)
+            left = Left(self.ordered, ZERO, [1], self._step_of_ordered(), self._in_tiles())
         for job in self.jobs:
             over(self.b, job, lambda c, job=job: self._job(job, rows, c, left, y, out + r * self.rows.out))
 
     def _order(self, ordered: Buffer, rows: int, at: Index) -> None:
-        """Copy rows of x from a place on, each in order along k, a little apart."""
-        along, step = self.contracted[0].x, self.depth + PAD
-        if self.rows.x != 1:
-            with self.b.loop(rows) as r:
-                self.b.copy(ordered, self.x, self.depth, r * step, at + r * self.rows.x)
-            return
-        for cut in even_cuts(rows, COPIED_ROWS):
+        """Copy rows of x from a place on: tile after tile, in each k after k, its rows side by side."""
+        for cut in self._tiles_of(rows):
+            if self.rows.x == 1:
+                self._order_columns(ordered, cut, at)
+                continue
             over(self.b, cut, lambda r, cut=cut: self.b.transpose(
-                ordered, r * step, self.x, at + r, self.depth, cut.size, along, step))
+                ordered, r * self.depth, self.x, at + r * self.rows.x, cut.size, self.depth, self.rows.x, cut.size))
 
-    def _job(self, job: Cut, rows: int, c: Index, left: Walk, y: Index, out: Index) -> None:
+    def _order_columns(self, ordered: Buffer, cut: Cut, at: Index) -> None:
+        """The same of rows that lie side by side: all tiles for some k, so that memory is read in order."""
+        along = self.contracted[0].x
+        for some in cuts(self.depth, SIDE_BY_SIDE):
+            with self.b.loop(some.count) as i, self.b.loop(cut.count) as t, self.b.loop(some.size) as j:
+                k, row = i * some.size + some.start + j, t * cut.size + cut.start
+                self.b.copy(ordered, self.x, cut.size, row * self.depth + k * cut.size, at + k * along + row)
+
+    def _tiles_of(self, rows: int) -> list[Cut]:
+        """The rows of all tiles: what those over the widest panels have room for."""
+        found = [p for job in self.jobs for p in panels_of(rows, job.size, self.kind, self.machine)]
+        return max(found, key=lambda p: p.vectors).rows
+
+    def _job(self, job: Cut, rows: int, c: Index, left: Left, y: Index, out: Index) -> None:
         """All of a block of columns from c on."""
         panels = self._panels(rows, job.size)
         right = Walk(self.y, y + c * self.columns.y, (), [a.y for a in self.contracted], self.columns.y)
@@ -240,21 +312,39 @@ class Matrix:
             self.b.fill(sums.buffer, rows * job.size)
         for block in self.blocks:
             over(self.b, block, lambda k, block=block: self._block(
-                panels, block, k, left, right, job.size, out, sums))
+                panels, rows, block, k, left, right, job.size, out, sums))
         if sums is not None:
             self._end(out, rows, job.size, sums)
 
     def _block(
-        self, panels: list[Panels], block: Cut, k: Index, left: Walk, right: Walk, columns: int, out: Index,
+        self, panels: list[Panels], rows: int, block: Cut, k: Index, left: Left, right: Walk, columns: int, out: Index,
         sums: Sums | None,
     ) -> None:
         """What the elements of a block from k on add to it. No sums: an epilogue goes over some rows at once."""
         extents = [block.size] if len(self.contracted) == 1 else [a.size for a in self.contracted]
-        left = left._replace(at=left.at + k * left.along[0])
+        left = left.from_k(k)
         right = right._replace(at=right.at + k * right.along[0])
         if self.packed is not None:
-            pack(self.b, self.packed, right, extents, panels)
+            self._pack(right, extents, panels)
         add = self._blocks_of_k() > 1 if self.out is None else self._added(k)
+        self._tiles_of_rows(panels, rows, extents, left, right, columns, out, sums, add)
+
+    def _pack(self, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
+        """Copy columns of y into panels."""
+        assert self.packed is not None
+        pack(self.b, self.packed, right, extents, panels)
+
+    def _tiles_of_rows(
+        self, panels: list[Panels], rows: int, extents: Sequence[int], left: Left, right: Walk, columns: int,
+        out: Index, sums: Sums | None, add: bool | Value,
+    ) -> None:
+        """All tiles of some rows over some panels."""
+        if sums is not None and left.in_tiles:
+            for cut in panels[0].rows:
+                over(self.b, cut, lambda row, cut=cut: self._over_panels(
+                    panels, Cut(0, 1, cut.size), extents, left.from_row(row), right,
+                    sums._replace(at=sums.at + row * sums.row), add))
+            return
         if sums is not None:
             for p in panels:
                 self._tiles(p, p.rows, extents, left, right, sums, add)
@@ -265,24 +355,35 @@ class Matrix:
                  self._rows_of_a_box(panels, Cut(0, tiles, cut.size), row, extents, left, right, columns, out, add))
 
     def _rows_of_a_box(
-        self, panels: list[Panels], cut: Cut, row: Index, extents: Sequence[int], left: Walk, right: Walk,
+        self, panels: list[Panels], cut: Cut, row: Index, extents: Sequence[int], left: Left, right: Walk,
         columns: int, out: Index, add: bool | Value,
     ) -> None:
         """All tiles of some rows, and the epilogue over them."""
         out += row * self.rows.out
-        left = left._replace(at=left.at + row * left.step)
+        left = left.from_row(row)
         rows = cut.count * cut.size
         sums = self._sums(out, rows, columns)
-        for p in panels:
-            self._tiles(p, [cut], extents, left, right, sums, add)
+        self._over_panels(panels, cut, extents, left, right, sums, add)
         self._end(out, rows, columns, sums)
+
+    def _over_panels(
+        self, panels: list[Panels], cut: Cut, extents: Sequence[int], left: Left, right: Walk, sums: Sums,
+        add: bool | Value,
+    ) -> None:
+        """The tiles of a cut of rows over all panels."""
+        done, count = 0, sum(p.count for p in panels)
+        for p in panels:
+            self._tiles(p, [cut], extents, left, right, sums, add, Turn(done, count))
+            done += p.count
 
     # --- epilogues ----------------------------------------------------------------------------------------------------
 
     def end_with(self, epilogue: Epilogue, outer: Sequence[Axis]) -> None:
         """Have an epilogue go over the values, if it can; outer: the axes of loops around the product."""
-        meets = epilogue.adds and (self.inner or outer or sum(c.count for c in self.jobs) == 1)
-        if not meets and epilogue.fits([a.out for a in (*outer, self.rows, self.columns) if a.size > 1]):
+        one = not self.inner and sum(c.count for c in self.jobs) == 1
+        meets = epilogue.adds and (self.inner or outer or one)
+        lacks = epilogue.whole_rows and not (one and self.columns.size == epilogue.row_size)
+        if not meets and not lacks and epilogue.fits([a.out for a in (*outer, self.rows, self.columns) if a.size > 1]):
             self.epilogue = epilogue
         room = self._room_of_sums() if self.epilogue is not None and not epilogue.holds_sums() else 0
         if room == 0 or room * ITEM_BYTES[self.kind] > SUMS_BYTES:
@@ -315,6 +416,8 @@ class Matrix:
     def _panels(self, rows: int, columns: int) -> list[Panels]:
         """The panels of a block of columns; for an epilogue all with the same tiles of rows."""
         found = panels_of(rows, columns, self.kind, self.machine)
+        if self._in_tiles():
+            return [p._replace(rows=self._tiles_of(rows)) for p in found]
         if self._is_in_boxes(rows, columns):
             widest = max(found, key=lambda p: p.vectors)
             return [p._replace(rows=widest.rows) for p in found]
@@ -343,8 +446,8 @@ class Matrix:
         return self.b.op("ne", self.b.value_of(k), self.b.constant(0, "i64"))
 
     def _tiles(
-        self, p: Panels, cuts: Sequence[Cut], extents: Sequence[int], left: Walk, right: Walk, sums: Sums,
-        add: bool | Value,
+        self, p: Panels, cuts: Sequence[Cut], extents: Sequence[int], left: Left, right: Walk, sums: Sums,
+        add: bool | Value, turn: Turn | None = None,
     ) -> None:
         """All tiles over some panels: a tile's rows stay in the first-level cache while the panels pass, or they do."""
         few = self.rows.size <= FEW_ROWS
@@ -353,22 +456,27 @@ class Matrix:
             with loops[not few] as first, loops[few] as second:
                 i, t = (first, second) if few else (second, first)
                 row = t * cut.size + cut.start
-                offsets = [r * left.step for r in range(cut.size)]
-                a = left._replace(at=left.at + row * left.step, offsets=offsets, step=0)
+                a = left.from_row(row).tile(cut.size)
                 rows = sum(c.count * c.size for c in p.rows if c.size == cut.size)
                 steps = 4 if rows * p.count * p.size * self.depth >= LONG else 1
-                self._tile(p, extents, a, right, i, row, sums, add, steps)
+                ahead = None if turn is None or not left.in_tiles else self._ahead(left, a, cut.size, turn, i)
+                self._tile(p, extents, a, right, i, row, sums, add, steps, ahead)
 
     def _tile(
         self, p: Panels, extents: Sequence[int], a: Walk, right: Walk, i: Index, row: Index, sums: Sums,
-        add: bool | Value, steps: int,
+        add: bool | Value, steps: int, ahead: Ahead | None,
     ) -> None:
         first = i * p.size + p.start
         at = sums.at + first * sums.column + row * sums.row
         rows = [at + r * sums.row for r in range(len(a.offsets))]
         columns = [v * p.width * sums.column for v in range(p.vectors)]
         tile(self.b, p.width, extents, a, self._panel(p, extents, right, first),
-             store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps)
+             store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps, ahead=ahead)
+
+    def _ahead(self, left: Left, a: Walk, rows: int, turn: Turn, panel: Index) -> Ahead:
+        """The part of the next tile's rows that is fetched while this one meets a panel."""
+        step = max(rows // turn.count, 1)
+        return Ahead(left.buffer, a.at + rows * self.depth + (panel + turn.first) * (step * self.deepest), step)
 
     def _panel(self, p: Panels, extents: Sequence[int], right: Walk, first: Index) -> Walk:
         """How a tile reads y's columns from the first one of a panel on."""
@@ -410,8 +518,8 @@ class Matrix:
         def step(i: Index, starts: list[int], totals: Sequence[Value]) -> list[Value]:
             found = []
             for w, start in enumerate(starts):
-                a = [b.load(self.x, at + i + start) for at in left]
-                c = [b.load(self.y, at + i + start) for at in right]
+                a = [element_of(b, self.x, at + i + start) for at in left]
+                c = [element_of(b, self.y, at + i + start) for at in right]
                 for k in range(len(sums)):
                     product = b.op("mul", a[k // len(right)], c[k % len(right)])
                     found.append(b.op("add", totals[w * len(sums) + k], product))

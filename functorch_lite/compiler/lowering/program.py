@@ -17,6 +17,7 @@ from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCa
 from functorch_lite.compiler.loop_ir.polls import mark_polls
 from functorch_lite.compiler.loop_ir.printer import function_key
 from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, is_exact, same_memory
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 from functorch_lite.compiler.lowering.epilogue import Epilogue
 from functorch_lite.compiler.lowering.group import GroupLowering, literal_element
 from functorch_lite.compiler.lowering.group_key import group_key
@@ -28,6 +29,7 @@ from functorch_lite.compiler.lowering.inline import (
     write_numbers,
 )
 from functorch_lite.compiler.lowering.places import HELD, Held, Place, is_one, of_parts, parts
+from functorch_lite.compiler.lowering.prologue import Prologue
 from functorch_lite.compiler.lowering.rules import (
     Element,
     Operand,
@@ -40,9 +42,11 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.memory.plan import Part
-from functorch_lite.compiler.schedule.columns import in_columns
+from functorch_lite.compiler.schedule.columns import in_columns, several_rows
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.partial import in_parts
+from functorch_lite.compiler.schedule.sections import in_sections
+from functorch_lite.compiler.schedule.turned import in_tiles
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var, memoized
 from functorch_lite.primitives.casts import stop_gradient_p
@@ -53,9 +57,9 @@ INLINE = "inline"
 
 
 class Strided(NamedTuple):
-    """An array in memory with element strides of its own: what a library call can read without a copy."""
+    """An array with element strides of its own, in memory or computed by a prologue: read without a copy."""
 
-    place: Place
+    place: Place | Prologue
     strides: tuple[int, ...]
 
 
@@ -94,18 +98,19 @@ def can_lower(program: Program) -> bool:
     return memoized(program, "can lower", lambda: (all(map(_is_held, (*program.inputs, *program.outputs))),))[0]
 
 
-def lower_program(program: Program) -> Lowered:
-    """The program as loop IR."""
-    lowering = ProgramLowering()
+def lower_program(program: Program, cutting: Cutting = AS_USUAL) -> Lowered:
+    """The program as loop IR. cutting: how products and convolutions are cut."""
+    lowering = ProgramLowering(cutting)
     b = lowering.b
     inputs = [b.input(f"in{k}", _kind(v), words(v.aval)) for k, v in enumerate(program.inputs)]
     outputs = [b.output(f"out{k}", _kind(a), words(a.aval)) for k, a in enumerate(program.outputs)]
     targets = [Place(buffer, ZERO, a.aval) for buffer, a in zip(outputs, program.outputs, strict=True)]
     places = [Place(buffer, ZERO, v.aval) for buffer, v in zip(inputs, program.inputs, strict=True)]
     lowering.body(program, places, targets)
-    mark_polls(lowering.b.function)
+    function = in_sections(b.finish(), lowering.in_place, program)
+    mark_polls(function)
     return Lowered(
-        b.finish(), inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
+        function, inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
         list(lowering.kernels.values()), lowering.sources, lowering.made, list(lowering.parts.values()),
     )
 
@@ -113,7 +118,8 @@ def lower_program(program: Program) -> Lowered:
 class ProgramLowering:
     """The lowering of one program; `body` lowers it, and the programs of loops and branches inside it."""
 
-    def __init__(self):
+    def __init__(self, cutting: Cutting = AS_USUAL):
+        self.cutting = cutting
         self.b = Builder("program")
         self.constants: list[np.ndarray] = []
         self.constant_buffers: list[Buffer] = []
@@ -152,7 +158,7 @@ class ProgramLowering:
         around, self.scope = self.scope, _scope_of(found, program, inputs)
         early = {k: self._deliver(program.outputs[k], targets[k]) for k in overlap.early}
         late = [None if k in overlap.late else t for k, t in enumerate(targets)]
-        self._aim(program, [None if k in early else t for k, t in enumerate(late)])
+        self._aim(program, inputs, [None if k in early else t for k, t in enumerate(late)])
         self.scope.wanted.update(overlap.wanted)
         self.scope.needed = needed(found)
         for group in found.groups:
@@ -175,14 +181,15 @@ class ProgramLowering:
         for k in overlap.late:
             outs[k] = self._copied(outs[k], targets[k])
 
-    def _aim(self, program: Program, targets) -> None:
-        """Have outputs computed where they are wanted."""
-        schedule = self.scope.schedule
+    def _aim(self, program: Program, inputs, targets) -> None:
+        """Have outputs computed where they are wanted, what is only moved too, if no input is there."""
+        schedule, given = self.scope.schedule, {p.buffer for p in inputs if type(p) is Place}
         for atom, target in zip(program.outputs, targets, strict=True):
             if type(target) is not Place or type(atom) is Literal:
                 continue
             root = self._same_memory(atom)
-            if root in schedule.home and root not in self.scope.wanted:
+            moved = root in schedule.movement and target.buffer not in given
+            if (root in schedule.home or moved) and root not in self.scope.wanted:
                 self.scope.wanted[root] = Place(target.buffer, target.start, root.aval)
 
     def _same_memory(self, atom: Any) -> Any:
@@ -309,14 +316,16 @@ class ProgramLowering:
     def strided(self, atom: Any) -> Strided:
         """An array as it lies in memory: a permutation, slice or broadcast of one that is there needs no copy."""
         schedule = self.scope.schedule
-        if type(atom) is not Literal and atom not in self.scope.places and atom in schedule.maps:
-            base, found = schedule.maps[atom]
-            if base not in schedule.movement and found.whole:
+        if type(atom) is not Literal and atom not in self.scope.places:
+            base, found = schedule.base(atom)
+            computed = self.fused.prologue(base) if self.fused is not None else None
+            if found is not None and (computed or (atom in schedule.maps and base not in schedule.movement
+                                                   and found.whole)):
                 strides = [0] * len(atom.aval.shape)
                 for axis, step, stride in zip(found.axes, found.steps, strides_of(base.aval.shape), strict=True):
                     if axis >= 0:
                         strides[axis] = step * stride
-                return Strided(self.place(base), tuple(strides))
+                return Strided(computed or self.place(base), tuple(strides))
         return Strided(self.place(atom), strides_of(atom.aval.shape))
 
     def _constant(self, literal: Literal) -> Place:
@@ -339,7 +348,7 @@ class ProgramLowering:
     # --- groups and steps -------------------------------------------------------------------------------------------
 
     def _group(self, group: Group) -> None:
-        stored = [e.outputs[0] for e in group.equations if e.outputs[0] in self.scope.needed]
+        stored = [v for v in group.results() if v in self.scope.needed]
         if group.chain is not None:
             self._fused(group, stored)
             return
@@ -350,9 +359,10 @@ class ProgramLowering:
             self._run(group, stored, [self.out_place(v) for v in stored])
 
     def _fused(self, group: Group, stored: list[Var]) -> None:
-        """A product with the chain of equations that goes over its values."""
-        product = group.equations[0]
-        if any(v is not product.outputs[0] for v in stored):
+        """A product with the equations that compute its operands, and the chain that goes over its values."""
+        product = group.product
+        assert product is not None
+        if group.prologues or any(v is not product.outputs[0] for v in stored):
             self.fused = Epilogue(group, self.scope.schedule, stored)
         step_rules[product.prim](self, product)
         self.fused = None
@@ -364,7 +374,7 @@ class ProgramLowering:
             found = self._alike.get(key) if key is not None else None
             if found is None:
                 lowering = GroupLowering(f"k{len(self._built)}", group, self.scope.schedule, stored)
-                kernel = self.kernel(in_parts(in_columns(lowering.build())), group.equations)
+                kernel = self.kernel(several_rows(in_parts(in_columns(in_tiles(lowering.build())))), group.equations)
                 inputs = list(lowering.inputs)
                 found = self._alike[key] = (kernel, _shareable(group, lowering, stored))
             else:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sorting keys that are unsigned integers, in loop IR.
 
-Every key becomes an unsigned integer that sorts alike: NaN last, -0 equal to 0. Words are sorted stably, eight bits a
+Every key becomes an unsigned integer that sorts alike: NaN last, -0 equal to 0. Words are sorted stably, some bits a
 pass, the least significant first (radix sort), a short row by insertion. Several keys are several such sorts, the last
 key first; an entry's position travels with it, in the low half of a 64-bit word where the key leaves room.
 
@@ -17,7 +17,9 @@ from functorch_lite.compiler.lowering.rules import Element, Operand
 
 SHORT = 64
 """Rows up to this length are sorted by insertion."""
-_RADIX = 256
+LONG = 1 << 18
+"""Rows from this length on are sorted in parts."""
+PARTS = 8
 
 
 class Key(NamedTuple):
@@ -91,7 +93,10 @@ def _nan_class(b, v, kind):
 
 
 class Words(NamedTuple):
-    """The words being sorted, in one half of `keys`: keys, or keys << 32 with positions below, or `order` beside."""
+    """The words being sorted, in one half of `keys`: keys, or keys << 32 with positions below, or `order` beside.
+
+    parts: how many the row is cut into, 0 for insertion. digit: the bits of a digit. counts: of digits.
+    """
 
     b: Builder
     n: int
@@ -99,6 +104,18 @@ class Words(NamedTuple):
     order: Buffer | None
     counts: Buffer | None
     packed: bool
+    parts: int
+    digit: int
+
+    @property
+    def radix(self) -> int:
+        """How many digits there are."""
+        return 1 << self.digit
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Those that hold words."""
+        return (self.keys,) if self.order is None else (self.keys, self.order)
 
     @property
     def kind(self) -> str:
@@ -107,9 +124,8 @@ class Words(NamedTuple):
     def clear(self) -> None:
         """Write the half that is not written first, so that it is plain that rows leave nothing to one another."""
         if self.n > SHORT:
-            for buffer in (self.keys, self.order):
-                if buffer is not None:
-                    self.b.fill(buffer, self.n, Index(self.n))
+            for buffer in self.buffers:
+                self.b.fill(buffer, self.n, Index(self.n))
 
     def position(self, at: Index) -> Value:
         """The position (i64) that an entry came from."""
@@ -140,8 +156,10 @@ def make_words(b: Builder, n: int, bits: int, ordered: bool) -> Words:
     length = n if n <= SHORT else 2 * n
     keys = b.workspace("keys", "u64" if packed or bits > 32 else "u32", length)
     order = b.workspace("order", large, length) if ordered and not packed else None
-    counts = b.workspace("counts", large, _RADIX * max(bits // 8, 1)) if n > SHORT else None
-    return Words(b, n, keys, order, counts, packed)
+    parts, digit = (PARTS, 11) if n >= LONG else (1, 8)
+    rows = PARTS + 1 if parts > 1 else max(bits // digit, 1)
+    counts = b.workspace("counts", large, rows << digit) if n > SHORT else None
+    return Words(b, n, keys, order, counts, packed, parts, digit)
 
 
 def sorted_order(w: Words, keys: Sequence[Key]) -> Index:
@@ -162,7 +180,8 @@ def sort_words(w: Words, at: Index, bits: int) -> Index:
     if w.counts is None:
         _insertion_sort(w, at)
         return at
-    return _radix_sort(w, w.counts, at, max(bits // 8, 1))
+    sort = _radix_sort if w.parts == 1 else _sort_in_parts
+    return sort(w, w.counts, at, max(-(-bits // w.digit), 1))
 
 
 def _insertion_sort(w, at):
@@ -178,9 +197,8 @@ def _insertion_sort(w, at):
 
         def shift(j):
             to = at + b.index_of(j)
-            for buffer in (w.keys, w.order):
-                if buffer is not None:
-                    b.store(buffer, to, b.load(buffer, to - 1))
+            for buffer in w.buffers:
+                b.store(buffer, to, b.load(buffer, to - 1))
             return [b.op("sub", j, one)]
 
         j = b.loop_while([b.value_of(i + 1)], before_is_greater, shift)[0]
@@ -200,62 +218,120 @@ def _radix_sort(w, counts, at, digits):
 def _one_pass(w, counts, d, source):
     """Move the words to the other half in the order of digit d, unless they have one digit; returns where they are."""
     b, n = w.b, w.n
-    row, shift = Index(d * _RADIX), _shift(w, d)
+    row, shift = Index(d << w.digit), _shift(w, d)
     start = b.index_of(source)
     first = _count_index(w, row, b.load(w.keys, start), shift)
     alike = b.op("eq", b.load(counts, first), b.constant(n, counts.kind))
     target = b.op("sub", b.constant(n, "i64"), source)
 
     def move():
-        _places(b, counts, row)
-        _move_all(w, counts, row, shift, start, b.index_of(target))
+        _places(w, counts, row, 1)
+        _move(w, counts, row, shift, start, n, b.index_of(target))
         return [target]
 
     return b.branch(alike, lambda: [source], move)[0]
 
 
 def _shift(w, d):
-    return w.b.constant(8 * d + (32 if w.packed else 0), w.kind)
+    return w.b.constant(w.digit * d + (32 if w.packed else 0), w.kind)
 
 
 def _count_index(w, row, word, shift):
     """The place of a word's digit in a row of the counts."""
     b = w.b
-    digit = b.op("and", b.op("shr", word, shift), b.constant(_RADIX - 1, w.kind))
+    digit = b.op("and", b.op("shr", word, shift), b.constant(w.radix - 1, w.kind))
     return row + b.index_of(b.op("convert", digit, kind="i64"))
 
 
 def _count_digits(w, counts, at, digits):
     b = w.b
-    b.fill(counts, digits * _RADIX)
-    one = b.constant(1, counts.kind)
+    b.fill(counts, digits * w.radix)
     with b.loop(w.n) as i:
         word = b.load(w.keys, at + i)
         for d in range(digits):
-            place = _count_index(w, Index(d * _RADIX), word, _shift(w, d))
-            b.store(counts, place, b.op("add", b.load(counts, place), one))
+            _count_one(w, counts, _count_index(w, Index(d << w.digit), word, _shift(w, d)))
 
 
-def _places(b, counts, row):
-    """Make counts the number of words with smaller digits."""
+def _count_one(w, counts, place):
+    """Count a digit; returns how often it came before."""
+    b = w.b
+    before = b.load(counts, place)
+    b.store(counts, place, b.op("add", before, b.constant(1, counts.kind)))
+    return before
 
-    def step(j, total):
-        count = b.load(counts, row + j)
-        b.store(counts, row + j, total)
+
+def _places(w, counts, row, rows):
+    """Make counts the number of words before: with smaller digits, or with the same in the rows before."""
+    b = w.b
+
+    def step(j, k, total):
+        at = row + k * w.radix + j
+        count = b.load(counts, at)
+        b.store(counts, at, total)
         return [b.op("add", total, count)]
 
-    b.reduce(_RADIX, [b.constant(0, counts.kind)], step)
+    b.reduce(w.radix, [b.constant(0, counts.kind)],
+             lambda j, before: b.reduce(rows, [before], lambda k, total: step(j, k, total)))
 
 
-def _move_all(w, counts, row, shift, start, target):
+def _move(w, counts, row, shift, start, count, target):
+    """Move words to where their digits begin in the half at `target`, one behind the other."""
     b = w.b
-    one = b.constant(1, counts.kind)
-    with b.loop(w.n) as i:
+    with b.loop(count) as i:
         word = b.load(w.keys, start + i)
-        place = _count_index(w, row, word, shift)
-        to = b.load(counts, place)
-        b.store(counts, place, b.op("add", to, one))
+        to = _count_one(w, counts, _count_index(w, row, word, shift))
         goal = target + b.index_of(b.op("convert", to, kind="i64"))
         b.store(w.keys, goal, word)
         if w.order is not None:
             b.store(w.order, goal, b.load(w.order, start + i))
+
+
+# --- in parts ---------------------------------------------------------------------------------------------------------
+
+
+def _sort_in_parts(w, counts, at, digits):
+    source = w.b.value_of(at)
+    for d in range(digits):
+        source = _pass_in_parts(w, counts, _shift(w, d), source)
+    return w.b.index_of(source)
+
+
+def _pass_in_parts(w, counts, shift, source):
+    """As `_one_pass`, for a digit that is counted now."""
+    b, start = w.b, w.b.index_of(source)
+    mine = b.local("mine", counts.kind, w.radix)
+
+    def count(row, begin, length):
+        b.fill(mine, w.radix)
+        with b.loop(length) as i:
+            _count_one(w, mine, _count_index(w, ZERO, b.load(w.keys, begin + i), shift))
+        with b.loop(w.radix, vector=True) as j:
+            b.store(counts, row + j, b.load(mine, j))
+
+    rows = _each_part(w, start, count)
+    first = _count_index(w, ZERO, b.load(w.keys, start), shift)
+    found = b.reduce(rows, [b.constant(0, counts.kind)],
+                     lambda k, total: [b.op("add", total, b.load(counts, first + k * w.radix))])[0]
+    target = b.op("sub", b.constant(w.n, "i64"), source)
+
+    def move(row, begin, length):
+        with b.loop(w.radix, vector=True) as j:
+            b.store(mine, j, b.load(counts, row + j))
+        _move(w, mine, ZERO, shift, begin, length, b.index_of(target))
+
+    def move_all():
+        _places(w, counts, ZERO, rows)
+        _each_part(w, start, move, apart=w.buffers)
+        return [target]
+
+    return b.branch(b.op("eq", found, b.constant(w.n, counts.kind)), lambda: [source], move_all)[0]
+
+
+def _each_part(w, start, do, apart=()):
+    """`do(row, begin, length)` for each part and for what is left at the end; returns how many that were."""
+    length, left = divmod(w.n, w.parts)
+    with w.b.loop(w.parts, apart=apart) as g:
+        do(g * w.radix, start + g * length, length)
+    if left:
+        do(Index(w.parts * w.radix), start + w.parts * length, left)
+    return w.parts + bool(left)

@@ -2,7 +2,7 @@
 """Kernels of the sorting family: sort, index_order and top_k, along the last axis.
 
 One row is sorted by radix.py, several rows that are not long in step by networks.py. The few largest entries of a row
-are kept in a list while it is read.
+are kept in a list while it is read; more are found by selection.py.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering import selection
 from functorch_lite.compiler.lowering.networks import sort_in_step
 from functorch_lite.compiler.lowering.radix import (
     SHORT,
@@ -188,7 +189,10 @@ def _first_in_order(b, x, values, order, k):
         order.store(b, row * k + i, place)
         values.store(b, row * k + i, x.load(b, row * n + b.index_of(place)))
 
-    for_each_place(b, [x], k, store, descending=True)
+    if selection.pays(n, k, ITEM_BYTES[x.kind]):
+        selection.select_largest(b, x, math.prod(x.shape[:-1]), k, store)
+    else:
+        for_each_place(b, [x], k, store, descending=True)
 
 
 def _largest(b, x, values, order, k):
@@ -227,10 +231,14 @@ class Best(NamedTuple):
             if n % BLOCK:  # the last block begins among the entries of the one before it
                 seen = b.value_of(start)
                 start = b.index_of(b.op("min", seen, b.constant(n - BLOCK, "i64")))
-            some = self.any_belongs(base + start)
+            some = self.that_belong(base + start)
             if self.may_be_free:
-                some = b.op("or", some, b.op("lt", b.value_of(t * BLOCK), b.constant(self.k, "i64")))
-            b.branch(some, lambda start=start, seen=seen: self.look_at_each(start, seen))
+                early = b.op("lt", b.value_of(t * BLOCK), b.constant(self.k, "i64"))
+                some = b.op("select", early, b.constant((1 << BLOCK) - 1, "i32"), some)
+            if seen is not None:
+                again = b.op("convert", b.op("sub", seen, b.value_of(start)), kind="i32")
+                some = b.op("and", some, b.op("shl", b.constant(-1, "i32"), again))
+            self.look_at(start, some)
 
     @property
     def may_be_free(self) -> bool:
@@ -243,29 +251,40 @@ class Best(NamedTuple):
         key = ordered_key(b, x.load(b, at))
         return b.op("add", key, b.constant(1, key.kind)) if x.kind in ("bool", "i8", "u8", "i16", "u16") else key
 
-    def any_belongs(self, at: Index) -> Value:
-        """Make the keys of a block, and tell whether one is larger than the smallest one listed."""
+    def that_belong(self, at: Index) -> Value:
+        """Make the keys of a block; which are larger than the smallest one listed is told by the bits of an i32."""
         b = self.b
-        last = b.load(self.keys, self.k)
+        last, one, none = b.load(self.keys, self.k), b.constant(1, "i32"), b.constant(0, "i32")
 
         def look(i, found):
             key = self.key(at + i)
             b.store(self.block, i, key)
-            return [b.op("or", found, b.op("gt", key, last))]
+            bit = b.op("select", b.op("gt", key, last), b.op("shl", one, b.value_of(i, "i32")), none)
+            return [b.op("or", found, bit)]
 
-        return b.reduce(BLOCK, [b.constant(False, "bool")], look, combine=["or"], vector=True)[0]
+        return b.reduce(BLOCK, [none], look, combine=["or"], vector=True)[0]
 
-    def look_at_each(self, start: Index, seen: Value | None) -> None:
-        """Insert what belongs among the largest of the entries of a block. seen: how many of the row were looked at."""
+    def look_at(self, start: Index, some: Value) -> None:
+        """Insert what belongs among the largest, of those entries of a block whose bits are on."""
         b = self.b
-        with b.loop(BLOCK) as i:
-            key, last = b.load(self.block, i), b.constant(self.k - 1, "i64")
-            belongs = b.op("gt", key, b.load(self.keys, self.k))
-            if self.may_be_free:
-                belongs = b.op("or", belongs, b.op("le", b.value_of(start + i), last))
-            if seen is not None:
-                belongs = b.op("and", belongs, b.op("ge", b.value_of(start + i), seen))
-            b.branch(belongs, lambda i=i, key=key, last=last: self.insert(key, b.value_of(start + i), last))
+        none, last = b.constant(0, "i32"), b.constant(self.k - 1, "i64")
+
+        def look(left):
+            lowest = b.op("and", left, b.op("sub", none, left))
+            i = b.index_of(_number_of_bit(b, lowest))
+            key = b.load(self.block, i)
+            b.branch(self.belongs(key, start + i), lambda: self.insert(key, b.value_of(start + i), last))
+            return [b.op("xor", left, lowest)]
+
+        b.loop_while([some], lambda left: b.op("ne", left, none), look)
+
+    def belongs(self, key: Value, place: Index) -> Value:
+        """Whether an entry is larger than the smallest one listed, or there is a free place for it."""
+        b = self.b
+        larger = b.op("gt", key, b.load(self.keys, self.k))
+        if not self.may_be_free:
+            return larger
+        return b.op("or", larger, b.op("lt", b.value_of(place), b.constant(self.k, "i64")))
 
     def insert(self, key: Value, place: Value, last: Value) -> None:
         """Put a key behind those listed that are as large, moving the smaller ones down, the last one out."""
@@ -281,3 +300,10 @@ class Best(NamedTuple):
         to = b.index_of(b.loop_while([free], lambda j: b.op("lt", b.load(self.keys, b.index_of(j)), key), shift)[0])
         b.store(self.keys, to + 1, key)
         b.store(self.places, to, place)
+
+
+def _number_of_bit(b: Builder, bit: Value) -> Value:
+    """Which bit of an i32 is on, of one that is no power of two beyond 2**30: the exponent of it as a float32."""
+    word = b.op("bitcast", b.op("convert", bit, kind="f32"), kind="i32")
+    exponent = b.op("shr", word, b.constant(23, "i32"))
+    return b.op("convert", b.op("sub", exponent, b.constant(127, "i32")), kind="i64")

@@ -15,26 +15,45 @@ Source: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplica
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 
 MAX_LANES = 16
 MOST_ROWS = 14
 UNROLLED = 64  # products: a loop of no more is written out
+LEAST_RUN = 8  # elements of a column in order that are worth a transpose
 Put = Callable[[Index, list[list[Value]]], None]
 
 
 class Machine(NamedTuple):
-    """What a tile must fit: bytes of a vector register, and how many of them there are."""
+    """What a tile must fit: bytes of a vector register, and how many of them there are; and how work is cut."""
 
     vector_bytes: int
     registers: int
+    cutting: Cutting = AS_USUAL
 
     def lanes(self, kind: str) -> int:
         """The elements of a kind in one vector."""
         return min(MAX_LANES, max(self.vector_bytes // ITEM_BYTES[kind], 1))
+
+
+class Computed(Protocol):
+    """An operand that is computed where it is read. kind: of its numbers; size: how many there are."""
+
+    kind: str
+    size: int
+
+    def element(self, at: Index) -> Value:
+        """The number at a position."""
+        ...
+
+
+def element_of(b: Builder, source: Buffer | Computed, at: Index) -> Value:
+    """The number at a position of an operand."""
+    return b.load(source, at) if isinstance(source, Buffer) else source.element(at)
 
 
 class Walk(NamedTuple):
@@ -43,11 +62,19 @@ class Walk(NamedTuple):
     step: from one lane to the next (0: the same in all). along: for a step of each contracted axis.
     """
 
-    buffer: Buffer
+    buffer: Any
     at: Index
     offsets: Sequence[int]
     along: Sequence[int]
     step: int = 0
+
+
+class Ahead(NamedTuple):
+    """What a tile fetches into a cache while it goes: from position `at` of a buffer on, `step` on for each k."""
+
+    buffer: Buffer
+    at: Index
+    step: int
 
 
 class Cut(NamedTuple):
@@ -96,8 +123,8 @@ def most_rows(vectors: int, registers: int) -> int:
 
 
 def cycles(rows: int, vectors: int) -> float:
-    """What one step of k costs a tile, if two products and two loads begin in a cycle and a product takes four."""
-    return max(rows * vectors, rows + vectors, 8) / 2 + 1
+    """What one step of k costs a tile, if two products and about one load begin in a cycle and a product takes four."""
+    return max(rows * vectors / 2, 0.92 * (rows + vectors), 4) + 0.2
 
 
 def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
@@ -109,15 +136,15 @@ def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
 
 def tile(
     b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put,
-    taps: Sequence[tuple[int, int]] = ((0, 0),), steps: int = 1,
+    taps: Sequence[tuple[int, int]] = ((0, 0),), steps: int = 1, ahead: Ahead | None = None,
 ) -> None:
     """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
 
     taps: further pairs of offsets in left and right to add up over, written out. steps: of the last axis of k that are
-    written out, where they divide it.
+    written out, where they divide it. ahead: what is fetched meanwhile, once for those steps.
     """
     with b.loop(width, vector=True) as lane:
-        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps, steps))
+        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps, steps, ahead))
 
 
 def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put) -> None:
@@ -135,12 +162,14 @@ def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right
     put(ZERO, [list(totals[k : k + vectors]) for k in range(0, count, vectors)])
 
 
-def _sums(b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1) -> list[list[Value]]:
+def _sums(
+    b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1, ahead: Ahead | None = None
+) -> list[list[Value]]:
     """sums[row][vector] in one lane."""
     vectors = len(right.offsets)
 
     def step(at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
-        columns = [b.load(right.buffer, at_right + o) for o in right.offsets]
+        columns = [element_of(b, right.buffer, at_right + o) for o in right.offsets]
         found: list[Value] = []
         for row, o in enumerate(left.offsets):  # each number next to its products, so that it needs no register long
             number = b.load(left.buffer, at_left + o)
@@ -161,6 +190,8 @@ def _sums(b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1) ->
 
         def at_once(k: Index, *given: Value) -> list[Value]:
             totals = list(given)
+            if ahead is not None and many > 1:
+                b.prefetch(ahead.buffer, ahead.at + k * (many * ahead.step))
             for j in range(many):
                 totals = nest(level + 1, at_left + (k * many + j) * dl, at_right + (k * many + j) * dr, totals)
             return totals
@@ -222,11 +253,12 @@ def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Pane
 
 def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -> list[Panels]:
     found = cuts(whole, vectors) if whole else []
-    return [Panels(c.start * lanes, c.count, c.size, lanes, _rows_of(rows, c.size, machine))
+    return [Panels(c.start * lanes, c.count, c.size, lanes, rows_of(rows, c.size, machine))
             for c in found]
 
 
-def _rows_of(rows: int, vectors: int, machine: Machine) -> list[Cut]:
+def rows_of(rows: int, vectors: int, machine: Machine) -> list[Cut]:
+    """The rows of the tiles over a panel of so many vectors."""
     most = most_rows(vectors, machine.registers)
     return row_cuts(rows, most, most * 2 // 3 + 1)
 
@@ -238,8 +270,8 @@ def _cost(p: Panels) -> float:
 
 def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
     """Copy right[k, column] into `packed`: panel after panel, in each k after k, its columns side by side."""
-    if len(extents) == 1 and right.along[0] == 1 and right.step > 1:
-        _pack_transposed(b, packed, right, extents[0], panels)
+    if extents and right.along[-1] == 1 and right.step > 1 and (len(extents) == 1 or extents[-1] >= LEAST_RUN):
+        _pack_transposed(b, packed, right, extents, panels)
         return
     inner = math.prod(extents[1:])
     first = extents[0] if extents else 1
@@ -253,12 +285,21 @@ def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels
                             column * (first * inner) + k * (inner * p.size))
 
 
-def _pack_transposed(b: Builder, packed: Buffer, right: Walk, depth: int, panels: Sequence[Panels]) -> None:
+def _pack_transposed(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
+    depth, run = math.prod(extents), extents[-1]
+
+    def nest(level: int, at: Index, to: Index, p: Panels) -> None:
+        if level == len(extents) - 1:
+            b.transpose(packed, to, right.buffer, at, p.size, run, right.step, p.size)
+            return
+        inner = math.prod(extents[level + 1 :]) * p.size
+        with b.loop(extents[level]) as k:
+            nest(level + 1, at + k * right.along[level], to + k * inner, p)
+
     for p in panels:
         with b.loop(p.count) as i:
             column = i * p.size + p.start
-            source = right.at + column * right.step
-            b.transpose(packed, column * depth, right.buffer, source, p.size, depth, right.step, p.size)
+            nest(0, right.at + column * right.step, column * depth, p)
 
 
 def _pack_panel(b, packed, right, extents, size, source, target):

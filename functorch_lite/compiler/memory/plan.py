@@ -4,19 +4,31 @@
 Statements are numbered in order. A buffer is alive from the first statement that touches it to the last; one touched
 inside a loop and outside it is alive for the whole loop. An output that a kernel writes where it has just read an input
 for the last time may take that input's place.
+
+Sections run at the same time, though they are numbered in order: a buffer that two of them touch is alive in all, and
+what is free again in one serves no other before all have ended.
 """
 
 import bisect
 import functools
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, Value, While, blocks
+from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, Sections, Value, While, blocks
 
 ALIGNMENT = 64
+
+
+class Section(NamedTuple):
+    """The numbers of a section's first and last statement, and of what follows all sections that run with it."""
+
+    first: int
+    last: int
+    end: int
 
 
 @dataclass(slots=True)
@@ -45,7 +57,7 @@ def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Pla
     top = walk.block(function.body)
     lifetimes = {**walk.final, **{b: (first, last) for b, (first, last, _) in top.items()}}
     plan = Plan(lifetimes={b: lifetimes[b] for b in function.locals if b in lifetimes})
-    _assign(plan, in_place)
+    _assign(plan, in_place, walk.sections)
     return plan
 
 
@@ -87,7 +99,7 @@ def touched(statement: Any) -> Iterable[Buffer]:
         places = [buffer for buffer, _ in statement.places]
         failure = getattr(statement, "failure", None)
         return places if failure is None else [*places, *touched(failure)]
-    if isinstance(statement, nodes.Store):
+    if isinstance(statement, nodes.Store | nodes.Prefetch):
         return [statement.buffer]
     if isinstance(statement, nodes.Copy | nodes.Transpose):
         return [statement.target, statement.source]
@@ -114,6 +126,7 @@ class _Walk:
 
     def __init__(self, function: Function):
         self._function = function
+        self.sections: list[Section] = []
         self.final: dict[Buffer, tuple[int, int]] = {}
         self.now = 0
 
@@ -134,6 +147,9 @@ class _Walk:
                 _merge(found, buffer, (start, start, 1))
             if type(statement) in _SIMPLE:
                 continue
+            if type(statement) is Sections:
+                self._sections(statement, found)
+                continue
             inside: dict[Buffer, tuple[int, int, int]] = {}
             for inner in blocks(statement):
                 for buffer, life in self.block(inner).items():
@@ -141,6 +157,21 @@ class _Walk:
             if inside:
                 self._inner(isinstance(statement, Loop | While), start, inside, found)
         return found
+
+    def _sections(self, statement, found):
+        """Blocks that run at the same time."""
+        start, ends = self.now, []
+        inside: list[dict[Buffer, tuple[int, int, int]]] = []
+        for block in statement.blocks:
+            first = self.now + 1
+            inside.append(self.block(block))
+            ends.append((first, self.now))
+        self.now += 1
+        self.sections += [Section(first, last, self.now) for first, last in ends]
+        homes = Counter(buffer for lives in inside for buffer in lives)
+        for lives in inside:
+            for buffer, (first, last, count) in lives.items():
+                _merge(found, buffer, (first, last, count) if homes[buffer] == 1 else (start, self.now, count))
 
     def _inner(self, loops, start, inside, found):
         self.now += 1
@@ -157,22 +188,73 @@ def _merge(found, buffer, new):
     found[buffer] = new if old is None else (old[0], new[1], old[2] + new[2])  # statements are met in order
 
 
-def _assign(plan: Plan, in_place: dict[Buffer, list[Buffer]]) -> None:
+def _assign(plan: Plan, in_place: dict[Buffer, list[Buffer]], sections: list[Section]) -> None:
     """Best fit among the free parts, in order of first use."""
-    free: list[tuple[int, int]] = []  # (offset, size), sorted, not touching
+    free = _Free(plan, sections)
     alive: list[tuple[int, int, Buffer]] = []
     taken: set[Buffer] = set()
     for number, buffer in enumerate(sorted(plan.lifetimes, key=lambda b: plan.lifetimes[b][0])):
-        first, _ = plan.lifetimes[buffer]
+        first, last = plan.lifetimes[buffer]
         place = _taken_over(plan, buffer, first, in_place.get(buffer, ()), taken)
+        free.go_to(first)
         while alive and alive[0][0] < first:
-            old = heapq.heappop(alive)[2]
+            end, _, old = heapq.heappop(alive)
             if old not in taken:
-                _release(free, plan.offsets[old], _rounded(old.nbytes))
+                free.release(end, plan.offsets[old], _rounded(old.nbytes))
         if place is None:
-            place = _take(plan, free, _rounded(buffer.nbytes))
+            place = free.take(_rounded(buffer.nbytes))
         plan.offsets[buffer] = place
-        heapq.heappush(alive, (plan.lifetimes[buffer][1], number, buffer))
+        heapq.heappush(alive, (last, number, buffer))
+
+
+class _Free:
+    """The free parts of the arena: (offset, size), sorted, not touching.
+
+    own: those that only the present section may use. kept: those of the sections that run with it.
+    """
+
+    def __init__(self, plan: Plan, sections: list[Section]):
+        self.plan = plan
+        self.parts: list[tuple[int, int]] = []
+        self.own: list[tuple[int, int]] = []
+        self.kept: list[tuple[int, int]] = []
+        self._sections = sections
+        self._firsts = [s.first for s in sections]
+        self._present: Section | None = None
+
+    def go_to(self, statement: int) -> None:
+        """Come to a statement."""
+        if not self._sections:
+            return
+        before, found = self._present, self._section_at(statement)
+        if found is before:
+            return
+        self._present = found
+        self.kept += self.own
+        self.own = []
+        if before is not None and (found is None or found.end != before.end):
+            for offset, size in self.kept:
+                _release(self.parts, offset, size)
+            self.kept = []
+
+    def _section_at(self, statement: int) -> Section | None:
+        k = bisect.bisect(self._firsts, statement) - 1
+        return self._sections[k] if k >= 0 and statement <= self._sections[k].last else None
+
+    def release(self, end: int, offset: int, size: int) -> None:
+        """Free a part that was in use up to the statement `end`."""
+        present, section = self._present, self._section_at(end) if self._sections else None
+        if section is None or present is None or section.end != present.end:
+            _release(self.parts, offset, size)
+        elif section is present:
+            _release(self.own, offset, size)
+        else:
+            self.kept.append((offset, size))
+
+    def take(self, size: int) -> int:
+        """A part of this size."""
+        fits = any(room >= size for _, room in self.own)
+        return _take(self.plan, self.own if fits else self.parts, size)
 
 
 def _taken_over(plan, buffer, first, candidates, taken):

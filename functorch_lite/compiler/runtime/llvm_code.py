@@ -4,10 +4,11 @@
 Importing this imports llvmlite, which takes longer than most first calls: engine.py does it when it comes to that.
 """
 
+import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import llvmlite.binding as llvm
 
@@ -17,6 +18,7 @@ llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 LIBRARIES_PER_LINKER = 64
+CONTEXT_TEXT = 1 << 18
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 
 
@@ -53,13 +55,44 @@ def compile_object(ir_text: str, wanted: Target, passes: int, level: int) -> byt
     Raises RuntimeError when the IR is wrong.
     """
     machine = _machine(wanted, level)
-    with llvm.create_context() as context, llvm.parse_assembly(machine.head + ir_text, context) as module:
+    with _contexts.one(len(ir_text)) as context, llvm.parse_assembly(machine.head + ir_text, context) as module:
         module.verify()
         if passes:
             options = llvm.create_pipeline_tuning_options(speed_level=passes)
             builder = llvm.create_pass_builder(machine.llvm, options)
             builder.getModulePassManager().run(module, builder)
         return machine.llvm.emit_object(module)
+
+
+class _Contexts:
+    """Lends LLVM contexts, which modules are made in, each to one thread at a time.
+
+    A context takes time to make and keeps the types and constants of its modules, so one is used again until it has
+    seen `CONTEXT_TEXT` characters of them.
+    """
+
+    def __init__(self):
+        self._free: list[tuple[llvm.ContextRef, int]] = []
+
+    @contextlib.contextmanager
+    def one(self, size: int) -> Iterator[llvm.ContextRef]:
+        """A context for a module of so many characters; one that met an error is not used again."""
+        try:
+            context, seen = self._free.pop()
+        except IndexError:
+            context, seen = llvm.create_context(), 0
+        again = False
+        try:
+            yield context
+            again = seen + size < CONTEXT_TEXT
+        finally:
+            if again:
+                self._free.append((context, seen + size))
+            else:
+                context.close()
+
+
+_contexts = _Contexts()
 
 
 class _Linkers:

@@ -7,9 +7,14 @@ calls `function(environment, begin, end)` for ranges that make up 0 ... n, each 
 and returns when all are done. Whoever is free takes the next range, the caller too, so a worker that the system does
 not run holds up nobody. Where a pool is in use already, or has no workers, the caller does everything itself.
 
+    void share_sections(ptr pool, ptr function, ptr environment, i64 n, i64 uneven, ptr idle)
+
+does so for n pieces of work of their own, of which one may take about `uneven` times as long as another; while the
+caller waits for others it calls `idle(environment)` now and then, if that is not null.
+
 A pool is a block of 64-bit words (`WORDS`), those that threads write apart in cache lines of their own:
 
-    share        address of `share`, for who has only the block
+    share        address of `share`, for who has only the block          sections  address of `share_sections`
     state        1: the workers are there        threads   how many share a loop, the caller among them
     work         number of the job in the upper half, ranges not yet taken in the lower: taken by compare-exchange, and
                  the number makes an old word differ from a new one
@@ -20,12 +25,16 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
     sleepers     workers that sleep, or are about to        stop   1: workers leave
     made         workers started                            ids    their pthreads
     alone        until when (nanoseconds of the clock) callers do everything themselves
+    owner        the thread whose job is running                      lost   1: its workers are gone
 
 Where other processes want the processors too, a worker may be put to sleep with a range in its hands. After a job whose
-caller waited for others longer than it worked, none is shared for 8 times as long as it waited.
+caller waited for others longer than it worked, none is shared for 8 times as long as it waited. Sections may keep it
+waiting for as many times longer as they are uneven; but nobody takes one over, so after them it is 32 times as long.
 
 `pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
-process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps.
+process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps. A handler of a signal that
+came in a section may fork in the middle of a job of its own thread, which cannot be waited for: `pause` returns 1 and
+does nothing. The child calls `abandon(pool)`: what workers had in hand is never done, and the job ends without it.
 
 Only for Linux: elsewhere there is no futex.
 """
@@ -37,10 +46,10 @@ STACK_BYTES = 4 << 20
 
 _LINE = 8
 WORDS = {
-    "share": 0, "state": 1, "threads": 2, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
+    "share": 0, "state": 1, "threads": 2, "sections": 3, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
     "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
-    "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "bell": 5 * _LINE, "sleepers": 6 * _LINE,
-    "stop": 7 * _LINE, "made": 7 * _LINE + 1,
+    "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "owner": 4 * _LINE + 2, "lost": 4 * _LINE + 3,
+    "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
     "ids": 8 * _LINE,
 }
 SIZE = WORDS["ids"] + MOST_THREADS
@@ -56,6 +65,7 @@ declare i32 @sched_yield()
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
+declare i64 @pthread_self()
 declare i32 @pthread_attr_init(ptr)
 declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_attr_setstacksize(ptr, i64)
@@ -208,6 +218,18 @@ done:
 }
 
 define void @share(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain) {
+  call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 1, i64 8, ptr null)
+  ret void
+}
+
+define void @share_sections(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %uneven, ptr %idle) {
+  call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 1, i64 %uneven, i64 32,
+                      ptr %idle)
+  ret void
+}
+
+define internal void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 %patience,
+                               i64 %times, ptr %idle) {
   %small = icmp sle i64 %n, %grain
   br i1 %small, label %alone, label %take.lock
 take.lock:
@@ -228,6 +250,9 @@ decline:
   store atomic i64 0, ptr %lock release, align 8
   br label %alone
 accept:
+  %self = call i64 @pthread_self()
+  %owner = word owner
+  store atomic i64 %self, ptr %owner monotonic, align 8
   %state.at = word state
   %state = load i64, ptr %state.at
   %on = icmp ne i64 %state, 0
@@ -287,6 +312,15 @@ rest:
   br i1 %long, label %give.way, label %again
 give.way:
   %yielded = call i32 @sched_yield()
+  %lost.at = word lost
+  %lost = load i64, ptr %lost.at
+  %is.lost = icmp ne i64 %lost, 0
+  br i1 %is.lost, label %unlock, label %stay
+stay:
+  %nothing = icmp eq ptr %idle, null
+  br i1 %nothing, label %again, label %look.around
+look.around:
+  call void %idle(ptr %environment)
   br label %again
 again:
   br label %wait
@@ -294,24 +328,38 @@ done:
   %t2 = call i64 @now()
   %worked = sub i64 %t1, %t0
   %waited = sub i64 %t2, %t1
-  %held.up = icmp sgt i64 %waited, %worked
-  %while = mul i64 %waited, 8
+  %bearable = mul i64 %worked, %patience
+  %held.up = icmp sgt i64 %waited, %bearable
+  %while = mul i64 %waited, %times
   %until = add i64 %t2, %while
   %alone.next = select i1 %held.up, i64 %until, i64 0
   store i64 %alone.next, ptr %alone.at
+  br label %unlock
+unlock:
+  %lost.place = word lost
+  store i64 0, ptr %lost.place
+  store atomic i64 0, ptr %owner monotonic, align 8
   store atomic i64 0, ptr %lock release, align 8
   ret void
 }
 
-define void @pause(ptr %pool) {
+define i64 @pause(ptr %pool) {
 enter:
   %lock = word lock
+  %owner.at = word owner
+  %self = call i64 @pthread_self()
   br label %try
 try:
   %pair = cmpxchg ptr %lock, i64 0, i64 1 acq_rel monotonic
   %got = extractvalue {i64, i1} %pair, 1
   br i1 %got, label %locked, label %busy
 busy:
+  %owner = load atomic i64, ptr %owner.at monotonic, align 8
+  %own = icmp eq i64 %owner, %self
+  br i1 %own, label %refuse, label %later
+refuse:
+  ret i64 1
+later:
   %yielded = call i32 @sched_yield()
   br label %try
 locked:
@@ -343,13 +391,25 @@ gone:
   store i64 0, ptr %state.at
   br label %out
 out:
-  ret void
+  ret i64 0
 }
 
-define void @resume(ptr %pool) {
+define i64 @abandon(ptr %pool) {
+  %made.at = word made
+  store i64 0, ptr %made.at
+  %state.at = word state
+  store i64 0, ptr %state.at
+  %sleepers.at = word sleepers
+  store i64 0, ptr %sleepers.at
+  %lost.at = word lost
+  store i64 1, ptr %lost.at
+  ret i64 0
+}
+
+define i64 @resume(ptr %pool) {
   %lock = word lock
   store atomic i64 0, ptr %lock release, align 8
-  ret void
+  ret i64 0
 }
 
 declare i64 @llvm.smin.i64(i64, i64)

@@ -19,8 +19,8 @@ from functorch_lite.compiler.runtime import engine, pool_ir
 from functorch_lite.compiler.runtime.pool_ir import MOST_THREADS, SIZE, WORDS
 
 SHARES = "(ptr %pool, ptr "
-"""What the text of a module that shares loops has in it, and no other's: a call of `share`."""
-_BLOCK_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+"""What the text of a module that shares loops or has sections has in it, and no other's: a call of `share`."""
+_BLOCK_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _LINE_BYTES = 64
 
 
@@ -35,11 +35,14 @@ class Pool:
         start = -raw.ctypes.data % _LINE_BYTES // 8
         self._words = raw[start : start + SIZE]
         self._words[WORDS["share"]] = loaded.address("share")
+        self._words[WORDS["sections"]] = loaded.address("share_sections")
         self._words[WORDS["threads"]] = threads
         self.address: int = self._words.ctypes.data
         self._pause = _BLOCK_FUNCTION(loaded.address("pause"))
         self._resume = _BLOCK_FUNCTION(loaded.address("resume"))
+        self._abandon = _BLOCK_FUNCTION(loaded.address("abandon"))
         self._pauses = 0
+        self._goes_on = False  # the pool was not paused, for this thread is in the middle of a job
 
     @property
     def workers(self) -> int:
@@ -50,13 +53,17 @@ class Pool:
         """End the workers, after the loop that they share now; until as many `resume` loops are not shared."""
         self._pauses += 1
         if self._pauses == 1:
-            self._pause(self.address)
+            self._goes_on = self._pause(self.address) == 1
 
-    def resume(self) -> None:
-        """Let loops be shared again."""
+    def resume(self, without_workers: bool = False) -> None:
+        """Let loops be shared again. without_workers: in a process that has none of those that were not ended."""
         self._pauses -= 1
-        if self._pauses == 0:
+        if self._pauses:
+            return
+        if not self._goes_on:
             self._resume(self.address)
+        elif without_workers:
+            self._abandon(self.address)
 
 
 _pools: dict[int, Pool] = {}
@@ -74,6 +81,8 @@ def find_pool(threads: int) -> Pool | None:
     threads = min(threads, MOST_THREADS)
     if threads < 2 or not sys.platform.startswith("linux"):
         return None
+    if threads in _pools:  # a handler of a signal may ask while another thread is about to fork
+        return _pools[threads]
     with _making:
         found = _pools.get(threads)
         if found is None:
@@ -99,7 +108,7 @@ def workers() -> int:
 
 def _end_with_the_process() -> None:
     atexit.register(_pause_all)
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def _pause_all() -> None:
@@ -112,7 +121,11 @@ def _before_fork() -> None:
     _pause_all()
 
 
-def _after_fork() -> None:
+def _after_fork(without_workers: bool = False) -> None:
     for pool in _pools.values():
-        pool.resume()
+        pool.resume(without_workers)
     _making.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork(without_workers=True)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Choices made by the clock: `config(autotune=True)`.
+"""Choices made by the clock: `jit(f, autotune=True)` and `config(autotune=True)`.
 
 The first call of a program compiles it by each of a few choices (schedule/choices.py), runs each on the caller's
-arguments some times, in turns, and goes on with the fastest. The usual one stays unless another takes `MARGIN` less
-time. What was chosen is kept beside the object files, by the program, the processor and the number of threads; a later
-process takes it over and measures nothing. Inputs are only read while it is measured, donated ones too.
+arguments some times, in turns, and goes on with the fastest: first what threads share and what is streamed, then, for
+programs with products or convolutions, how these are cut. The usual stays unless another takes `MARGIN` less time. What
+was chosen is kept beside the object files, by the code that would be usual, the processor and the number of threads; a
+later process takes it over and measures nothing. What is no record of a choice is taken as absent, and written anew.
+Inputs are only read while it is measured, donated ones too.
 
 Programs with steps in Python are not tuned: the steps would run more than once.
 """
@@ -14,85 +16,168 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
-from functorch_lite.compiler.runtime import engine, threads
+from functorch_lite.compiler.lowering.cutting import Cutting
+from functorch_lite.compiler.lowering.program import Lowered, lower_program
+from functorch_lite.compiler.memory.plan import plan_memory
+from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.compiler.runtime.object_cache import objects
-from functorch_lite.compiler.schedule.choices import USUAL, Choices, candidates
+from functorch_lite.compiler.schedule.choices import USUAL, Choices, candidates, cuttings
 from functorch_lite.config import config
+from functorch_lite.core.program import Program
 
 MARGIN = 0.03
 SECONDS = 0.5
+COMPILING = 5.0  # seconds, after which no further candidate is made
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15  # between, as many as fit into SECONDS
 
 
-class TunedExecutable(Executable):
-    """A program that runs by the choices that were fastest. choices: those in force, the usual ones before a call."""
+class Record(NamedTuple):
+    """What was chosen, and the least seconds that each candidate took, by its name."""
 
-    choices: Choices = USUAL
-    _key = ""
-    _is_tuned = False
+    choices: Choices
+    seconds: Mapping[str, float]
+
+    def packed(self) -> bytes:
+        """As it is kept on disk."""
+        worth_ns, streams, cutting = self.choices.worth_ns, self.choices.streams, self.choices.cutting
+        return repr((worth_ns, streams, tuple(cutting), dict(self.seconds))).encode()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Record | None":
+        """The record that these bytes are, or None."""
+        try:
+            worth_ns, streams, cutting, seconds = ast.literal_eval(data.decode())
+            choices = Choices(worth_ns, bool(streams), Cutting(*cutting))
+            found = cls(choices, {str(name): float(s) for name, s in seconds.items()})
+        except (ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError):
+            return None
+        return found if choices in _known_choices() else None
+
+
+def _known_choices() -> Iterator[Choices]:
+    """All that may have been chosen."""
+    every = [Cutting(), *cuttings(frozenset({"dot_general", "conv_general_dilated"}))]
+    return (Choices(c.worth_ns, c.streams, cutting) for c in candidates(2) for cutting in every)
+
+
+class Candidate(Executable):
+    """A program compiled by given choices. lowered, ir: where they are there already."""
+
+    def __init__(
+        self, program: Program, optimized: Program, donated: Sequence[int], choices: Choices,
+        lowered: Lowered | None = None, ir: str = "",
+    ):
+        self.choices = choices
+        self._written = ir
+        lowered = lower_program(optimized, choices.cutting) if lowered is None else lowered
+        super().__init__(program, optimized, lowered, donated)
 
     def _module(self) -> str:
-        """The module by what was chosen in this process or an earlier one."""
-        usual = module_of(self.lowered, self.plan)
-        self._key = _key_of(usual, config.num_threads)
+        return self._written or module_of(self.lowered, self.plan, choices=self.choices)
+
+
+class TunedExecutable:
+    """A program that runs by the choices that were fastest: the usual ones before the first call.
+
+    chosen: the executable in force, which is asked for all else. seconds: what each candidate took, by its name.
+    """
+
+    def __init__(self, program: Program, optimized: Program, donated: Sequence[int] = ()):
+        self._make = functools.partial(Candidate, program, optimized, donated)
+        self._threads = config.num_threads
+        lowered = lower_program(optimized)
+        usual = module_of(lowered, plan_memory(lowered.function, lowered.in_place))
+        self._names = frozenset(e.prim.name for equations in lowered.sources.values() for e in equations)
+        self._key = _key_of(usual, self._threads)
         found = objects.find(self._key)
-        if found is not None:
-            self.choices = Choices(*ast.literal_eval(found.decode()))
-        self._is_tuned = found is not None or cost_of(self.lowered).python_steps > 0
-        return usual if self.choices == USUAL else module_of(self.lowered, self.plan, choices=self.choices)
+        record = Record.unpacked(found) if found is not None else None
+        self.seconds: Mapping[str, float] = record.seconds if record is not None else {}
+        choices = USUAL if record is None else record.choices
+        self.chosen = self._make(USUAL, lowered, usual) if choices == USUAL else self._make(choices)
+        self._is_begun = self._is_tuned = record is not None or cost_of(lowered).python_steps > 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "chosen":
+            raise AttributeError(name)
+        return getattr(self.chosen, name)
+
+    @property
+    def choices(self) -> Choices:
+        """What is in force."""
+        return self.chosen.choices
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the code in force is what later calls run, and can be called with nothing around it."""
+        return self._is_tuned and self.chosen.is_native
+
+    def __call__(self, *args: Any) -> list[Any]:
+        return self.donating(args, ())
 
     def donating(self, args: Sequence[Any], given_up: Sequence[int]) -> list[Any]:
         """Call; the first call measures before, and gives nothing up for that."""
-        if not self._is_tuned and all(isinstance(a, np.ndarray | np.generic) for a in args):
-            self._is_tuned = True  # for other threads, which go on with what there is
-            self._is_tuned = self._tune(args)
-        return super().donating(args, given_up)
+        if not self._is_begun and all(isinstance(a, np.ndarray | np.generic) for a in args):
+            self._is_begun = True  # for other threads, which go on with what there is
+            self._is_begun = self._is_tuned = self._tune(args)
+        return self.chosen.donating(args, given_up)
+
+    def text(self) -> str:
+        """What was measured, a line."""
+        if not self.seconds:
+            return "nothing was measured" if self._is_tuned else "to be measured by the first call"
+        return "measured, in ms: " + ", ".join(f"{name} {s * 1e3:.4g}" for name, s in self.seconds.items())
 
     def _tune(self, args: Sequence[Any]) -> bool:
         """Go on with the fastest candidate; False where a run ends in an error, as the call itself then does."""
-        modules = self._modules(config.num_threads)
-        codes = [engine.load(ir, self.symbols) for ir in modules]
+        seconds: dict[str, float] = {}
         try:
-            times = measured([functools.partial(self._run_code, code, args) for code in codes])
+            with config(num_threads=self._threads):
+                best = self._fastest(candidates(self._threads)[1:], self.chosen, args, seconds)
+                cut = [Choices(best.choices.worth_ns, best.choices.streams, c) for c in cuttings(self._names)]
+                best = self._fastest(cut, best, args, seconds)
         except Exception:  # an index out of range, which the call that follows raises anew
-            times = []
-        number = fastest(times) if times else 0
-        self.ir, self.choices = list(modules.items())[number]
-        self._enter(codes[number], False)
-        if times:
-            objects.store(self._key, repr((self.choices.worth_ns, self.choices.streams)).encode())
-        return bool(times)
+            return False
+        self.seconds, self.chosen = seconds, best
+        objects.store(self._key, Record(best.choices, seconds).packed())
+        return True
 
-    def _modules(self, number: int) -> dict[str, Choices]:
-        """The modules that candidates make, each once, the usual first; and a pool of `number` threads for them."""
-        found: dict[str, Choices] = {}
-        for choices in candidates(number):
-            self.ir = module_of(self.lowered, self.plan, choices=choices)
-            found.setdefault(self.ir, choices)
-            if threads.SHARES in self.ir:
-                self.alone = number
-                self.share_loops()
-        return found
+    def _fastest(
+        self, tried: Sequence[Choices], usual: Candidate, args: Sequence[Any], seconds: dict[str, float]
+    ) -> Candidate:
+        """The fastest of some candidates and what is in force; what each took is added to `seconds`."""
+        made = [usual, *self._made(tried, usual)]
+        if len(made) == 1:
+            return usual
+        times = measured([functools.partial(candidate.donating, args, ()) for candidate in made])
+        seconds.update((str(m.choices), t) for m, t in zip(made, times, strict=True))
+        return made[fastest(times)]
 
-    def _run_code(self, code: engine.Loaded, args: Sequence[Any]) -> None:
-        self._enter(code, False)
-        super().donating(args, ())
+    def _made(self, tried: Sequence[Choices], usual: Candidate) -> Iterator[Candidate]:
+        """The candidates that are other code than those before, and take over the same inputs."""
+        known, start = {usual.ir}, time.perf_counter()
+        for choices in tried:
+            if time.perf_counter() - start > COMPILING:
+                return
+            found = self._make(choices)
+            if found.ir not in known and found.donations == usual.donations:
+                yield found
+            known.add(found.ir)
 
 
 def _key_of(ir: str, number: int) -> str:
-    facts = engine.processor(), engine.versions(), number, candidates(number)
+    facts = engine.processor(), engine.versions(), number, list(_known_choices())
     return hashlib.sha256(f"choices {facts!r}\n{ir}".encode()).hexdigest()
 
 
-def measured(runs: Sequence[Callable[[], None]]) -> list[float]:
+def measured(runs: Sequence[Callable[[], Any]]) -> list[float]:
     """The least seconds that each of some functions takes, of a few runs each, in turns."""
     for run in runs:
         run()

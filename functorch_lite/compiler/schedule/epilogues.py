@@ -4,7 +4,9 @@
 A group joins the product it reads if
 
 - it reads it at its own position alone, element by element: bias, activation, residual, cast, select, an update;
-- it has no reductions, or only such as end with the kernel and leave the last axis (the gradient of a bias);
+- it has no reductions; or only such as end with the kernel and leave the last axis (the gradient of a bias); or such
+  of the last axis alone (a softmax, a norm), or of all axes (a loss), if the product is LARGE, so that it saves memory,
+  one job of it has whole rows, and their numbers are complete after one block of k;
 - no other group must run between the two;
 - the product is no sum over all of its blocks, as a kernel's gradient is;
 - the product is not made in blocks of columns of long rows, or the blocks fit a cache and the group reads and writes
@@ -23,6 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from functorch_lite.compiler.lowering.rules import is_complex, reduction_rules
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Var
 from functorch_lite.primitives.contraction import dot_general_p
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 PRODUCTS = frozenset({dot_general_p, conv_general_dilated_p})
 LEAST = 65  # elements of a product: fewer may stay in registers
 LARGE = 1 << 18
+LARGE_REDUCED = 1 << 18  # a smaller product stays in a cache: its reductions gain nothing (within 3 % either way)
 LONG_ROW = 2048  # bytes
 # A product (lowering/product_tiles.py) is not made in blocks of columns if it has
 MANY_ROWS = 512  # rows, and
 PACKED_BYTES = 256 << 10  # has room for the panels of a block of k: part of a second-level cache
 DEPTH = 384  # of that block
+ONE_JOB = 1024  # bytes of a row of a product: shorter ones are one job, however few there are
+LEAST_ITEM = 4  # half precision is widened
 LITTLE = 0.3  # of a product's bytes
 
 
@@ -70,14 +76,15 @@ class _Finder:
         self.schedule = schedule
         self.products = products
         self.groups = groups
-        self.reads = {g: _roots(schedule, (a for e in g.equations for a in e.inputs)) for g in groups}
-        self.readers = Counter(itertools.chain(*self.reads.values(), _roots(schedule, schedule.program.outputs)))
+        self.reads = {g: roots_of(schedule, (a for e in g.equations for a in e.inputs)) for g in groups}
+        self.readers = Counter(itertools.chain(*self.reads.values(), roots_of(schedule, schedule.program.outputs)))
 
     def chosen(self) -> "dict[Var, Group]":
         """The epilogue of each product that has one."""
         found: dict[Var, Group] = {}
         for group in self.groups:
-            if not group.domain or group.reduced is not None and not self.schedule.can_end(group):
+            if not group.domain or not (group.reduced is None or self.schedule.can_end(group)
+                                        or _has_rows(self.schedule, group)):
                 continue
             read = self._read(group, found)
             if read and _at_own_position(self.schedule, read[-1], group) and self._suits(read[-1], group):
@@ -90,6 +97,9 @@ class _Finder:
         if equation.prim is conv_general_dilated_p:
             return group.reduced is None and _is_in_blocks(equation)
         rows, depth = _rows_and_depth(equation)
+        if group.reduced is not None and not self.schedule.can_end(group):
+            whole = product.aval.shape[-1] == (group.domain or (0,))[-1] > 1
+            return whole and depth <= DEPTH and _size(product) >= LARGE_REDUCED and is_one_job(equation)
         row = product.aval.shape[-1] * product.aval.dtype.itemsize
         if row < LONG_ROW or (rows >= MANY_ROWS and row * min(depth, DEPTH) <= PACKED_BYTES):
             return True  # whole rows at once, or short ones
@@ -117,13 +127,13 @@ def _rows_and_depth(equation: Equation) -> tuple[int, int]:
     return rows, math.prod(shape[a] for a in contracted)
 
 
-def _roots(schedule: "Schedule", atoms: Iterable[Any]) -> set[Any]:
+def roots_of(schedule: "Schedule", atoms: Iterable[Any]) -> set[Any]:
     """The variables in memory that reading some atoms reads."""
     found: set[Any] = set()
     for atom in atoms:
         for source in schedule.sources(atom) if type(atom.aval) is Aval else (atom,):
             root = schedule.root(source)
-            found |= _roots(schedule, [root]) if root in schedule.movement else {root}
+            found |= roots_of(schedule, [root]) if root in schedule.movement else {root}
     return found
 
 
@@ -133,7 +143,7 @@ def _at_own_position(schedule: "Schedule", product: Var, group: "Group") -> bool
         return False
     for equation in group.equations:
         for atom in equation.inputs:
-            if product not in _roots(schedule, [atom]):
+            if product not in roots_of(schedule, [atom]):
                 continue
             base, found = schedule.base(atom)
             if found is None or schedule.root(base) is not product or not found.whole:
@@ -166,10 +176,40 @@ def _worth(products: "dict[Var, Group]", chosen: "dict[Var, Group]") -> "dict[Va
     return {p: g for p, g in chosen.items() if is_worth(p)}
 
 
+def _has_rows(schedule: "Schedule", group: "Group") -> bool:
+    """Whether a group reduces the last axis alone, or all axes with nothing but numbers computed of the results."""
+    last = len(group.domain or ()) - 1
+    if group.ends or group.reduced is None or any(is_complex(v.aval.dtype) for v in group.axes):
+        return False
+    if group.reduced == (last,):
+        return True
+    if len(group.reduced) <= last:
+        return False
+    results = {e.outputs[0] for e in group.equations if e.prim in reduction_rules}
+    for equation in group.equations:
+        read = {s for a in equation.inputs for s in schedule.sources(a)}
+        if equation.prim in reduction_rules or results & read:
+            results.add(equation.outputs[0])
+    return all(_size(v) == 1 for v in results)
+
+
+def is_one_job(product: Equation) -> bool:
+    """Whether all columns of a matrix product are one job, which goes through its rows once (product_tiles)."""
+    (_, contracted), (_, batch) = product.params["contract"], product.params["batch"]
+    y: Any = product.inputs[1].aval
+    columns = math.prod(n for a, n in enumerate(y.shape) if a not in (*contracted, *batch))
+    rows, depth = _rows_and_depth(product)
+    item = max(y.dtype.itemsize, LEAST_ITEM)
+    if columns == 1 or rows == 1:
+        return False
+    return (columns * item < ONE_JOB or rows >= MANY_ROWS) and columns * min(depth, DEPTH) * item <= PACKED_BYTES
+
+
 def _is_in_blocks(equation: Equation) -> bool:
     """Whether blocks of a convolution are complete one after another, and not sums over all, as a kernel's gradient."""
     kernel, out = equation.inputs[1].aval.shape, equation.outputs[0].aval.shape
-    return math.prod(kernel[2:]) <= math.prod(out[2:])
+    order = equation.params.get("order") or range(len(out))
+    return math.prod(kernel[2:]) <= math.prod(n for a, n in zip(order, out, strict=True) if a > 1)
 
 
 def _sort(equation: Equation) -> Any:
@@ -190,9 +230,10 @@ def _unite(schedule: "Schedule", order: "list[Group]", product: "Group", chain: 
     later = set(_dependent(schedule, product, window))
     if schedule.needs(chain) & later:
         return
-    if chain.reduced is not None:
+    if chain.reduced is not None and schedule.can_end(chain):
         schedule.end(chain)
-    both = replace(chain, equations=[*product.equations, *chain.equations], chain=chain)
+    both = replace(chain, equations=[*product.equations, *chain.equations], product=product.equations[0],
+                   chain=chain)
     for var in (*product.equations[0].outputs, *chain.axes):
         schedule.home[var] = both
     order[start : end + 1] = [*(g for g in window if g not in later), both, *(g for g in window if g in later)]

@@ -15,6 +15,8 @@
   do sums down the columns of a LARGE array, whatever is computed from them, so that it is read in order.
 - A group of element-wise equations that reads a matrix product at its own position is the product's epilogue: one
   kernel, which goes over a block of the product's values while they are in the cache (schedule/epilogues.py).
+- A group of element-wise equations that makes an operand of a matrix product is the product's prologue: the operand is
+  computed while the product copies it into panels (schedule/prologues.py).
 - Everything else (other contractions, gathers, sorts, loops, calls) is a step of its own.
 - A group has at most MAX_SIZE equations (MAX_SCALARS on single values), which bounds register pressure.
 """
@@ -33,6 +35,7 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.schedule.epilogues import with_epilogues
 from functorch_lite.compiler.schedule.maps import AxisMap, axis_map, compose, identity_map
+from functorch_lite.compiler.schedule.prologues import with_prologues
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Equation, Literal, Program, Var, subprograms
@@ -53,7 +56,9 @@ class Group:
     axes: for each value computed here, the positions of the domain that its axes (without those of 1) are.
     ends: results of reductions that are complete only after the kernel.
     reads: what its equations read, through index maps.
-    chain: if the first equation is a product, the group of the others (else None).
+    product: the product that others of its equations come before or after (else None).
+    chain: with a product, the group of those that come after it. prologues: the groups of those that come before it,
+    by the operand that they compute.
     bits: its numbers in the masks; after: the mask of nodes that must run before.
     """
 
@@ -67,7 +72,14 @@ class Group:
     ends: set[Var] = field(default_factory=set)
     reads: list[Any] = field(default_factory=list)
     last: int = 0
+    product: Equation | None = None
     chain: "Group | None" = None
+    prologues: "dict[Var, Group]" = field(default_factory=dict)
+
+    def results(self) -> list[Var]:
+        """What its equations compute, but for what is only ever an operand on its way into a product."""
+        inside = {v for g in self.prologues.values() for v in g.axes}
+        return [e.outputs[0] for e in self.equations if e.outputs[0] not in inside]
 
     def rows(self) -> tuple[int, ...]:
         """The positions of the domain that are not reduced."""
@@ -96,7 +108,7 @@ class Schedule:
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
-        self.groups = with_epilogues(self, self._ordered())
+        self.groups = with_prologues(self, with_epilogues(self, self._ordered()))
 
     # --- placing ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ A loop qualifies when it carries no value and leaves nothing between its iterati
     apart    a buffer written in the loop is written and read at `c * i + rest`, where i is the loop's variable and
              either all the rests lie in one window no wider than c, or they do modulo M, a divisor of the strides
              above c, and M has room for the windows of all iterations side by side. A rest may have terms that do not
-             change in the loop, the same in all accesses.
+             change in the loop, the same in all accesses. Or the loop's writer says so (`nodes.Loop.apart`).
     own      a local or working space where an iteration reads nothing but what it has written, and of which nothing is
              read after the loop before it is written anew, may be another one for each range of iterations.
 
@@ -67,14 +67,37 @@ def shared_loops(function: Function, worth: float | None = None) -> dict[int, Sh
     """The loops of a kernel, by identity, that threads share: those that take `worth` nanoseconds (None: WORTH_NS)."""
     if function.integers:
         return {}
-    return _Finder(function).team(function.body, WORTH_NS if worth is None else worth)
+    return _facts_of(function).team(function.body, WORTH_NS if worth is None else worth)
+
+
+def time_of_kernel(function: Function) -> float:
+    """About how many nanoseconds one run of a kernel takes."""
+    facts = _facts_of(function)
+    return sum(map(facts.time, function.body))
+
+
+def _facts_of(function: Function) -> "_Finder":
+    """What was found out about a function before: it is asked for by who makes sections and by who writes its loops."""
+    if function.facts is None or function.facts.body is not function.body:
+        function.facts = _Finder(function)
+    return function.facts
 
 
 class _Finder:
     def __init__(self, function: Function):
+        self.body = function.body
         self._function = function
         self._times: dict[int, float] = {}  # of loops, by identity; and what their ranges own
         self._own: dict[int, tuple[Buffer, ...] | None] = {}
+
+    def time(self, statement: Any) -> float:
+        """The time of one run of a statement; that of a loop is kept."""
+        if not isinstance(statement, Loop):
+            return time_of(statement)
+        found = self._times.get(id(statement))
+        if found is None:
+            found = self._times[id(statement)] = time_of(statement)
+        return found
 
     def team(self, statements: Sequence[Any], worth: float) -> dict[int, Shared]:
         """Loops worth waking workers for, and with them those worth a few microseconds."""
@@ -91,7 +114,7 @@ class _Finder:
         return found
 
     def loop(self, loop: Loop, worth: float) -> dict[int, Shared]:
-        time = self._times[id(loop)] = self._times.get(id(loop)) or time_of(loop)
+        time = self.time(loop)
         if time < worth or not isinstance(loop.extent, int):
             return {}
         if id(loop) not in self._own:
@@ -109,9 +132,9 @@ class _Finder:
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-def time_of(loop: Loop) -> float:
-    """About how many nanoseconds one run of a loop takes."""
-    return max(_times_of(loop))
+def time_of(statement: Any) -> float:
+    """About how many nanoseconds one run of a loop, or of another statement, takes."""
+    return max(_times_of(statement))
 
 
 def waits(loop: Loop) -> bool:
@@ -120,10 +143,10 @@ def waits(loop: Loop) -> bool:
     return busy < moving
 
 
-def _times_of(loop: Loop) -> tuple[float, float]:
-    """About how many nanoseconds the operations of one run of a loop take, and moving its bytes."""
+def _times_of(statement: Any) -> tuple[float, float]:
+    """About how many nanoseconds the operations of one run of a statement take, and moving its bytes."""
     moved: dict[Buffer, float] = {}
-    busy = _time([loop], 1, 1.0, moved)
+    busy = _time([statement], 1, 1.0, moved)
     return busy, _BYTE_NS * sum(min(size, b.nbytes) for b, size in moved.items())
 
 
@@ -257,7 +280,7 @@ class Inside:
                     self.extents[s.variable] = s.extent
         elif isinstance(s, nodes.If):
             self.defined |= {result for result, _, _ in s.results}
-        elif not isinstance(s, _MOVES | nodes.Store | Value):
+        elif not isinstance(s, _MOVES | nodes.Store | nodes.Prefetch | Value):
             self.leaves = True
 
     def place(self, access: Access, in_pieces: bool = False) -> tuple[int, _Place]:
@@ -299,7 +322,7 @@ def own_buffers(loop: Loop, function: Function) -> tuple[Buffer, ...] | None:
         return None
     own, whole = [], functools.cache(lambda: Inside(Loop(Value("variable", "i64"), 1, function.body)))
     for buffer, accesses in inside.accesses.items():
-        if not any(a.writes for a in accesses):
+        if buffer in loop.apart or not any(a.writes for a in accesses):
             continue
         if _are_apart(loop.extent, [inside.place(a, in_pieces=True) for a in accesses]):
             continue

@@ -44,7 +44,7 @@ def in_parts(function: Function) -> Function:
     if function.integers:
         return function
     for number, s in enumerate(function.body):
-        if isinstance(s, Loop) and _is_worth(s) and parallel.own_buffers(s, function) is None:
+        if isinstance(s, Loop) and _is_worth(s) and _may_sum(s) and parallel.own_buffers(s, function) is None:
             function = _split(function, number, s) or function
     return function
 
@@ -53,6 +53,13 @@ def _is_worth(loop: Loop) -> bool:
     if not isinstance(loop.extent, int) or loop.extent < (PARTS * VECTOR_STEP if loop.vector else PARTS):
         return False
     return parallel.time_of(loop) >= parallel.WORTH_NS
+
+
+def _may_sum(loop: Loop) -> bool:
+    """Whether a loop carries something, or has a store that adds to what is there: a look that takes little time."""
+    return bool(loop.carried) or any(
+        isinstance(s, Store) and s.value.op in ASSOCIATIVE and any(_reads(a, s) for a in s.value.args)
+        for s in parallel.every([loop]))
 
 
 def _split(function: Function, number: int, loop: Loop) -> Function | None:
@@ -235,6 +242,8 @@ class Copier:
             return nodes.Transpose(*places, s.rows, s.columns, s.stride, s.step)
         if isinstance(s, nodes.Fill):
             return nodes.Fill(*self.place(s.target, s.at), s.count)
+        if isinstance(s, nodes.Prefetch):
+            return nodes.Prefetch(*self.place(s.buffer, s.index))
         if isinstance(s, nodes.If):
             return self._branch(s)
         assert isinstance(s, Loop | nodes.While), f"a copy of {type(s).__name__}"
@@ -263,7 +272,7 @@ class Copier:
         values = [self._new(c.value) for c in s.carried]
         if isinstance(s, Loop):
             extent = s.extent if isinstance(s.extent, int) else self.value(s.extent)
-            made: Any = Loop(self._new(s.variable), extent, self.block(s.body), vector=s.vector)
+            made: Any = Loop(self._new(s.variable), extent, self.block(s.body), vector=s.vector, apart=s.apart)
         else:
             test = self.block(s.test)
             made = nodes.While(test, self.value(s.condition), self.block(s.body), [])

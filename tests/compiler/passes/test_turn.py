@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Transposed products and padded arrays: which are made in the order in which they are read."""
+"""Transposed products, convolutions and padded arrays: which are made in the order in which they are read."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import functorch_lite as fl
 from functorch_lite.compiler.passes.turn import turn_products
 from functorch_lite.core.check import check_program
 from functorch_lite.primitives.contraction import dot_general
-from functorch_lite.primitives.movement import pad, permute_dims
+from functorch_lite.primitives.convolution import conv_general_dilated
+from functorch_lite.primitives.movement import pad, permute_dims, rev
 from tests.compiler.passes.support import check_pass, program_of, run
 
 RNG = np.random.default_rng(3)
@@ -49,6 +50,48 @@ def test_what_is_read_twice_or_has_few_columns_or_another_order_stays():
 
     for fun, args in ((twice, (x, y)), (few, (x[:, :4], y)), (other, (z, y)), (few, (x.astype(np.complex64), y + 0j))):
         program = program_of(fun, *[a.astype(args[0].dtype) for a in args])
+        assert turn_products(program) is program
+
+
+ONE = ((1, 1), ((1, 1), (1, 1)))  # strides and padding
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3, 1), (1, 0, 2, 3), (3, 2, 1, 0)])
+def test_a_permuted_convolution_is_one_with_its_output_in_that_order(axes):
+    x, w = numbers(2, 3, 5, 6), numbers(4, 3, 3, 3)
+    found = check_pass(turn_products, program_of(
+        lambda x, w: [permute_dims(conv_general_dilated(x, w, *ONE), axes)], x, w), [x, w])
+    assert names(found) == ["conv_general_dilated"] and found.equations[0].params["order"] == axes
+    twice = program_of(
+        lambda x, w: [permute_dims(permute_dims(conv_general_dilated(x, w, *ONE), axes), axes)], x, w)
+    once_more = turn_products(turn_products(twice))
+    assert names(once_more) == ["conv_general_dilated"]
+    np.testing.assert_array_equal(run(once_more, [x, w])[0], run(twice, [x, w])[0])
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (2,), (3,)])
+@pytest.mark.parametrize("permuted", [False, True])
+def test_a_reversed_kernel_is_read_backwards(axes, permuted):
+    x, w = numbers(2, 3, 7, 7), numbers(4, 3, 3, 3)
+    w = w.swapaxes(0, 1).copy() if permuted else w
+
+    def fun(x, w):
+        w = rev(w, axes)
+        return [conv_general_dilated(x, permute_dims(w, (1, 0, 2, 3)) if permuted else w, *ONE)]
+
+    found = check_pass(turn_products, program_of(fun, x, w), [x, w])
+    assert found.equations[-1].params["flipped"] == axes
+    assert found.equations[-1].inputs[1] not in [e.outputs[0] for e in found.equations if e.prim.name == "rev"]
+
+
+def test_what_is_reversed_otherwise_or_is_a_large_kernel_stays():
+    x, w = numbers(2, 3, 7, 7), numbers(4, 3, 3, 3)
+    y = numbers(4, 3, 7, 7)
+    for fun, args in ((lambda x, w: [conv_general_dilated(x, rev(w, (1, 2)), *ONE)], (x, w)),
+                      (lambda x, w: [conv_general_dilated(x, rev(w, (2, 3)), *ONE)], (x, y)),
+                      (lambda x, w: [conv_general_dilated(x, rev(w, (2, 3)), *ONE)], (x + 0j, w + 0j))):
+        args = [a.astype(np.complex64 if np.iscomplexobj(a) else np.float32) for a in args]
+        program = program_of(fun, *args)
         assert turn_products(program) is program
 
 

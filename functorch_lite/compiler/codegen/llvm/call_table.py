@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 INPUTS, OUTPUTS, CONTEXT, SELF, ARENA = range(5)
 LONG = 16  # calls: a shorter run is written out
+PLACES = 12  # of a call: a run of fewer calls that have as many places as LONG of these is listed
 
 
 def pointer(array: int, value: int) -> int:

@@ -6,6 +6,8 @@ number of lanes; where a scalar meets a vector it is splatted, once in a scope. 
 floating-point value is ever set.
 """
 
+import math
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -17,6 +19,10 @@ TYPES = {
 BYTES = {"i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "f32": 4, "f64": 8}
 
 LONG_COPY = 4096  # bytes
+QUICK_KINDS = ("f32", "f64", "i32", "i64")
+"""Kinds whose vectors go through memory where code is made quickly."""
+_NOT_A_NAME = re.compile(r"[^0-9A-Za-z-]+")
+SLOT, LANES_BYTES = "%lanes", 64  # where the lanes of a vector go through memory, and its size
 
 
 class Value(NamedTuple):
@@ -49,11 +55,25 @@ def scalar_text(value: float | int | bool, kind: str) -> str:
         return "true" if value else "false"
     if kind[0] == "i":
         return str(int(value))
-    with np.errstate(over="ignore"):
-        if kind == "f16":
+    if kind == "f16":
+        with np.errstate(over="ignore"):
             return f"0xH{struct.unpack('<H', np.float16(value).tobytes())[0]:04X}"
-        exact = float(np.float32(value)) if kind == "f32" else float(value)
+    exact = _nearest_f32(value) if kind == "f32" else float(value)
     return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
+
+
+def _nearest_f32(value: float) -> float:
+    """The number rounded to float32, to an infinity beyond its range."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def wrapped(number: int, bits: int) -> int:
+    """The signed integer of so many bits that agrees with a number in them."""
+    half = 1 << bits - 1
+    return (number + half) % (2 * half) - half
 
 
 class Scope(NamedTuple):
@@ -64,11 +84,16 @@ class Scope(NamedTuple):
 
 
 class Emitter:
-    """The text of one function body, and what it needs around it: declarations and constant tables."""
+    """The text of one function body, and what it needs around it: declarations and constant tables.
 
-    def __init__(self, has_fma: bool = True, lanes_bytes: int = 64):
+    quick: write what LLVM's fast instruction selection knows, where the usual code has what it does not.
+    """
+
+    def __init__(self, has_fma: bool = True, lanes_bytes: int = 64, quick: bool = False):
         self.has_fma = has_fma
         self.lanes_bytes = lanes_bytes
+        self.quick = quick
+        self._has_slot = False
         self.lines: list[Any] = []  # a list among them holds what runs before a loop
         self.declarations: dict[str, str] = {}
         self.tables: dict[str, str] = {}
@@ -81,7 +106,10 @@ class Emitter:
     @property
     def text(self) -> str:
         """The lines written so far."""
-        return "\n".join([t for line in self.lines for t in ((line,) if type(line) is str else line)])
+        lines = [t for line in self.lines for t in ((line,) if type(line) is str else line)]
+        if self._has_slot:
+            lines.insert(1, f"  {SLOT} = alloca [{LANES_BYTES} x i8], align {LANES_BYTES}")
+        return "\n".join(lines)
 
     # --- names and blocks -------------------------------------------------------------------------------------------
 
@@ -148,10 +176,11 @@ class Emitter:
             self.know(key, found)
         return found
 
-    def lane_numbers(self, kind: str, lanes: int) -> Value:
-        """0, 1, 2, ... in the lanes."""
+    def lane_numbers(self, kind: str, lanes: int, start: int = 0, step: int = 1) -> Value:
+        """0, 1, 2, ... in the lanes, or the integers from another start by another step."""
         scalar = TYPES[kind]
-        return Value("<" + ", ".join(f"{scalar} {i}" for i in range(lanes)) + ">", kind, lanes)
+        numbers = (wrapped(start + step * i, 8 * BYTES[kind]) for i in range(lanes))
+        return Value("<" + ", ".join(f"{scalar} {number}" for number in numbers) + ">", kind, lanes)
 
     def same_lanes(self, *values: Value) -> tuple[Value, ...]:
         """The values with scalars splatted to the lanes of the widest."""
@@ -225,6 +254,19 @@ class Emitter:
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
+    def parts(self, value: Value, lanes: int) -> list[Value]:
+        """A vector cut into vectors of fewer lanes, or into scalars, by way of memory."""
+        self._has_slot = True
+        self.store(value, SLOT)
+        found = []
+        for start in range(0, value.lanes, lanes):
+            at = SLOT
+            if start:
+                at = self.fresh()
+                self.line(f"{at} = getelementptr {TYPES[value.kind]}, ptr {SLOT}, i64 {start}")
+            found.append(self.load(at, value.kind, lanes))
+        return found
+
     def load(self, pointer: str, kind: str, lanes: int = 1, mask: Value | None = None) -> Value:
         """The value at a pointer, which need be aligned to one element only; 0 where the mask is off."""
         size = BYTES[kind]
@@ -242,6 +284,8 @@ class Emitter:
         """Write a value, only the lanes that the mask has on."""
         size = BYTES[value.kind]
         if mask is None or value.lanes == 1:
+            if value.lanes > 1 and self.is_slow(value):
+                value = self.new(self.load_of_constant(value), value.kind, value.lanes)
             self.line(f"store {value.type} {value.text}, ptr {pointer}, align {size}")
             return
         name = f"llvm.masked.store.v{value.lanes}{value.kind}.p0"
@@ -249,10 +293,25 @@ class Emitter:
         given = f"{value.type} {value.text}, ptr align {size} {pointer}, {mask.type} {mask.text}"
         self.line(f"call void @{name}({given})")
 
+    def is_slow(self, value: Value) -> bool:
+        """Whether code is made quickly, and its selection does not know this constant vector; see carried.py."""
+        return self.quick and value.text[0] != "%" and value.kind in QUICK_KINDS
+
+    def load_of_constant(self, value: Value) -> str:
+        """The instruction that loads a constant vector from a table of the module."""
+        name = f"constant_{value.lanes}_{value.kind}_{_NOT_A_NAME.sub('_', value.text)}"
+        self.tables[name] = f"@{name} = private unnamed_addr constant {value.type} {value.text}, align {LANES_BYTES}"
+        return f"load {value.type}, ptr @{name}, align {LANES_BYTES}"
+
     def stream(self, value: Value, pointer: str) -> None:
         """Write a vector past the caches; the pointer is aligned to its size."""
         size = value.lanes * BYTES[value.kind]
         self.line(f"store {value.type} {value.text}, ptr {pointer}, align {size}, !nontemporal !{{i32 1}}")
+
+    def prefetch(self, pointer: str) -> None:
+        """A hint to have a line of memory in the second-level cache."""
+        self.declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+        self.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")
 
     def copy(self, target: str, source: str, size: int, may_be_there: bool) -> None:
         """Copy `size` bytes. may_be_there: the two may be one place (memory/plan.py), so a long copy looks first."""
@@ -268,6 +327,10 @@ class Emitter:
         self.line(text)
         self.line(f"br label %{there}")
         self.start(there)
+
+    def gathers(self, kind: str) -> bool:
+        """Whether the processor has an instruction that gathers lanes of this kind."""
+        return self.lanes_bytes >= 32 and BYTES[kind] >= 4
 
     def gather(self, pointer: str, offsets: Value, kind: str, mask: Value | None = None) -> Value:
         """The elements at pointer[offsets]."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.compiler.codegen.llvm.bits import conditions_as_bits
+from functorch_lite.compiler.codegen.llvm.carried import across, following, lane_start, loaded_before, starts_neutral
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
+from functorch_lite.compiler.codegen.llvm.strided import is_near, load_near, store_row, stores_beside
 from functorch_lite.compiler.codegen.llvm.transposed import call_transpose
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.builder import identity
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, blocks
 from functorch_lite.compiler.loop_ir.varying import varying_values
 
@@ -47,12 +49,16 @@ class FunctionWriter:
 
     def block(self, statements: list[Any]) -> None:
         """Write the statements in order."""
+        beside = stores_beside(statements, self.variable, self.lanes, self.varying) if self.lanes > 1 else {}
         for statement in statements:
             kind = type(statement)
             if kind is nodes.Value:
                 self.value(statement)
             elif kind is nodes.Store:
-                self.store(statement)
+                if statement not in beside:
+                    self.store(statement)
+                elif beside[statement]:
+                    store_row(self, beside[statement])
             elif kind is nodes.Loop:
                 self.loop(statement)
             else:
@@ -71,6 +77,8 @@ class FunctionWriter:
             self.transpose(statement)
         elif kind is nodes.Fill:
             self.fill(statement)
+        elif kind is nodes.Prefetch:
+            self.e.prefetch(self.address(statement.buffer, statement.index))
         elif kind is nodes.Exit:
             self.exit(statement)
         else:
@@ -226,6 +234,8 @@ class FunctionWriter:
             value = self.e.load(pointer, kind)
         elif not varying and step == 1:
             value = self.e.load(pointer, kind, self.lanes, self.mask)
+        elif not varying and is_near(step, self.lanes) and not (self.e.quick and self.e.gathers(kind)):
+            value = load_near(self.e, pointer, kind, self.lanes, step, self.mask)
         else:
             value = self.e.gather(pointer, self.offsets(step, varying), kind, self.mask)
         if buffer.kind == "bool":
@@ -263,6 +273,8 @@ class FunctionWriter:
     def index_value(self, index: Index, kind: str) -> Value:
         """An index as a value of an integer kind, with lanes where it varies."""
         terms, step, varying = self.split(index)
+        if step and not terms and not varying:
+            return self.e.lane_numbers(REGISTER[kind], self.lanes, index.constant, step)
         scalar = self.scalar(terms, index.constant)
         if step or varying:
             value = self.e.binary("add", self.e.splat(scalar, self.lanes), self.offsets(step, varying))
@@ -337,18 +349,21 @@ class FunctionWriter:
             self.one_vector(loop, lanes)
             return
         variable, header, after = self.open_loop(loop.variable)
-        self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
-        phis = [self.phi(c, self.lane_start(c, lanes)) for c in loop.carried]
+        bits, body = self.noted_as_bits(loop, lanes)
+        phis = [
+            self.phi(c, self.get(c.initial) if c.next in bits else loaded_before(self, lane_start(self, c, lanes)))
+            for c in loop.carried
+        ]
         self.mask = self.mask_of_last(variable, extent, lanes)
-        self.block(loop.body)
-        following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
+        self.block(body)
+        nexts = [following(self, c, bits, lanes) for c in loop.carried]
         e.close()
         step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
         latch = e.block
         e.line(f"br i1 {e.compare('slt', step, e.constant(extent, 'i64')).text}, label %{header}, label %{after}")
-        self.close_loop(variable, step, latch, phis, following)
+        self.close_loop(variable, step, latch, phis, nexts)
         e.start(after)
-        self.leave_vectors(loop, following)
+        self.leave_vectors(loop, nexts)
 
     def mask_of_last(self, variable: Value, extent: int, lanes: int) -> Value | None:
         """The lanes that are iterations of a vector loop, if the last vector is not full."""
@@ -362,27 +377,37 @@ class FunctionWriter:
     def one_vector(self, loop: nodes.Loop, lanes: int) -> None:
         """A vector loop whose iterations are all in one vector: no loop, and a mask that is known."""
         e = self.e
-        self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
+        bits, body = self.noted_as_bits(loop, lanes)
         self.values[loop.variable] = e.constant(0, "i64")
         for c in loop.carried:
-            self.values[c.value] = self.lane_start(c, lanes)
+            self.values[c.value] = self.get(c.initial) if c.next in bits else lane_start(self, c, lanes)
         extent = loop.extent
         assert isinstance(extent, int)
         if extent != lanes:
             on = (f"i1 {'true' if k < extent else 'false'}" for k in range(lanes))
             self.mask = Value(f"<{', '.join(on)}>", "i1", lanes)
         e.open()
-        self.block(loop.body)
-        following = [self.kept(c, e.splat(self.get(c.next), lanes)) for c in loop.carried]
+        self.block(body)
+        nexts = [following(self, c, bits, lanes) for c in loop.carried]
         e.close()
-        self.leave_vectors(loop, following)
+        self.leave_vectors(loop, nexts)
 
-    def leave_vectors(self, loop: nodes.Loop, following: list[Value]) -> None:
+    def noted_as_bits(self, loop: nodes.Loop, lanes: int) -> tuple[dict[nodes.Value, nodes.Value], list[Any]]:
+        """Enter a vector loop. Returns the conditions that it notes as bits, and its body without what that takes."""
+        self.lanes, self.variable, self.varying = lanes, loop.variable, varying_values(loop)
+        found = conditions_as_bits(loop)
+        if not found:
+            return {}, loop.body
+        self.varying.difference_update(c.value for c in loop.carried if c.next in found)
+        hidden = {v for _, parts in found.values() for v in parts}
+        return {v: condition for v, (condition, _) in found.items()}, [s for s in loop.body if s not in hidden]
+
+    def leave_vectors(self, loop: nodes.Loop, nexts: list[Value]) -> None:
         """After a vector loop: combine the lanes of what it carried."""
         self.lanes, self.variable, self.mask, self.varying = 1, None, None, set()
-        for c, value in zip(loop.carried, following, strict=True):
-            total = self.across(c, value)
-            self.values[c.result] = self.combined(c, self.get(c.initial), total)
+        for c, value in zip(loop.carried, nexts, strict=True):
+            total = across(self, c, value)
+            self.values[c.result] = total if starts_neutral(c) else self.combined(c, self.get(c.initial), total)
 
     def open_loop(self, variable: nodes.Value, start: str = "0") -> tuple[Value, str, str]:
         """Begin the block of a loop, and its scope, which the caller closes.
@@ -437,37 +462,9 @@ class FunctionWriter:
         for k, value in enumerate(following):
             e.lines[first + 1 + k] += f"[{value.text}, %{latch}]"
 
-    def lane_start(self, c: nodes.Carried, lanes: int) -> Value:
-        """What each lane of a combined value starts with."""
-        assert c.combine is not None, "a vector loop carries only what combines"
-        number = identity(c.combine, c.value.kind)
-        number = -0.0 if c.combine == "add" and c.value.kind in ("f16", "bf16", "f32", "f64") else number
-        return self.e.splat(self.constant(nodes.Value("constant", c.value.kind, (), number)), lanes)
-
     def combined(self, c: nodes.Carried, a: Value, b: Value) -> Value:
         """Two values of one kind combined."""
         return self.operation_on(c.combine or "", c.value.kind, [c.value.kind, c.value.kind], [a, b])
-
-    def kept(self, c: nodes.Carried, value: Value) -> Value:
-        """The next value, the same as before in the lanes beyond the end."""
-        return value if self.mask is None else self.e.select(self.mask, value, self.values[c.value])
-
-    def across(self, c: nodes.Carried, value: Value) -> Value:
-        """The lanes combined: halves are combined until one lane is left, or truths by one instruction."""
-        if value.kind == "i1" and c.combine in ("and", "or") and value.lanes > 1:
-            return self.e.call(f"llvm.vector.reduce.{c.combine}.v{value.lanes}i1", "i1", 1, value)
-        while value.lanes > 1:
-            half = value.lanes // 2
-            low, high = (self.lanes_from(value, k, half) for k in (0, half))
-            value = self.combined(c, low, high)
-        return value
-
-    def lanes_from(self, value: Value, start: int, count: int) -> Value:
-        if count == 1:
-            return self.e.new(f"extractelement {value.type} {value.text}, i64 {start}", value.kind)
-        order = "<" + ", ".join(f"i32 {start + i}" for i in range(count)) + ">"
-        return self.e.new(f"shufflevector {value.type} {value.text}, {value.type} poison, <{count} x i32> {order}",
-                          value.kind, count)
 
     # --- branches and other statements ------------------------------------------------------------------------------
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from functorch_lite.compiler.codegen.llvm import growing
+from functorch_lite.compiler.codegen.llvm import growing, sections
 from functorch_lite.compiler.codegen.llvm.call_table import (
     ARENA,
     CONTEXT,
     INPUTS,
     LONG,
     OUTPUTS,
+    PLACES,
     SELF,
     CallTable,
     pointer,
@@ -62,21 +63,25 @@ def write_module(
     for kernel in kernels:
         if kernel in in_place:
             continue
-        emitter = Emitter(has_fma, lanes_bytes)
+        emitter = Emitter(has_fma, lanes_bytes, quick=not sharing)
         shared = loops[kernel.name]
         texts.append(write_sharing_kernel(kernel, emitter, shared) if shared else write_kernel(kernel, emitter))
         declarations |= emitter.declarations
         tables |= emitter.tables
-    emitter = Emitter(has_fma, lanes_bytes)
+    emitter = Emitter(has_fma, lanes_bytes, quick=not sharing)
     run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
+    functions = [function, *(part.function for part in parts)]
+    if sharing and writer is None and sections.has_sections(functions):
+        run.section, run.places_of_steps, run.long = "null", sections.most_places(functions), LONG // 4
     run.sharing = frozenset(name for name, shared in loops.items() if shared)
     run.in_place = {kernel: loops[kernel.name] for kernel in in_place}
-    texts += [run.write(function), *run.functions]
+    texts.append(run.write(function))
     for part in parts:
-        texts.append(run.part(Emitter(has_fma, lanes_bytes), part))
+        texts.append(run.part(Emitter(has_fma, lanes_bytes, quick=not sharing), part))
+    texts += run.functions
     declarations |= emitter.declarations
     tables |= emitter.tables
-    texts += [growing.TEXT] if any(f.growing for f in (function, *(p.function for p in parts))) else []
+    texts += [growing.TEXT] if any(f.growing for f in functions) else []
     texts.append(run.table.text)
     attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}\n'
     return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
@@ -98,14 +103,22 @@ def written_in_place(function: Function) -> Sequence[Function]:
 class ProgramWriter(FunctionWriter):
     """Writes `run`. sharing: the kernels that take the thread pool. has_table: whether calls may go into a table.
 
+    long: how many make a run of calls for it, or fewer with many places: fewer where sections cut runs short.
     in_place: the kernels that are written where they are called, and the loops of each that threads share.
-    functions: the parts of those loops.
+    functions: the parts of those loops, and sections. bases: the pointers that it has from its parameters.
+    section: where the record of the section is that this may be in, "null" in `run`, "" if the module has no sections.
     """
 
     sharing: frozenset[str] = frozenset()
     in_place: Mapping[Function, Mapping[int, Shared]] = MappingProxyType({})
     has_table = True
+    long = LONG
     counts = True
+    section = ""
+    section_number = -1  # of the section that this is, and of the statement in it that is being written
+    statement_number = 0
+    places_of_steps = 0
+    bases: Sequence[str] = ("%inputs", "%outputs", "%arena", "%context")
     _can_fail = True
 
     def __init__(self, emitter: Emitter, inputs, outputs, constants, plan: Plan):
@@ -122,6 +135,8 @@ class ProgramWriter(FunctionWriter):
         self._params: dict[Buffer, str] = {}  # of a part
         self.table = CallTable()
         self.functions: list[str] = []
+        self._name = ""
+        self._names = 0
         self._polls = 0  # how many loops that look for signals are around
         self._has_clock = False
 
@@ -136,10 +151,13 @@ class ProgramWriter(FunctionWriter):
         function = part.function
         writer._params = {b: f"%p{k}" for k, b in enumerate(function.params[:-1])}
         writer.has_table = False
+        writer.bases = [*writer._params.values(), "%arena", "%context"]
         text = writer._body(function)
         self.e.declarations |= emitter.declarations
         self.e.tables |= emitter.tables
-        given = ", ".join([*(f"ptr {name}" for name in writer._params.values()), "ptr %arena", "ptr %context"])
+        self.functions += writer.functions
+        own = [] if writer.section in ("", "null") else [writer.section]
+        given = ", ".join(f"ptr {name}" for name in [*writer.bases, *own])
         result = "i32" if function.can_fail else "void"
         return f"define internal {result} @{function.name}({given}) #0 {{\n{text}\n}}\n"
 
@@ -148,26 +166,43 @@ class ProgramWriter(FunctionWriter):
         writer = type(self)(emitter, [], [], [], part.plan)
         writer.sharing, writer._pool_slot = self.sharing, self._pool_slot
         writer._can_fail = part.function.can_fail
+        writer.places_of_steps = self.places_of_steps
+        if self.section:
+            writer.section = "%section" if part.function.can_fail else "null"
+        return writer
+
+    def for_section(self, number: int) -> "ProgramWriter":
+        """The writer of a section of this function."""
+        writer = type(self)(Emitter(self.e.has_fma, self.e.lanes_bytes), [], [], [], self._plan)
+        writer.sharing, writer._pool_slot, writer.places_of_steps = self.sharing, self._pool_slot, self.places_of_steps
+        writer._sources, writer._params = self._sources, self._params
+        writer.table, writer.has_table, writer.long = self.table, self.has_table, self.long
+        writer.section, writer.section_number = "%section", number
         return writer
 
     def _body(self, function: Function) -> str:
-        e = self.e
+        e, self._name = self.e, function.name
         self._growing = {b: k for k, b in enumerate(function.growing)}
         if self._growing:
             e.declarations |= growing.DECLARATIONS
             slots = f"[{2 * len(self._growing)} x i64]"
             self._entry += [f"  %growing = alloca {slots}, align 16", f"  store {slots} zeroinitializer, ptr %growing"]
+        return self.assembled(function.body, lambda: self.block(function.body))
+
+    def assembled(self, statements: Sequence[Any], write: Callable[[], None], head: Sequence[str] = ()) -> str:
+        """The text of a function of these statements, which `write` writes. head: what it begins with."""
+        e = self.e
         e.lines.append("entry:")
         e.line("br label %begin")
         e.start("begin")
-        self.outlined = used_often(function.body)
-        self.block(function.body)
+        self.outlined = used_often(list(statements))
+        write()
         self.leave("0")
         if self._has_clock:
             self._entry += ["  %last_look = alloca i64", "  store i64 0, ptr %last_look"]
             self._entry += ["  %time_run = alloca i64", "  store i64 0, ptr %time_run"]
         places = [f"  %places = alloca [{self._most_places} x ptr], align 16"] if self._most_places else []
-        e.lines[1:1] = [*places, *self._entry]
+        e.lines[1:1] = [*head, *places, *self._entry]
         return e.text
 
     def pointer(self, buffer: Buffer) -> str:
@@ -198,12 +233,12 @@ class ProgramWriter(FunctionWriter):
 
     def block(self, statements: list[Any]) -> None:
         """The statements in order; outside loops, long runs of calls go into the table."""
-        if len(statements) < LONG or len(self.e.scopes) > 1 or not self.has_table:
+        if len(self.e.scopes) > 1 or not self.has_table:
             super().block(statements)
             return
         for listed, run in itertools.groupby(statements, self._is_listed):
             part = list(run)
-            if listed and len(part) >= LONG:
+            if listed and (len(part) >= self.long or sum(len(s.places) for s in part) >= self.long * PLACES):
                 self.e.line(self.table.add((s.kernel.name, self._pointers(s)) for s in part))
             else:
                 super().block(part)
@@ -233,6 +268,8 @@ class ProgramWriter(FunctionWriter):
             self.host_call(statement)
         elif kind is nodes.LibraryCall:
             self.library_call(statement)
+        elif kind is nodes.Sections:
+            self.sections(statement)
         elif kind is nodes.Grow:
             self.grow(statement)
         elif kind is nodes.Release:
@@ -286,14 +323,34 @@ class ProgramWriter(FunctionWriter):
     def _pool(self, kernel: Function) -> list[str]:
         """The last argument of a part, and of a kernel that shares loops."""
         if kernel.arena is not None:
-            return ["ptr %context"]
+            return ["ptr %context", *([f"ptr {self.section}"] if self.section and kernel.can_fail else [])]
         if kernel.name not in self.sharing:
             return []
+        self.need_pool()
+        return ["ptr %pool"]
+
+    def need_pool(self) -> None:
+        """Have the pool as %pool."""
         if not self._has_pool:
             self._has_pool = True
             self._entry.append(f"  %pool.at = getelementptr ptr, ptr %context, i64 {self._pool_slot}")
             self._entry.append("  %pool = load ptr, ptr %pool.at")
-        return ["ptr %pool"]
+
+    def sections(self, s: nodes.Sections) -> None:
+        """Sections, or their statements in order."""
+        if self.section:
+            sections.write_sections(self, s)
+        else:
+            self.block(s.in_order)
+
+    def next_name(self) -> str:
+        """A new name for functions beside this one."""
+        self._names += 1
+        return f"{self._name}_sections{self._names - 1}"
+
+    def entry_line(self, text: str) -> None:
+        """One instruction that runs first."""
+        self._entry.append(f"  {text}")
 
     def in_python(self, s: nodes.HostCall) -> Value:
         """Call the function that runs a step in Python; returns its status."""
@@ -304,6 +361,8 @@ class ProgramWriter(FunctionWriter):
             slot = e.fresh()
             e.line(f"{slot} = getelementptr ptr, ptr %places, i64 {k}")
             e.line(f"store ptr {pointer}, ptr {slot}")
+        if self.section not in ("", "null"):
+            return sections.run_step(self, str(s.number), "%places", len(s.places))
         function = e.fresh()
         e.line(f"{function} = load ptr, ptr %context")
         e.declarations[RUN_STEP] = f"declare i32 @{RUN_STEP}(ptr, i64, ptr)"
@@ -360,6 +419,9 @@ class ProgramWriter(FunctionWriter):
 
     def look(self, last: str) -> None:
         """Leave if a signal came whose handler raises."""
+        if self.section not in ("", "null"):
+            self.leave_if_failed(sections.look(self, last))
+            return
         self.e.declarations[POLL] = f"declare i32 @{POLL}(ptr)"
         self.leave_if_failed(self.e.new(f"call i32 @{POLL}(ptr {last})", "i32"))
 
@@ -371,18 +433,24 @@ class ProgramWriter(FunctionWriter):
 
     def leave_if_failed(self, status: Value) -> None:
         """Return the status if it is not 0."""
+        self.leave_if(self.e.compare("ne", status, self.e.constant(0, "i32")), status.text)
+
+    def leave_if(self, condition: Value, status: str) -> None:
+        """Return the status if a condition holds."""
         e = self.e
         failed, fine = e.label("failed"), e.label("fine")
-        bad = e.compare("ne", status, e.constant(0, "i32"))
-        e.line(f"br i1 {bad.text}, label %{failed}, label %{fine}")
+        e.line(f"br i1 {condition.text}, label %{failed}, label %{fine}")
         e.start(failed)
-        self.leave(status.text)
+        self.leave(status)
         e.start(fine)
 
     def leave(self, status: str) -> None:
         """Return, once the memory of growing buffers is given back."""
         if self._growing:
             self.e.line(f"call void @release(ptr %growing, i64 {len(self._growing)})")
+        if self.section_number >= 0:
+            self.e.line(f"ret i64 {sections.code_of(self, status).text}")
+            return
         self.e.line(f"ret i32 {status}" if self._can_fail else "ret void")
 
     def exit(self, s: nodes.Exit) -> None:

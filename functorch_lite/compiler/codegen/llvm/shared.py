@@ -15,7 +15,7 @@ not where inputs are: it leaves the iterations before a full vector of the outpu
 function, and in between writes past the caches. The pool's counting of ranges, a locked instruction, waits for that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.codegen.llvm.emitter import TYPES, Emitter, Value
@@ -46,8 +46,9 @@ class SharingWriter(FunctionWriter):
         self._loops = loops
 
     def allocate_locals(self, function: Function) -> None:
-        """Have the locals on the stack, but for those that the shared loops have for themselves."""
+        """Have the locals on the stack, but for those that only shared loops use, which have them for themselves."""
         own = {b for shared in self._loops.values() for b in shared.own}
+        own -= set(_used_outside(function.body, self._loops, own))
         for buffer in function.locals:
             if buffer not in own:
                 allocate(self, buffer)
@@ -242,6 +243,17 @@ def allocate(writer: FunctionWriter, buffer: Buffer) -> None:
     writer.e.line(f"{name} = alloca [{buffer.size} x {scalar}], align 64")
 
 
+def _used_outside(statements: Sequence[Any], loops: Mapping[int, Shared], own: set[Buffer]) -> Iterator[Buffer]:
+    """Those of some buffers that are used outside of the shared loops that have them for themselves."""
+    if not own:
+        return
+    for s in statements:
+        yield from (a.buffer for a in accesses(s) if a.buffer in own)
+        shared = loops.get(id(s))
+        for block in blocks(s):
+            yield from _used_outside(block, loops, own.difference(shared.own) if shared is not None else own)
+
+
 def outside_of(loop: Loop, own: tuple[Buffer, ...]) -> Outside:
     """What a loop has from outside, in the order it is met."""
     found = _Uses(loop)
@@ -283,6 +295,8 @@ class _Uses:
         elif isinstance(s, nodes.Copy | nodes.Transpose):
             self._at(s.target, s.at)
             self._at(s.source, s.start)
+        elif isinstance(s, nodes.Prefetch):
+            self._at(s.buffer, s.index)
         else:
             assert isinstance(s, nodes.Fill), f"{type(s).__name__} in a shared loop"
             self._at(s.target, s.at)
@@ -330,7 +344,7 @@ def _part(
 
     plain: for the function that streams, the one that does not.
     """
-    emitter = Emitter(e.has_fma, e.lanes_bytes)
+    emitter = Emitter(e.has_fma, e.lanes_bytes, e.quick)
     writer = PartWriter(emitter)
     writer.streams = shared.streams if plain else ()
     writer.outlined = used_often(loop.body)

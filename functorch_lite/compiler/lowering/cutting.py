@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Plain numbers of the lowering of products and convolutions that change no bit of a result.
+
+Each output is one sum, whose terms are added in the same order however work is dealt out to jobs, whichever of rows and
+columns are in the lanes of a tile, and whether an operand is copied first. What would change the order of a sum is no
+number of these: blocks of k, and sums that jobs have apart.
+"""
+
+from typing import NamedTuple
+
+
+class Cutting(NamedTuple):
+    """What lowering does otherwise than usual.
+
+    jobs: times as many jobs are wanted. direct: times as large a right operand of a product is read where it is.
+    lanes: whether a convolution has filters in the lanes where outputs are estimated to cost less, and the reverse.
+    """
+
+    jobs: float = 1.0
+    direct: int = 1
+    lanes: bool = False
+
+    def __str__(self) -> str:
+        jobs = "" if self.jobs == 1 else f"{self.jobs:g} times as many jobs"
+        direct = "" if self.direct == 1 else f"operands {self.direct} times as large not copied"
+        return ", ".join(filter(None, [jobs, direct, "other lanes of convolutions" if self.lanes else ""]))
+
+    def wanted(self, jobs: int) -> int:
+        """How many jobs are wanted where usually it is so many."""
+        return max(int(jobs * self.jobs), 1)
+
+
+AS_USUAL = Cutting()
+OF_CONVOLUTIONS = (Cutting(lanes=True), Cutting(jobs=2.0))
+OF_PRODUCTS = (Cutting(jobs=2.0), Cutting(direct=4), Cutting(jobs=0.5))
