@@ -110,8 +110,8 @@ def difference(values: Sequence[np.ndarray], expected: Sequence[np.ndarray], tol
     return None
 
 
-REST = 0.01
-"""Seconds before a turn: the threads of the candidate before it, which spin while they wait for work, fall asleep."""
+REST = 0.03
+"""Seconds before a turn: until the threads of the candidate before it sleep. PyTorch's spin for some 15 ms."""
 
 
 def steady(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, float]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Loops that threads share: the same bits for any number of them, in calls from many threads, around forks, at exit."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -460,3 +461,22 @@ def test_workers_sleep_when_there_is_nothing_to_do():
 def test_there_is_no_pool_for_one_thread():
     assert threads.pool_address(1) == 0
     assert threads.pool_address(10**6) == threads.pool_address(threads.MOST_THREADS) != 0
+
+
+@pytest.mark.skipif(os.cpu_count() == 1 or not hasattr(os, "sched_setaffinity"), reason="asks for two processors")
+def test_workers_keep_off_the_processor_of_the_caller():
+    code = LATER.format(number=2) + """
+every = os.sched_getaffinity(0)
+f(x)
+def masks():
+    return [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task") if int(t) != os.getpid()]
+for here in sorted(every)[:2]:
+    os.sched_setaffinity(0, {here})
+    for _ in range(200):
+        f(x)
+        if every - {here} in masks():
+            break
+        time.sleep(0.02)  # after it was held up, a caller works alone for a while
+    print(every - {here} in masks())
+"""
+    assert in_a_new_process(code) == "True\nTrue\n"

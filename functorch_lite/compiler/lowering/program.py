@@ -594,6 +594,3 @@ def _kind_of(aval) -> str:
     kind = kind_of(aval.dtype)
     assert kind is not None
     return kind
-
-
-

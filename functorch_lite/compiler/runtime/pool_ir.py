@@ -26,10 +26,15 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
     made         workers started                            ids    their pthreads
     alone        until when (nanoseconds of the clock) callers do everything themselves
     owner        the thread whose job is running                      lost   1: its workers are gone
+    home         1 + the processor that workers keep off              mask   those that this process may use, as bits
 
 Where other processes want the processors too, a worker may be put to sleep with a range in its hands. After a job whose
 caller waited for others longer than it worked, none is shared for 8 times as long as it waited. Sections may keep it
 waiting for as many times longer as they are uneven; but nobody takes one over, so after them it is 32 times as long.
+
+A system may wake a worker on the caller's own processor, where each then runs half of the time while another processor
+is idle, until it looks for that some milliseconds later. So where there are `FEW_WORKERS`, they keep off the processor
+that the caller was last seen on.
 
 `pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
 process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps. A handler of a signal that
@@ -50,9 +55,11 @@ WORDS = {
     "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
     "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "owner": 4 * _LINE + 2, "lost": 4 * _LINE + 3,
     "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
-    "ids": 8 * _LINE,
+    "home": 7 * _LINE + 2, "ids": 8 * _LINE, "mask": 8 * _LINE + MOST_THREADS,
 }
-SIZE = WORDS["ids"] + MOST_THREADS
+_MASK_WORDS = 16
+SIZE = WORDS["mask"] + _MASK_WORDS
+FEW_WORKERS = 8
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}  # the number of the system call
 _PAUSE = {"x86_64": "@llvm.x86.sse2.pause()", "aarch64": "@llvm.aarch64.hint(i32 1)"}
@@ -66,6 +73,9 @@ declare i32 @clock_gettime(i32, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
 declare i64 @pthread_self()
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @pthread_setaffinity_np(i64, i64, ptr)
 declare i32 @pthread_attr_init(ptr)
 declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_attr_setstacksize(ptr, i64)
@@ -165,6 +175,51 @@ out:
   ret ptr null
 }
 
+; have the workers keep off the processor that this thread runs on
+define internal void @keep_off(ptr %pool) {
+  %own = alloca <MASK x i64>, align 16
+  %cpu = call i32 @sched_getcpu()
+  %here = sext i32 %cpu to i64
+  %place = add i64 %here, 1
+  %home.at = word home
+  %home = load i64, ptr %home.at
+  %made.at = word made
+  %made = load i64, ptr %made.at
+  %moved = icmp ne i64 %home, %place
+  %few = icmp sle i64 %made, FEW
+  %known = icmp ult i64 %here, MASK_BITS
+  %some = icmp sgt i64 %made, 0
+  %a = and i1 %moved, %few
+  %b = and i1 %known, %some
+  %c = and i1 %a, %b
+  br i1 %c, label %move, label %out
+move:
+  store i64 %place, ptr %home.at
+  %mask.at = word mask
+  %all = load <MASK x i64>, ptr %mask.at, align 8
+  store <MASK x i64> %all, ptr %own, align 16
+  %number = lshr i64 %here, 6
+  %shift = and i64 %here, 63
+  %bit = shl i64 1, %shift
+  %others = xor i64 %bit, -1
+  %word = getelementptr i64, ptr %own, i64 %number
+  %old = load i64, ptr %word
+  %new = and i64 %old, %others
+  store i64 %new, ptr %word
+  %ids = word ids
+  br label %next
+next:
+  %k = phi i64 [0, %move], [%k.next, %next]
+  %id.at = getelementptr i64, ptr %ids, i64 %k
+  %id = load i64, ptr %id.at
+  %kept = call i32 @pthread_setaffinity_np(i64 %id, i64 MASK_BYTES, ptr %own)
+  %k.next = add i64 %k, 1
+  %more = icmp slt i64 %k.next, %made
+  br i1 %more, label %next, label %out
+out:
+  ret void
+}
+
 ; ring the bell: workers look for work
 define internal void @ring(ptr %pool, i64 %most) {
   %bell = word bell
@@ -195,6 +250,10 @@ define internal void @start(ptr %pool) {
   %c = call i32 @sigfillset(ptr %all)
   %d = call i32 @pthread_sigmask(i32 2, ptr %all, ptr %old)
   store i64 0, ptr %made.at
+  %home = word home
+  store i64 0, ptr %home
+  %mask = word mask
+  %g = call i32 @sched_getaffinity(i32 0, i64 MASK_BYTES, ptr %mask)
   br label %next
 next:
   %made = load i64, ptr %made.at
@@ -295,6 +354,7 @@ ready:
   store atomic i64 %word.next, ptr %work release, align 8
   %others = sub i64 %ranges, 1
   %most = call i64 @llvm.smin.i64(i64 %others, i64 %made)
+  call void @keep_off(ptr %pool)
   call void @ring(ptr %pool, i64 %most)
   call void @take(ptr %pool)
   %t1 = call i64 @now()
@@ -423,7 +483,8 @@ def module_text(machine: str) -> str | None:
         return None
     numbers = {
         "FUTEX": _FUTEX[machine], "PAUSE": _PAUSE[machine], "WAIT": _WAIT, "WAKE": _WAKE, "SPIN": SPIN,
-        "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD,
+        "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD, "FEW": FEW_WORKERS, "MASK_BITS": 64 * _MASK_WORDS,
+        "MASK_BYTES": 8 * _MASK_WORDS, "MASK": _MASK_WORDS,
     }
     lines = [_DECLARED[machine]]
     for line in _TEXT.split("\n"):
