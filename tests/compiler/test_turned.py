@@ -56,7 +56,7 @@ def check(fun, *args):
     out = np.empty_like(words(expected))
     interpret(kernel, [*given, out])
     np.testing.assert_array_equal(out, words(expected))
-    run_guarded(kernel, given, words(expected))
+    check_guarded(kernel, given, words(expected))
     return kernel
 
 
@@ -142,7 +142,7 @@ def test_lanes_a_few_elements_apart(n, kind):
     for k, (x, step) in enumerate(zip(xs, STEPS, strict=True)):
         with b.loop(n, vector=True) as i:
             b.store(out, i + k * n, b.load(x, i * step + (x.size - 1 if step < 0 else 0)))
-    run_guarded(b.finish(), given, np.concatenate([x[::step] for x, step in zip(given, STEPS, strict=True)]))
+    check_guarded(b.finish(), given, np.concatenate([x[::step] for x, step in zip(given, STEPS, strict=True)]))
 
 
 @pytest.mark.parametrize("n,kind", [(3, "f32"), (48, "f32"), (33, "f32"), (21, "f64"), (70, "i16"), (37, "bool")])
@@ -159,10 +159,10 @@ def test_stores_beside_one_another(n, kind):
             for k, v in enumerate([b.load(x, i) for x in xs]):
                 b.store(out, i * len(xs) + (start + k), v)
         start += expected.size
-    run_guarded(b.finish(), given, np.concatenate([x for _, x in outs]))
+    check_guarded(b.finish(), given, np.concatenate([x for _, x in outs]))
 
 
-def run_guarded(function, given, expected):
+def check_guarded(function, given, expected):
     verify(function)
     for lanes_bytes, at_end in MACHINES:
         places = [Guarded(a.size, a.dtype, at_end) for a in (*given, expected)]
