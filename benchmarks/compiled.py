@@ -126,7 +126,8 @@ def steady(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, flo
             repeats, rounds = plan[name]
             if turn < rounds:
                 time.sleep(REST)
-                _seconds(call, min(repeats - 1, 3))
+                for _ in range(min(repeats - 1, 3)):
+                    call()
                 samples[name].append(_seconds(call, repeats))
     return {name: statistics.median(values) for name, values in samples.items()}
 
@@ -135,7 +136,7 @@ def _seconds(call, repeats):
     start = time.perf_counter()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / max(repeats, 1)
+    return (time.perf_counter() - start) / repeats
 
 
 def _first_line(error: Exception) -> str:

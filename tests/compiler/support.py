@@ -2,6 +2,9 @@
 """Running one kernel, or one primitive's lowering, on arrays: what the tests of the lowerings share."""
 
 import ctypes
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 
@@ -102,3 +105,11 @@ def _reader(b, buffer, aval):
 
 
 __all__ = ["kernel_module", "rule_kernel", "run_kernel", "run_rule"]
+
+
+def in_a_new_process(code: str) -> str:
+    """What a program prints; it must end by itself, with nothing on stderr."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True,
+                          timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

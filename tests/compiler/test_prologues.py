@@ -15,14 +15,11 @@ from functorch_lite import lax
 from functorch_lite import numpy as fnp
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.lowering import computed_product, product_tiles
-from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.schedule import parallel, prologues
 from functorch_lite.compiler.schedule.fusion import Schedule
-from functorch_lite.compiler.schedule.parallel import shared_loops
 from functorch_lite.compiler.schedule.printer import schedule_text
 from functorch_lite.core.evaluate import Evaluator
-from tests.compiler.guarded import Guarded
-from tests.compiler.support import run_kernel
+from tests.compiler.products import check_stays_inside, check_threads
 from tests.compiler.test_programs_three_ways import check
 
 F32 = np.float32
@@ -224,19 +221,7 @@ def test_jobs_blocks_of_k_and_rows(monkeypatch, side, order):
 @pytest.mark.parametrize("side", SIDES)
 def test_kernels_stay_inside_their_arrays(side, at_end):
     for sizes in ((1, 9, 70), (7, 40, 17), (97, 31, 103), (33, 400, 50)):
-        args = operands(*sizes)
-        program = fl.make_program(SIDES[side](CHAINS["product"]))(*args)
-        lowered = native.compile_native(program, pipeline.optimize(program)).lowered
-        (call,) = [s for s in lowered.function.body if s.kernel.name.startswith("dot_general")]
-        arrays = []
-        for buffer, place in zip(call.kernel.params, call.places, strict=True):
-            guarded = Guarded(buffer.size, np.dtype(F32), at_end)
-            if place[0] in lowered.inputs:
-                guarded.array[:] = args[lowered.inputs.index(place[0])].ravel()
-            if buffer.role != "scratch":
-                arrays.append(guarded)
-        run_kernel(call.kernel, [g.array for g in arrays], engine.target().lanes_bytes)
-        assert all(g.untouched() for g in arrays)
+        check_stays_inside(SIDES[side](CHAINS["product"]), operands(*sizes), at_end)
 
 
 @pytest.fixture
@@ -249,16 +234,7 @@ def eager(monkeypatch):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("sizes", [(97, 31, 103), (530, 70, 40), (120, 40, 600), (3, 300, 700)], ids=str)
 def test_any_number_of_threads_gives_the_same_bits(side, sizes, eager):
-    args = operands(*sizes)
-    found = []
-    for number in (1, 2):
-        program = fl.make_program(SIDES[side](CHAINS["rows"]))(*args)
-        with fl.config(num_threads=number):
-            executable = native.compile_native(program, pipeline.optimize(program))
-            found.append(executable(*args))
-    assert any(shared_loops(kernel) for kernel in executable.lowered.kernels)
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, two)
+    check_threads(SIDES[side](CHAINS["rows"]), operands(*sizes))
 
 
 # --- what is fused ----------------------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 """Sections that are left: the errors of the program in its order, Ctrl-C in time, forks, many callers at once."""
 
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 from typing import Any
 
@@ -25,6 +23,7 @@ from tests.compiler.side_by_side import (
     positive,
     sections_of,
 )
+from tests.compiler.support import in_a_new_process
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
 
@@ -133,14 +132,6 @@ def test_a_matrix_without_a_factor_raises_as_it_does_alone():
 
 
 # --- signals, threads, forks ------------------------------------------------------------------------------------------
-
-
-def in_a_new_process(code: str) -> str:
-    """What a program prints; it must end by itself, with nothing on stderr."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True,
-                          timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 _START = """

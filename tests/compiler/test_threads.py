@@ -2,7 +2,6 @@
 """Loops that threads share: the same bits for any number of them, in calls from many threads, around forks, at exit."""
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from functorch_lite.compiler.schedule import parallel
 from functorch_lite.compiler.schedule.parallel import shared_loops
 from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.evaluate import Evaluator
+from tests.compiler.support import in_a_new_process
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
 THREADS = (1, 2, 3, 8)
@@ -293,14 +293,6 @@ def test_a_sum_that_is_read_on_the_way_stays_in_order(eager):
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
-
-
-def in_a_new_process(code: str) -> str:
-    """What a program prints; it must end by itself, with nothing on stderr."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120,
-                          check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 START = """

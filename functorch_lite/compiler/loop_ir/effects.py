@@ -69,8 +69,6 @@ class Effects:
             self._place(self.writes, s.target, s.at)
         elif isinstance(s, nodes.Prefetch):
             self._place(self.reads, s.buffer, s.index)
-        elif isinstance(s, nodes.Prefetch):
-            self._place(self.reads, s.buffer, s.index)
         elif isinstance(s, nodes.Loop | nodes.While):
             self._loop(s)
         elif isinstance(s, nodes.If):

@@ -123,7 +123,8 @@ def _call_fused(
     product: Any = epilogue.product.aval
     sizes = operands[0].aval.size, operands[1].aval.size, product.size
     given, computed = _sorted(operands)
-    keys, read = [k for k, _ in map(Prologue.key, computed)], [a for p in computed for a in p.key()[1]]
+    found = [p.key() for p in computed]
+    keys, read = [k for k, _ in found], [a for _, arrays in found for a in arrays]
     known, others = epilogue.key()
     key = None if None in (known, *keys) else (problem, product.dtype, sizes, known, *keys, len(given), *(
         type(p) is Place for p in operands))

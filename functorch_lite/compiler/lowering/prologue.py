@@ -1,17 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Prologues: an operand of a product that is computed element by element while the product copies it.
 
-    for each job of the product                 a block of columns (product_tiles)
-      for each block of k
-        the right operand's panels              each number computed, and stored in order: a part of a cache
-        for some rows at a time
-          the left operand's rows               the same
-          register tiles
-
-The schedule decides what is fused (`schedule/prologues.py`). To the tiles it is a copied operand like others, so what
-a prologue costs is its own operations; it saves the store and the loads of a whole array. What lies across the order of
-the copy is computed in its own order first, in small pieces that are turned. Where the axes of the product and those
-of what is read do not go together, or an operand would be computed again and again, it is written whole first.
+The schedule decides what is fused (`schedule/prologues.py`), and `lowering/computed_product.py` which part of it is
+computed when. To the tiles it is a copied operand like others, so what a prologue costs is its own operations; it
+saves the store and the loads of a whole array.
 
 Half precision that is no other prologue's is widened in the same way.
 """

@@ -29,7 +29,7 @@ from functorch_lite.compiler.memory.plan import plan_memory
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.compiler.runtime.object_cache import objects
-from functorch_lite.compiler.schedule.choices import USUAL, Choices, candidates, cuttings
+from functorch_lite.compiler.schedule.choices import PRODUCTS, USUAL, Choices, candidates, cuttings
 from functorch_lite.config import config
 from functorch_lite.core.program import Program
 
@@ -64,7 +64,7 @@ class Record(NamedTuple):
 
 def _known_choices() -> Iterator[Choices]:
     """All that may have been chosen."""
-    every = [Cutting(), *cuttings(frozenset({"dot_general", "conv_general_dilated"}))]
+    every = [Cutting(), *cuttings(PRODUCTS)]
     return (Choices(c.worth_ns, c.streams, cutting) for c in candidates(2) for cutting in every)
 
 

@@ -43,7 +43,7 @@ CHEAP = frozenset({
 def with_prologues(schedule: "Schedule", groups: "list[Group]") -> "list[Group]":
     """The groups in the order they run, with prologues taken into their products."""
     candidates = [g for g in groups if _is_large(g)]
-    if not candidates or not any(g.product is not None or _is_product(g) for g in groups):
+    if not candidates or all(_product_of(g) is None for g in groups):
         return groups
     finder = _Finder(schedule, groups)
     order = list(groups)
@@ -64,8 +64,10 @@ def _is_large(group: "Group") -> bool:
     return plain and bool(group.domain) and math.prod(group.domain or ()) >= LARGE
 
 
-def _is_product(group: "Group") -> bool:
-    return group.domain is None and group.equations[0].prim is dot_general_p
+def _product_of(group: "Group") -> Equation | None:
+    """The matrix product that a group is, or has an epilogue or prologues of, if there is one."""
+    found = group.equations[0] if group.product is None and group.domain is None else group.product
+    return found if found is not None and found.prim is dot_general_p else None
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -116,8 +118,8 @@ class _Finder:
 
     def _takes(self, group: "Group", value: Var) -> bool:
         """Whether a node is a product that can compute an operand as it copies it, and reads the value as that."""
-        product = group.product or group.equations[0]
-        if product.prim is not dot_general_p or group.product is None and not _is_product(group):
+        product = _product_of(group)
+        if product is None:
             return False
         others = [e for e in group.equations if e is not product]
         if value in roots_of(self.schedule, (a for e in others for a in e.inputs)):
@@ -138,9 +140,8 @@ class _Finder:
 
     def unite(self, product: "Group", group: "Group") -> "Group":
         """A product with one more prologue."""
-        value = self._wanted(group)
-        assert value is not None
-        equation = product.product or product.equations[0]
+        value, equation = self._wanted(group), _product_of(product)
+        assert value is not None and equation is not None
         chain = product.chain or self._nothing(product, equation)
         both = replace(chain, equations=[*group.equations, *product.equations], product=equation, chain=chain,
                        prologues={**product.prologues, value: group})

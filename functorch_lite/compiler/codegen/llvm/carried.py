@@ -83,9 +83,7 @@ def lanes_from(e: Emitter, value: Value, start: int, count: int) -> Value:
     """Some lanes of a vector."""
     if count == 1:
         return e.new(f"extractelement {value.type} {value.text}, i64 {start}", value.kind)
-    order = "<" + ", ".join(f"i32 {start + i}" for i in range(count)) + ">"
-    return e.new(f"shufflevector {value.type} {value.text}, {value.type} poison, <{count} x i32> {order}",
-                 value.kind, count)
+    return e.shuffled(value, Value("poison", value.kind, value.lanes), range(start, start + count))
 
 
 def starts_neutral(c: nodes.Carried) -> bool:

@@ -9,6 +9,7 @@ floating-point value is ever set.
 import math
 import re
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,6 +183,12 @@ class Emitter:
         numbers = (wrapped(start + step * i, 8 * BYTES[kind]) for i in range(lanes))
         return Value("<" + ", ".join(f"{scalar} {number}" for number in numbers) + ">", kind, lanes)
 
+    def shuffled(self, a: Value, b: Value, order: Sequence[int]) -> Value:
+        """Lanes of two vectors, by number; any for -1."""
+        text = ", ".join("i32 poison" if k < 0 else f"i32 {k}" for k in order)
+        both = f"{a.type} {a.text}, {b.type} {b.text}"
+        return self.new(f"shufflevector {both}, <{len(order)} x i32> <{text}>", a.kind, len(order))
+
     def same_lanes(self, *values: Value) -> tuple[Value, ...]:
         """The values with scalars splatted to the lanes of the widest."""
         lanes = max(v.lanes for v in values)
@@ -260,11 +267,15 @@ class Emitter:
         self.store(value, SLOT)
         found = []
         for start in range(0, value.lanes, lanes):
-            at = SLOT
-            if start:
-                at = self.fresh()
-                self.line(f"{at} = getelementptr {TYPES[value.kind]}, ptr {SLOT}, i64 {start}")
-            found.append(self.load(at, value.kind, lanes))
+            found.append(self.load(self.moved(SLOT, value.kind, start), value.kind, lanes))
+        return found
+
+    def moved(self, pointer: str, kind: str, count: int) -> str:
+        """A pointer some elements further."""
+        if not count:
+            return pointer
+        found = self.fresh()
+        self.line(f"{found} = getelementptr {TYPES[kind]}, ptr {pointer}, i64 {count}")
         return found
 
     def load(self, pointer: str, kind: str, lanes: int = 1, mask: Value | None = None) -> Value:

@@ -10,6 +10,7 @@ its arena, and the context.
 that runs steps in Python, then the pointers of constant arrays, then the thread pool or null.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -55,6 +56,7 @@ def write_module(
     sharing: whether threads share long loops. choices: which, and what they stream. writer: what writes `run`, a
     ProgramWriter if None.
     """
+    new_emitter = functools.partial(Emitter, has_fma, lanes_bytes, quick=not sharing)
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
@@ -63,12 +65,12 @@ def write_module(
     for kernel in kernels:
         if kernel in in_place:
             continue
-        emitter = Emitter(has_fma, lanes_bytes, quick=not sharing)
+        emitter = new_emitter()
         shared = loops[kernel.name]
         texts.append(write_sharing_kernel(kernel, emitter, shared) if shared else write_kernel(kernel, emitter))
         declarations |= emitter.declarations
         tables |= emitter.tables
-    emitter = Emitter(has_fma, lanes_bytes, quick=not sharing)
+    emitter = new_emitter()
     run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
     functions = [function, *(part.function for part in parts)]
     if sharing and writer is None and sections.has_sections(functions):
@@ -77,7 +79,7 @@ def write_module(
     run.in_place = {kernel: loops[kernel.name] for kernel in in_place}
     texts.append(run.write(function))
     for part in parts:
-        texts.append(run.part(Emitter(has_fma, lanes_bytes, quick=not sharing), part))
+        texts.append(run.part(new_emitter(), part))
     texts += run.functions
     declarations |= emitter.declarations
     tables |= emitter.tables
@@ -163,18 +165,21 @@ class ProgramWriter(FunctionWriter):
 
     def for_part(self, emitter: Emitter, part: Part) -> "ProgramWriter":
         """The writer of a part."""
-        writer = type(self)(emitter, [], [], [], part.plan)
-        writer.sharing, writer._pool_slot = self.sharing, self._pool_slot
+        writer = self._beside(emitter, part.plan)
         writer._can_fail = part.function.can_fail
-        writer.places_of_steps = self.places_of_steps
         if self.section:
             writer.section = "%section" if part.function.can_fail else "null"
         return writer
 
+    def _beside(self, emitter: Emitter, plan: Plan) -> "ProgramWriter":
+        """The writer of another function of the same module."""
+        writer = type(self)(emitter, [], [], [], plan)
+        writer.sharing, writer._pool_slot, writer.places_of_steps = self.sharing, self._pool_slot, self.places_of_steps
+        return writer
+
     def for_section(self, number: int) -> "ProgramWriter":
         """The writer of a section of this function."""
-        writer = type(self)(Emitter(self.e.has_fma, self.e.lanes_bytes), [], [], [], self._plan)
-        writer.sharing, writer._pool_slot, writer.places_of_steps = self.sharing, self._pool_slot, self.places_of_steps
+        writer = self._beside(Emitter(self.e.has_fma, self.e.lanes_bytes), self._plan)
         writer._sources, writer._params = self._sources, self._params
         writer.table, writer.has_table, writer.long = self.table, self.has_table, self.long
         writer.section, writer.section_number = "%section", number

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from functorch_lite.compiler.codegen.llvm.emitter import Emitter, Value
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
+from functorch_lite.compiler.codegen.llvm.shared import call_pool
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.effects import Effects
 from functorch_lite.compiler.loop_ir.nodes import INTERRUPTED, Function, Sections
 from functorch_lite.compiler.loop_ir.polls import POLL, has_polls
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
-from functorch_lite.compiler.runtime.pool_ir import WORDS
 from functorch_lite.compiler.schedule.parallel import every
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def write_sections(writer: "ProgramWriter", s: Sections) -> None:
     looks = any(map(_looks, s.blocks))
     if looks:
         helper(e, "look_in_section")
-    _call(writer, name, at, s, helper(e, "idle_in_sections") if looks else "null")
+    idle = helper(e, "idle_in_sections") if looks else "null"
+    writer.need_pool()
+    call_pool(e, "sections", f"@{name}", at, len(s.blocks), f"i64 {s.uneven}, ptr {idle}")
     if looks or any(Effects(block).can_fail for block in s.blocks):
         _leave_if_one_did(writer, at, env, len(s.blocks))
     for v in results:
@@ -123,22 +125,6 @@ def _fill(writer: "ProgramWriter", at: str, env: Environment, given: Sequence[no
     for v in given:
         value = writer.get(v)
         e.line(f"store {value.type} {value.text}, ptr {_word(e, at, env.values[v])}")
-
-
-def _call(writer: "ProgramWriter", name: str, at: str, s: Sections, idle: str) -> None:
-    e, count = writer.e, len(s.blocks)
-    writer.need_pool()
-    alone, together, after = e.label("alone"), e.label("together"), e.label("after")
-    none = e.new("icmp eq ptr %pool, null", "i1")
-    e.line(f"br i1 {none.text}, label %{alone}, label %{together}")
-    e.start(alone)
-    e.line(f"call void @{name}(ptr {at}, i64 0, i64 {count})")
-    e.line(f"br label %{after}")
-    e.start(together)
-    share = e.new(f"load ptr, ptr {_word(e, '%pool', WORDS['sections'])}", "i64").text
-    e.line(f"call void {share}(ptr %pool, ptr @{name}, ptr {at}, i64 {count}, i64 {s.uneven}, ptr {idle})")
-    e.line(f"br label %{after}")
-    e.start(after)
 
 
 def _leave_if_one_did(writer: "ProgramWriter", at: str, env: Environment, count: int) -> None:

@@ -25,6 +25,7 @@ from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Index, Loop, blocks
 from functorch_lite.compiler.loop_ir.varying import varying_values
+from functorch_lite.compiler.runtime.pool_ir import WORDS
 from functorch_lite.compiler.schedule.parallel import Shared, accesses, every
 
 
@@ -78,13 +79,13 @@ class SharingWriter(FunctionWriter):
         function = self._which(f"@{name}", loop, shared.streams) if shared.streams else f"@{name}"
         copied = _copied(loop)
         if copied is None:
-            self._call(function, environment, loop, shared)
+            self._call_pool(function, environment, loop, shared)
             return
         copy, there = e.label("copy"), e.label("there")  # an output may lie where an input is (memory/plan.py)
         same = e.new(f"icmp eq ptr {self.pointer(copied[0])}, {self.pointer(copied[1])}", "i1")
         e.line(f"br i1 {same.text}, label %{there}, label %{copy}")
         e.start(copy)
-        self._call(function, environment, loop, shared)
+        self._call_pool(function, environment, loop, shared)
         e.line(f"br label %{there}")
         e.start(there)
 
@@ -101,21 +102,9 @@ class SharingWriter(FunctionWriter):
             fits = e.select(condition, e.constant(False, "i1"), fits)
         return e.new(f"select i1 {fits.text}, ptr {plain}_stream, ptr {plain}", "i64").text
 
-    def _call(self, function: str, environment: str, loop: Loop, shared: Shared) -> None:
-        e = self.e
-        alone, together, after = e.label("alone"), e.label("together"), e.label("after")
-        none = e.new("icmp eq ptr %pool, null", "i1")
-        e.line(f"br i1 {none.text}, label %{alone}, label %{together}")
-        e.start(alone)
-        e.line(f"call void {function}(ptr {environment}, i64 0, i64 {loop.extent})")
-        e.line(f"br label %{after}")
-        e.start(together)
-        share = e.fresh()
-        e.line(f"{share} = load ptr, ptr %pool")
-        given = f"ptr {function}, ptr {environment}, i64 {loop.extent}, i64 {shared.grain}"
-        e.line(f"call void {share}(ptr %pool, {given})")
-        e.line(f"br label %{after}")
-        e.start(after)
+    def _call_pool(self, function: str, environment: str, loop: Loop, shared: Shared) -> None:
+        assert isinstance(loop.extent, int)
+        call_pool(self.e, "share", function, environment, loop.extent, f"i64 {shared.grain}")
 
 
 class PartWriter(FunctionWriter):
@@ -234,6 +223,25 @@ def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[in
     result = "i32" if function.can_fail else "void"
     head = f"define internal {result} @{function.name}({', '.join([*params, 'ptr %pool'])}) #0"
     return "\n".join([*writer.functions, f"{head} {{\n{emitter.text}\n}}\n"])
+
+
+def call_pool(e: Emitter, word: str, function: str, environment: str, count: int, how: str) -> None:
+    """Have a function of the pool, by its word, run `function` on 0 ... count; without a pool it does all at once.
+
+    how: what else is given to the function of the pool.
+    """
+    alone, together, after = e.label("alone"), e.label("together"), e.label("after")
+    none = e.new("icmp eq ptr %pool, null", "i1")
+    e.line(f"br i1 {none.text}, label %{alone}, label %{together}")
+    e.start(alone)
+    e.line(f"call void {function}(ptr {environment}, i64 0, i64 {count})")
+    e.line(f"br label %{after}")
+    e.start(together)
+    share = e.fresh()
+    e.line(f"{share} = load ptr, ptr {e.moved('%pool', 'i64', WORDS[word])}")
+    e.line(f"call void {share}(ptr %pool, ptr {function}, ptr {environment}, i64 {count}, {how})")
+    e.line(f"br label %{after}")
+    e.start(after)
 
 
 def allocate(writer: FunctionWriter, buffer: Buffer) -> None:

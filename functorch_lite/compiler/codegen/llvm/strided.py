@@ -9,7 +9,7 @@ is on. Masks have the first lanes on: those of the last iterations of a vector l
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from functorch_lite.compiler.codegen.llvm.emitter import TYPES, Emitter, Value
+from functorch_lite.compiler.codegen.llvm.emitter import Emitter, Value
 from functorch_lite.compiler.loop_ir.nodes import Store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def load_near(e: Emitter, pointer: str, kind: str, lanes: int, step: int, mask: 
     """The elements at pointer[0], pointer[step], pointer[2 * step], ..., one a lane."""
     size = abs(step)
     reach = (lanes - 1) * size
-    base = _moved(e, pointer, kind, -reach) if step < 0 else pointer
+    base = e.moved(pointer, kind, -reach) if step < 0 else pointer
     starts = [v * lanes for v in range(size)]
     if mask is None:
         starts[-1] = reach + 1 - lanes  # ends with the last lane's element
@@ -37,7 +37,7 @@ def load_near(e: Emitter, pointer: str, kind: str, lanes: int, step: int, mask: 
     for start in starts:
         owners = [_owner(start + k, lanes, step) for k in range(lanes)]
         on = None if mask is None else _lanes_of_mask(e, mask, owners)
-        vectors.append(e.load(_moved(e, base, kind, start), kind, lanes, on))
+        vectors.append(e.load(e.moved(base, kind, start), kind, lanes, on))
     wanted = [reach - k * size if step < 0 else k * size for k in range(lanes)]
     return _picked(e, vectors, starts, wanted)
 
@@ -56,10 +56,10 @@ def _picked(e: Emitter, vectors: Sequence[Value], starts: Sequence[int], wanted:
     found = vectors[0]
     order = [w - starts[0] if home == 0 else -1 for w, home in zip(wanted, homes, strict=True)]
     if len(vectors) == 1:
-        return _shuffled(e, found, found, order)
+        return e.shuffled(found, found, order)
     for v in range(1, len(vectors)):
         order = [lanes + w - starts[v] if home == v else k for k, w, home in zip(order, wanted, homes, strict=True)]
-        found = _shuffled(e, found, vectors[v], order)
+        found = e.shuffled(found, vectors[v], order)
         order = [k if home <= v else -1 for k, home in enumerate(homes)]
     return found
 
@@ -98,7 +98,7 @@ def store_near(e: Emitter, values: Sequence[Value], pointer: str, mask: Value | 
     for v, vector in enumerate(_interleaved(e, list(values))):
         owners = [(v * lanes + k) // n for k in range(lanes)]
         on = None if mask is None else _lanes_of_mask(e, mask, owners)
-        e.store(vector, _moved(e, pointer, vector.kind, v * lanes), on)
+        e.store(vector, e.moved(pointer, vector.kind, v * lanes), on)
 
 
 def _interleaved(e: Emitter, values: list[Value]) -> list[Value]:
@@ -109,16 +109,7 @@ def _interleaved(e: Emitter, values: list[Value]) -> list[Value]:
     low = [k // 2 + lanes * (k % 2) for k in range(lanes)]
     high = [k + lanes // 2 for k in low]
     even, odd = _interleaved(e, values[::2]), _interleaved(e, values[1::2])
-    return [_shuffled(e, even[v], odd[v], order) for v in range(half) for order in (low, high)]
-
-
-def _moved(e: Emitter, pointer: str, kind: str, count: int) -> str:
-    """A pointer some elements further."""
-    if not count:
-        return pointer
-    found = e.fresh()
-    e.line(f"{found} = getelementptr {TYPES[kind]}, ptr {pointer}, i64 {count}")
-    return found
+    return [e.shuffled(even[v], odd[v], order) for v in range(half) for order in (low, high)]
 
 
 def _lanes_of_mask(e: Emitter, mask: Value, owners: Sequence[int]) -> Value:
@@ -126,15 +117,7 @@ def _lanes_of_mask(e: Emitter, mask: Value, owners: Sequence[int]) -> Value:
     key = "near", mask.text, *owners
     found = e.known.get(key)
     if found is None:
-        order = ", ".join(f"i32 {min(k, mask.lanes)}" for k in owners)
-        both = f"{mask.type} {mask.text}, {mask.type} zeroinitializer"
-        found = e.new(f"shufflevector {both}, <{len(owners)} x i32> <{order}>", "i1", len(owners))
+        off = Value("zeroinitializer", "i1", mask.lanes)
+        found = e.shuffled(mask, off, [min(k, mask.lanes) for k in owners])
         e.know(key, found)
     return found
-
-
-def _shuffled(e: Emitter, a: Value, b: Value, order: Sequence[int]) -> Value:
-    """Lanes of two vectors, by number; any for -1."""
-    text = ", ".join("i32 poison" if k < 0 else f"i32 {k}" for k in order)
-    both = f"{a.type} {a.text}, {b.type} {b.text}"
-    return e.new(f"shufflevector {both}, <{len(order)} x i32> <{text}>", a.kind, len(order))

@@ -48,12 +48,8 @@ def _call_narrow(e: Emitter, bits: int, s: Transpose, target: str, source: str) 
 
 def _narrow_function(name: str, bits: int, lanes: int, rows: int) -> str:
     """The transpose of a number of rows, at most half the lanes, to columns with nothing between them."""
-    params = "ptr %target, i64 %step, ptr %source, i64 %stride, i64 %rows, i64 %columns"
     return "\n".join([
-        f"define internal void @{name}({params}) #0 {{",
-        "entry:",
-        f"  %tail = and i64 %columns, {lanes - 1}",
-        "  %whole = sub i64 %columns, %tail",
+        *_head(name, lanes),
         "  %o0 = add i64 0, 0",
         *[f"  %o{k} = add i64 %o{k - 1}, %stride" for k in range(1, rows)],
         "  %wide = icmp sgt i64 %whole, 0",
@@ -90,6 +86,17 @@ def _narrow_block(bits: int, lanes: int, rows: int) -> list[str]:
     return lines
 
 
+def _head(name: str, lanes: int) -> list[str]:
+    """The beginning of a function: %whole columns are whole vectors, %tail are left."""
+    params = "ptr %target, i64 %step, ptr %source, i64 %stride, i64 %rows, i64 %columns"
+    return [
+        f"define internal void @{name}({params}) #0 {{",
+        "entry:",
+        f"  %tail = and i64 %columns, {lanes - 1}",
+        "  %whole = sub i64 %columns, %tail",
+    ]
+
+
 def _loads(bits: int, vector: str, rows: int) -> list[str]:
     """Vectors from %c on, of rows that begin at %o0, %o1 and so on."""
     lines = []
@@ -105,12 +112,8 @@ def _loads(bits: int, vector: str, rows: int) -> list[str]:
 def _function(name: str, bits: int, lanes: int) -> str:
     numbers = f"<{lanes} x i64>"
     counts = ", ".join(f"i64 {k}" for k in range(lanes))
-    params = "ptr %target, i64 %step, ptr %source, i64 %stride, i64 %rows, i64 %columns"
     return "\n".join([
-        f"define internal void @{name}({params}) #0 {{",
-        "entry:",
-        f"  %tail = and i64 %columns, {lanes - 1}",
-        "  %whole = sub i64 %columns, %tail",
+        *_head(name, lanes),
         "  %last = sub i64 %rows, 1",
         "  %wide = icmp sgt i64 %whole, 0",
         "  br i1 %wide, label %row, label %rest",
