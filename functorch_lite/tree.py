@@ -5,6 +5,7 @@
     unflatten(treedef, leaves)
 """
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ from functorch_lite.errors import TreeError
 NAMESPACE = "functorch_lite"
 
 TreeDef = optree.PyTreeSpec
+
+immutable: weakref.WeakSet[type] = weakref.WeakSet()
+"""The containers whose children nobody can change, besides tuples."""
 
 
 def flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], TreeDef]:
@@ -150,12 +154,15 @@ def register(
     flatten_fun: Callable,
     unflatten_fun: Callable,
     *,
-    entry_type: type[optree.PyTreeEntry] = optree.AutoEntry,
+    entry_type: type[optree.PyTreeEntry] = optree.AutoEntry, is_immutable: bool = False,
 ) -> type:
     """Make `cls` a container: `flatten_fun(x) -> (children, metadata[, entries])`, `unflatten_fun(metadata, children)`.
 
-    `entry_type` says how paths are written: optree.GetAttrEntry for children that are attributes.
+    `entry_type` says how paths are written: optree.GetAttrEntry for children that are attributes. `is_immutable`:
+    nobody can put other children in one.
     """
+    if is_immutable:
+        immutable.add(cls)
     return optree.register_pytree_node(
         cls, flatten_fun, unflatten_fun, path_entry_type=entry_type, namespace=NAMESPACE
     )

@@ -5,16 +5,23 @@ A loop counts its body as often as it runs; a `while` counts once, since nobody 
 a kernel's inner loops read again from cache is not counted again: bytes are those of the arrays a kernel is given.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Value, blocks
 from functorch_lite.compiler.lowering.program import Lowered
+from functorch_lite.core.program import Equation, Program, memoized, subprograms
+from functorch_lite.primitives.contraction import dot_general_p
+from functorch_lite.primitives.convolution import conv_general_dilated_p
+from functorch_lite.primitives.loops import scan_p, while_p
 
 _FREE = frozenset({"constant", "load", "index", "variable", "carried", "result", "parameter", "convert", "bitcast",
                    "select"})
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "rem", "neg", "abs", "max", "min", "sqrt", "floor", "ceil",
                          "round", "trunc", "copysign"})
+_PRODUCTS = (dot_general_p, conv_general_dilated_p)
+_FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 
 
 class Cost(NamedTuple):
@@ -29,23 +36,13 @@ class Cost(NamedTuple):
     kernels: int
     python_steps: int
 
-    def __add__(self, other: Any) -> "Cost":
-        a, b, c, d, e = self
-        v, w, x, y, z = other
-        return Cost(a + v, b + w, c + x, d + y, e + z)
-
-    def times(self, n: int) -> "Cost":
-        """The cost of running n times."""
-        return Cost(*(a * n for a in self))
-
 
 NOTHING = Cost(0, 0, 0, 0, 0)
 
 
 def cost_of(lowered: Lowered) -> Cost:
     """The cost of one call of a program."""
-    known: dict[str, Cost] = {}
-    return _block(lowered.function.body, known)
+    return _cost_of(lowered.function.body, {})
 
 
 def cost_of_kernel(kernel: Function) -> Cost:
@@ -53,46 +50,81 @@ def cost_of_kernel(kernel: Function) -> Cost:
     return _kernel(kernel, {})
 
 
-def _block(statements, known) -> Cost:
-    total = NOTHING
-    for statement in statements:
-        total += _statement(statement, known)
-    return total
+def has_products(program: Program) -> bool:
+    """Whether there are products, or convolutions that are such, in programs inside too."""
+    return memoized(program, "has products", lambda: (any(map(_has_products, program.equations)),))[0]
 
 
-def _statement(s: Any, known) -> Cost:
-    if isinstance(s, Value):
-        return _value(s)
+def _has_products(equation: Equation) -> bool:
+    if equation.prim is conv_general_dilated_p:
+        return math.prod(equation.inputs[1].aval.shape[2:]) == 1
+    return equation.prim is dot_general_p or any(map(has_products, subprograms(equation.params)))
+
+
+def multiplications(program: Program) -> float:
+    """Multiplications of the products and convolutions of one call; infinite where a loop has no known length."""
+    return memoized(program, "multiplications", lambda: (sum(map(_multiplications, program.equations)),))[0]
+
+
+def _multiplications(equation: Equation) -> float:
+    params = equation.params
+    if equation.prim in _PRODUCTS:
+        x, w = (a.aval.shape for a in equation.inputs)
+        terms = [x[a] for a in params["contract"][0]] if equation.prim is dot_general_p else w[1:]
+        return math.prod((*equation.outputs[0].aval.shape, *terms))
+    inside = sum(map(multiplications, subprograms(params)))
+    if equation.prim is while_p or (equation.prim is scan_p and params["length"] is None):
+        return math.inf
+    return inside * params["length"] if equation.prim is scan_p else inside
+
+
+def _cost_of(statements: list[Any], known: dict[str, Cost]) -> Cost:
+    total = [0] * len(NOTHING)
+    _block(statements, 1, total, known)
+    return Cost(*total)
+
+
+def _block(statements: list[Any], times: int, total: list[int], known: dict[str, Cost]) -> None:
+    """Add what statements cost that run so many times."""
+    for s in statements:
+        kind = type(s)
+        if kind is Value:
+            if s.op in _FREE or s.kind not in _FLOATS:
+                continue
+            if s.op in _ARITHMETIC:
+                total[0] += times
+            elif s.op == "fma":
+                total[0] += 2 * times
+            else:
+                total[1] += times
+        elif kind is nodes.Loop:
+            _block(s.body, times * s.extent if isinstance(s.extent, int) else times, total, known)
+        elif kind is not nodes.Store:
+            _other(s, times, total, known)
+
+
+def _other(s: Any, times: int, total: list[int], known: dict[str, Cost]) -> None:
     if isinstance(s, nodes.KernelCall):
-        return _kernel(s.kernel, known)
-    if isinstance(s, nodes.HostCall):
-        return NOTHING if s.rare else Cost(0, 0, 0, 0, 1)
-    if isinstance(s, nodes.LibraryCall):
-        return Cost(s.flops, 0, 0, 1, 0)
-    if isinstance(s, nodes.Copy):
-        return Cost(0, 0, 2 * s.count * ITEM_BYTES[s.target.kind], 0, 0)
-    if isinstance(s, nodes.Transpose):
-        return Cost(0, 0, 2 * s.rows * s.columns * ITEM_BYTES[s.target.kind], 0, 0)
-    inside = NOTHING
-    for block in blocks(s):
-        inside += _block(block, known)
-    if isinstance(s, nodes.Loop) and isinstance(s.extent, int):
-        return inside.times(s.extent)
-    return inside
+        for k, number in enumerate(_kernel(s.kernel, known)):
+            total[k] += times * number
+    elif isinstance(s, nodes.HostCall):
+        total[4] += 0 if s.rare else times
+    elif isinstance(s, nodes.LibraryCall):
+        total[0] += times * s.flops
+        total[3] += times
+    elif isinstance(s, nodes.Copy):
+        total[2] += times * 2 * s.count * ITEM_BYTES[s.target.kind]
+    elif isinstance(s, nodes.Transpose):
+        total[2] += times * 2 * s.rows * s.columns * ITEM_BYTES[s.target.kind]
+    else:
+        for block in blocks(s):
+            _block(block, times, total, known)
 
 
-def _value(v: Value) -> Cost:
-    if v.op in _FREE or v.kind not in ("f16", "bf16", "f32", "f64"):
-        return NOTHING
-    if v.op == "fma":
-        return Cost(2, 0, 0, 0, 0)
-    return Cost(1, 0, 0, 0, 0) if v.op in _ARITHMETIC else Cost(0, 1, 0, 0, 0)
-
-
-def _kernel(kernel: Function, known) -> Cost:
+def _kernel(kernel: Function, known: dict[str, Cost]) -> Cost:
     found = known.get(kernel.name)
     if found is None:
-        work = _block(kernel.body, known)
+        work = _cost_of(kernel.body, known)
         if kernel.arena is not None:
             known[kernel.name] = work
             return work

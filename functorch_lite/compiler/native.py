@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functorch_lite.compiler import dumps as dumps
-from functorch_lite.compiler.cost import Cost, cost_of
+from functorch_lite.compiler.cost import Cost, cost_of, has_products, multiplications
 from functorch_lite.compiler.lowering import attention as attention
 from functorch_lite.compiler.lowering import broadcast as broadcast
 from functorch_lite.compiler.lowering import calls as calls
@@ -34,11 +34,13 @@ from functorch_lite.compiler.lowering import special as special
 from functorch_lite.compiler.lowering import spectral as spectral
 from functorch_lite.compiler.lowering import transcendental as transcendental
 from functorch_lite.compiler.lowering import windows as windows
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, SHORT
 from functorch_lite.compiler.lowering.program import can_lower as can_lower
 from functorch_lite.compiler.lowering.program import lower_program
 from functorch_lite.compiler.memory.forecast import MemoryForecast, live_at_peak
 from functorch_lite.compiler.memory.plan import plan_memory
 from functorch_lite.compiler.runtime.executable import Executable
+from functorch_lite.compiler.runtime.tiers import may_be_short
 from functorch_lite.core.program import Program
 
 
@@ -49,7 +51,8 @@ def compile_native(
 
     donated: inputs whose memory outputs may take over. quick: make code quickly if that pays, and better code later.
     """
-    return Executable(program, optimized, lower_program(optimized), donated, quick)
+    short = quick and has_products(optimized) and may_be_short(multiplications(optimized))
+    return Executable(program, optimized, lower_program(optimized, SHORT if short else AS_USUAL), donated, quick, short)
 
 
 def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:

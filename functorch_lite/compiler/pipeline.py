@@ -13,6 +13,7 @@ A program with values that loop IR does not hold (float8, run-time stacks at its
 CuPy arrays, is run by the evaluator: one NumPy or CuPy call for each equation.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -103,6 +104,7 @@ def _native() -> Any:
     return _loaded("native")
 
 
+@functools.cache
 def _loaded(name: str) -> Any:
     return importlib.import_module(f"functorch_lite.compiler.{name}")
 

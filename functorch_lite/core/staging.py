@@ -13,6 +13,7 @@ import numpy as np
 
 from functorch_lite.backends.registry import home, on_device
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
+from functorch_lite.core.known_trees import KnownTrees
 from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
 from functorch_lite.core.rules import RuleTable, shape_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace
@@ -50,7 +51,7 @@ class Staged(NamedTuple):
 class StagingTrace(Trace):
     """Writes an equation for each primitive.
 
-    blocks: what was traced once for it (transforms/repeated.py). trees: their leaves, by identity (optim/blockwise.py).
+    blocks: what was traced once for it (transforms/repeated.py). trees: those whose leaves are known.
     """
 
     __slots__ = ("equations", "captured", "literal_bytes", "blocks", "trees", "_known", "_keep")
@@ -62,7 +63,7 @@ class StagingTrace(Trace):
         self.equations: list[Equation] = []
         self.captured: dict[int, tuple[Var, Any]] = {}
         self.blocks: dict[Any, Any] = {}
-        self.trees: dict[Any, Any] = {}
+        self.trees = KnownTrees()
         self._known: dict[int, Literal] = {}
         self._keep: list[Any] = []
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """AdaBelief: Adam that trusts gradients by how near they are to their average."""
 
-from typing import Any
 
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
@@ -10,19 +9,18 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
     check_range,
     default,
     is_optax,
-    map_state,
-    map_updates,
-    moving_average,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 def scale_by_belief(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> GradientTransformation:
@@ -31,22 +29,20 @@ def scale_by_belief(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
     check_range("adabelief", "b2", b2, 0.0, 1.0)
     check_at_least("adabelief", "eps", eps, 0.0)
 
-    def surprise(g: Any, s: Any, m: Any) -> Any:
-        return b2 * s + (1 - b2) * ((g - m) * (g - m)) + eps
-
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        square = map_state(surprise, grads, state.square, mean)
         c1, c2 = 1.0 / bias_correction(b1, count), 1.0 / bias_correction(b2, count)
 
-        def scaled(g, m, s):
-            return cast(c1, m) * m / (fnp.sqrt(cast(c2, s) * s) + eps)
+        def each(g, p, m, s):
+            m = average(b1, g, m)
+            s = average(b2, (g - m) * (g - m), s) + eps
+            return cast(c1, m) * m / (fnp.sqrt(cast(c2, s) * s) + eps), m, s
 
-        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
+        return Leafwise(each, (state.mean, state.square), lambda m, s: AdamState(count, m, s, None))
 
     return GradientTransformation(
-        lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None), update
+        lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None),
+        LeafwiseUpdate(begin),
     )
 
 

@@ -5,16 +5,9 @@ from typing import Any, NamedTuple
 
 import functorch_lite.numpy as fnp
 from functorch_lite.nn.select import Where
-from functorch_lite.optim.base import (
-    GradientTransformation,
-    Schedule,
-    check_at_least,
-    check_range,
-    map_updates,
-    moving_square,
-    zeros_like,
-)
+from functorch_lite.optim.base import GradientTransformation, Schedule, average, check_at_least, check_range, zeros_like
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 class AdadeltaState(NamedTuple):
@@ -29,13 +22,17 @@ def scale_by_adadelta(rho: float = 0.9, eps: float = 1e-6) -> GradientTransforma
     check_range("adadelta", "rho", rho, 0.0, 1.0)
     check_at_least("adadelta", "eps", eps, 0.0)
 
-    def update(grads, state, params=None):
-        square = moving_square(rho, grads, state.square)
-        steps = map_updates(lambda g, s, v: fnp.sqrt(s + eps) / fnp.sqrt(v + eps) * g, grads, state.step, square)
-        averaged = moving_square(rho, steps, state.step)
-        return steps, AdadeltaState(square, averaged)
+    def each(g, p, v, s):
+        v = average(rho, g * g, v)
+        step = fnp.sqrt(s + eps) / fnp.sqrt(v + eps) * g
+        return step, v, average(rho, step * step, s)
 
-    return GradientTransformation(lambda params: AdadeltaState(zeros_like(params), zeros_like(params)), update)
+    def begin(state, params):
+        return Leafwise(each, (state.square, state.step), AdadeltaState)
+
+    return GradientTransformation(
+        lambda params: AdadeltaState(zeros_like(params), zeros_like(params)), LeafwiseUpdate(begin)
+    )
 
 
 def adadelta(

@@ -14,11 +14,10 @@ from functorch_lite.optim.base import (
     default,
     is_optax,
     is_zero,
-    map_state,
-    map_updates,
 )
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 from functorch_lite.optim.scale import scale_by_learning_rate
 
 
@@ -45,12 +44,15 @@ def scale_by_sum_of_squares(
             return fnp.where(s > 0, g / fnp.sqrt(fnp.where(s > 0, s, 1) + eps), 0)
         return g / (fnp.sqrt(s) + eps)
 
-    def update(grads, state, params=None):
-        total = map_state(lambda g, s: s + g * g, grads, state.total)
-        return map_updates(scaled, grads, total), AdagradState(total)
+    def each(g, p, s):
+        s = s + g * g
+        return scaled(g, s), s
+
+    def begin(state, params):
+        return Leafwise(each, (state.total,), AdagradState)
 
     return GradientTransformation(
-        lambda params: AdagradState(tree.map(lambda p: fnp.full_like(p, initial), params)), update
+        lambda params: AdagradState(tree.map(lambda p: fnp.full_like(p, initial), params)), LeafwiseUpdate(begin)
     )
 
 

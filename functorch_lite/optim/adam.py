@@ -16,12 +16,12 @@ from functorch_lite.optim.base import (
     check_range,
     is_optax,
     is_zero,
-    map_together,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 from functorch_lite.optim.scale import scale_by_learning_rate
 
 
@@ -51,12 +51,12 @@ def scale_by_adam(
         peak = zeros_like(params) if amsgrad else None
         return AdamState(zero_count(params), zeros_like(params), zeros_like(params), peak)
 
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
         c1, c2 = bias_correction(b1, count), fnp.sqrt(bias_correction(b2, count))
         scaled = _scaled(c1, 1.0 if amsgrad and optax else c2, eps)
 
-        def each(g, m, v, *peak):
+        def each(g, p, m, v, *peak):
             m, v = average(b1, g, m), average(b2, g * g, v)
             if not amsgrad:
                 return scaled(m, v), m, v
@@ -64,10 +64,9 @@ def scale_by_adam(
             return scaled(m, largest), m, v, largest
 
         averages = (state.mean, state.square, state.peak) if amsgrad else (state.mean, state.square)
-        updates, mean, square, *peak = map_together(each, grads, *averages)
-        return updates, AdamState(count, mean, square, peak[0] if amsgrad else None)
+        return Leafwise(each, averages, lambda m, v, peak=None: AdamState(count, m, v, peak))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, LeafwiseUpdate(begin))
 
 
 def _scaled(c1: Any, c2: Any, eps: Any) -> Any:

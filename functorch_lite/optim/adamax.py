@@ -8,17 +8,16 @@ from functorch_lite.nn.select import Where
 from functorch_lite.optim.base import (
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
     check_range,
-    map_state,
-    map_updates,
-    moving_average,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 class AdamaxState(NamedTuple):
@@ -35,16 +34,18 @@ def scale_by_adamax(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Gr
     check_range("adamax", "b2", b2, 0.0, 1.0)
     check_at_least("adamax", "eps", eps, 0.0)
 
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        peak = map_state(lambda g, u: fnp.maximum(b2 * u, fnp.abs(g) + eps), grads, state.peak)
         correction = 1.0 / bias_correction(b1, count)
-        scaled = map_updates(lambda g, m, u: cast(correction, m) * m / u, grads, mean, peak)
-        return scaled, AdamaxState(count, mean, peak)
+
+        def each(g, p, m, u):
+            m, u = average(b1, g, m), fnp.maximum(b2 * u, fnp.abs(g) + eps)
+            return cast(correction, m) * m / u, m, u
+
+        return Leafwise(each, (state.mean, state.peak), lambda m, u: AdamaxState(count, m, u))
 
     return GradientTransformation(
-        lambda params: AdamaxState(zero_count(params), zeros_like(params), zeros_like(params)), update
+        lambda params: AdamaxState(zero_count(params), zeros_like(params), zeros_like(params)), LeafwiseUpdate(begin)
     )
 
 

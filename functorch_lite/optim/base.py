@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
 from functorch_lite.backends.registry import at_home_of
-from functorch_lite.core.dtypes import float0
 from functorch_lite.errors import ArgumentError
-from functorch_lite.optim.blockwise import map_leaves, map_leaves_to
+from functorch_lite.optim.blockwise import is_absent, map_leaves
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate, added
 
 Params = Any
 """A pytree of arrays: a model, a dictionary, one array."""
@@ -58,6 +58,8 @@ class GradientTransformation(NamedTuple):
         >>> params["w"]
         array([0.5, 0.5], dtype=float32)
         """
+        if isinstance(self.update, LeafwiseUpdate):
+            return self.update.step(params, grads, state)
         updates, state = self.update(grads, state, params)
         return apply_updates(params, updates), state
 
@@ -79,14 +81,17 @@ def stateless(update: Callable[[Any, Params], Any]) -> GradientTransformation:
     )
 
 
+def stateless_leafwise(begin: Callable[[Params], Leafwise]) -> GradientTransformation:
+    """A transformation that remembers nothing and looks at one leaf at a time."""
+    return GradientTransformation(
+        lambda params: EmptyState(),
+        LeafwiseUpdate(lambda state, params: begin(params)._replace(state=lambda: state)),
+    )
+
+
 def apply_updates(params: Params, updates: Any) -> Params:
     """params + updates, leaf by leaf, in the dtype of each parameter; where an update is None the parameter stays."""
-    return map_leaves(lambda u, p: p if u is None else (p + u).astype(p.dtype), updates, params, is_leaf=is_absent)
-
-
-def is_absent(gradient: Any) -> bool:
-    """Whether a gradient says nothing: None, or the float0 of an integer parameter."""
-    return gradient is None or getattr(gradient, "dtype", None) == float0
+    return map_leaves(lambda u, p: added(p, u), updates, params, is_leaf=is_absent)
 
 
 def present(grads: Any) -> Any:
@@ -102,13 +107,6 @@ def map_updates(fun: Callable[..., Any], grads: Any, *rest: Any) -> Any:
 def map_state(fun: Callable[..., Any], grads: Any, state: Any, *rest: Any) -> Any:
     """A new state tree, `fun(g, s, ...)` at each leaf; where a gradient is absent the state stays."""
     return map_leaves(lambda g, s, *r: s if is_absent(g) else fun(g, s, *r), grads, state, *rest, is_leaf=is_absent)
-
-
-def map_together(fun: Callable[..., Any], grads: Any, *states: Any) -> tuple[Any, ...]:
-    """Updates and new states at once, `fun(g, *s) -> (u, *s)` at each leaf; where a gradient is absent it stays so, and
-    so do the states."""
-    each = lambda g, *s: (None, *s) if is_absent(g) else fun(g, *s)  # noqa: E731
-    return map_leaves_to(1 + len(states), each, grads, *states, is_leaf=is_absent)
 
 
 def average(decay: Any, value: Any, mean: Any) -> Any:

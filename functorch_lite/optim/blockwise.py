@@ -5,15 +5,15 @@ The stages of an optimizer map over the same trees one after the other. In a sta
 came in or out of such a map are remembered, where nobody can change the tree: it is made of modules and tuples.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
-from types import NoneType
 from typing import Any
 
 from functorch_lite import tree
+from functorch_lite.core.dtypes import float0
 from functorch_lite.core.periods import Run, find_runs, numbered
 from functorch_lite.core.staging import StagingTrace, staging_trace
 from functorch_lite.core.tracer import Tracer
-from functorch_lite.nn.module import Module
 from functorch_lite.transforms.repeated import call_repeated
 
 MIN_BLOCKS = 4
@@ -54,15 +54,12 @@ def _in_blocks(
     trace = staging_trace()
     if trace is None:
         return None
-    leaves, treedef = _flat(trace, first, is_leaf)
-    if len(leaves) < MIN_BLOCKS * MIN_LEAVES:
+    flat = _flat(trace, first, rest, is_leaf)
+    if flat is None:
         return None
-    try:
-        columns = [leaves, *[_flat_up_to(trace, treedef, x) for x in rest]]
-    except ValueError:
-        return None  # `tree.map` tells what is different
-    found = _mapped(trace, fun, list(zip(*columns, strict=True)), _runs(trace, leaves))
-    return tuple([_unflat(trace, treedef, list(column), is_leaf) for column in zip(*found, strict=True)])
+    treedef, columns = flat
+    found = _mapped(trace, fun, list(zip(*columns, strict=True)), _runs(trace, columns[0]))
+    return tuple([_unflat(trace, treedef, list(column)) for column in zip(*found, strict=True)])
 
 
 def _mapped(trace: StagingTrace, fun: Callable[..., Any], items: list[tuple[Any, ...]], runs: list[Run]) -> list[Any]:
@@ -76,14 +73,17 @@ def _mapped(trace: StagingTrace, fun: Callable[..., Any], items: list[tuple[Any,
 
 def _called(trace: StagingTrace, fun: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
     """`fun` of each of the items, by a call of the program of all of them."""
-    plain = tuple([tuple([None if isinstance(x, Tracer) else (x,) for x in item]) for item in items])
-    if not all(p is None or p[0] is None or type(p[0]) is bool for item in plain for p in item):
+    every = list(itertools.chain(*items))
+    given = [x for x in every if isinstance(x, Tracer)]
+    plain = tuple([None if isinstance(x, Tracer) else (x,) for x in every]) if len(given) < len(every) else ()
+    if not all([p is None or p[0] is None or type(p[0]) is bool for p in plain]):
         return [fun(*item) for item in items]
-    given = [x for item in items for x in item if isinstance(x, Tracer)]
+    n, count = len(items[0]), len(every)
 
     def block(*arrays):
         left = iter(arrays)
-        return [fun(*[next(left) if p is None else p[0] for p in item]) for item in plain], None
+        values = [next(left) if p is None else p[0] for p in plain] if plain else arrays
+        return [fun(*values[k : k + n]) for k in range(0, count, n)], None
 
     return call_repeated(trace, block, (fun, plain), given, name="leaves", closes_over=True)[0]
 
@@ -100,49 +100,34 @@ def _runs(trace: StagingTrace, leaves: Sequence[Any]) -> list[Run]:
 # --- trees whose leaves are known -------------------------------------------------------------------------------------
 
 
-def _flat(trace: StagingTrace, x: Any, is_leaf: IsLeaf) -> tuple[list[Any], tree.TreeDef]:
-    """`tree.flatten(x, is_leaf)`."""
-    found = trace.trees.get((id(x), is_leaf))
-    if found is None:
-        found = x, *tree.flatten(x, is_leaf)
-        if _is_frozen(trace, found[2]):
-            trace.trees[id(x), is_leaf] = found
-    return found[1:]
+def _flat(
+    trace: StagingTrace, first: Any, rest: Sequence[Any], is_leaf: IsLeaf
+) -> tuple[tree.TreeDef, list[Sequence[Any]]] | None:
+    """The structure of a large tree `first`, and the leaves of all; None if they are small, or not alike."""
+    flats = [trace.trees.find(x) or tree.flatten(x) for x in (first, *rest)] if is_leaf in (None, is_absent) else []
+    treedefs = [treedef for _, treedef in flats]
+    if flats and treedefs.count(treedefs[0]) == len(flats):  # None is in the same places, and stays there
+        leaves, treedef = [leaves for leaves, _ in flats], treedefs[0]
+    else:
+        own, treedef = tree.flatten(first, is_leaf)
+        try:
+            leaves = [own, *[treedef.flatten_up_to(x) for x in rest]]
+        except ValueError:
+            return None  # `tree.map` tells what is different
+    return (treedef, leaves) if len(leaves[0]) >= MIN_BLOCKS * MIN_LEAVES else None
 
 
-def _flat_up_to(trace: StagingTrace, treedef: tree.TreeDef, x: Any) -> list[Any]:
-    """`treedef.flatten_up_to(x)`."""
-    found = trace.trees.get((id(x), id(treedef)))
-    if found is None:
-        found = x, treedef.flatten_up_to(x), treedef
-        if _is_frozen(trace, treedef):
-            trace.trees[id(x), id(treedef)] = found
-    return found[1]
-
-
-def _unflat(trace: StagingTrace, treedef: tree.TreeDef, leaves: list[Any], is_leaf: IsLeaf) -> Any:
+def _unflat(trace: StagingTrace, treedef: tree.TreeDef, leaves: list[Any]) -> Any:
     """`tree.unflatten(treedef, leaves)`."""
     made = tree.unflatten(treedef, leaves)
-    if _is_frozen(trace, treedef):
-        trace.trees[id(made), id(treedef)] = made, leaves, treedef
-        if all([isinstance(x, Tracer) or (is_leaf is not None and is_leaf(x)) for x in leaves]):
-            trace.trees[id(made), is_leaf] = made, leaves, treedef
+    if all([isinstance(leaf, Tracer) for leaf in leaves]):
+        trace.trees.remember(made, leaves, treedef)
     return made
 
 
-def _is_frozen(trace: StagingTrace, treedef: tree.TreeDef) -> bool:
-    """Whether trees of a structure are large, and nobody can put other leaves in them."""
-    key = "frozen", id(treedef)
-    if key not in trace.trees:
-        trace.trees[key] = treedef, treedef.num_leaves >= MIN_BLOCKS * MIN_LEAVES and _only_modules(treedef)
-    return trace.trees[key][1]
-
-
-def _only_modules(treedef: tree.TreeDef) -> bool:
-    kind = treedef.type
-    if kind is not None and not issubclass(kind, Module | tuple | NoneType):
-        return False
-    return all(map(_only_modules, treedef.children()))
+def is_absent(gradient: Any) -> bool:
+    """Whether a gradient says nothing: None, or the float0 of an integer parameter."""
+    return gradient is None or getattr(gradient, "dtype", None) == float0
 
 
 __all__ = ["map_leaves", "map_leaves_to"]

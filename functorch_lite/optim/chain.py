@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Putting gradient transformations together: one after the other, or each on its own part of the parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from functorch_lite import tree
 from functorch_lite.nn.select import Where, combine, mask
 from functorch_lite.optim.base import EmptyState, GradientTransformation
+from functorch_lite.optim.leafwise import LeafwiseUpdate, in_a_row
+
+Update = Callable[..., tuple[Any, Any]]
 
 
 def chain(*transformations: GradientTransformation) -> GradientTransformation:
@@ -19,14 +23,47 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
     def init(params):
         return tuple(t.init(params) for t in transformations)
 
+    links = list(_links([t.update for t in transformations]))
+    if len(links) == 1 and _is_leafwise(links[0][1]):
+        return GradientTransformation(init, links[0][1])
+
     def update(grads, state, params=None):
-        states = []
-        for transformation, own in zip(transformations, state, strict=True):
-            grads, own = transformation.update(grads, own, params)
-            states.append(own)
-        return grads, tuple(states)
+        states: tuple[Any, ...] = ()
+        for n, link in links:
+            grads, own = link(grads, state[len(states) : len(states) + n], params)
+            states += own
+        return grads, states
 
     return GradientTransformation(init, update)
+
+
+def _links(updates: Sequence[Update]) -> Iterator[tuple[int, Update]]:
+    """Updates of tuples of states, each with how many: those of leafwise ones in a row are one."""
+    for leafwise, run in groupby(updates, _is_leafwise):
+        if leafwise:
+            row = list(run)
+            yield len(row), _in_one_pass(row)
+        else:
+            yield from [(1, _alone(update)) for update in run]
+
+
+def _is_leafwise(update: Update) -> bool:
+    return isinstance(update, LeafwiseUpdate)
+
+
+def _in_one_pass(updates: Sequence[Any]) -> LeafwiseUpdate:
+    def begin(state, params):
+        return in_a_row([update.begin(own, params) for update, own in zip(updates, state, strict=True)])
+
+    return LeafwiseUpdate(begin)
+
+
+def _alone(update: Update) -> Update:
+    def link(grads, state, params):
+        updates, own = update(grads, state[0], params)
+        return updates, (own,)
+
+    return link
 
 
 def identity() -> GradientTransformation:

@@ -2,8 +2,8 @@
 """Weight decay."""
 
 from functorch_lite.nn.select import Where, mask, trainable_mask
-from functorch_lite.optim.base import GradientTransformation, check_at_least, is_absent, need_params, stateless
-from functorch_lite.optim.blockwise import map_leaves
+from functorch_lite.optim.base import GradientTransformation, check_at_least, need_params, stateless_leafwise
+from functorch_lite.optim.leafwise import Leafwise
 
 
 def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTransformation:
@@ -16,12 +16,9 @@ def add_decayed_weights(weight_decay: float, where: Where = None) -> GradientTra
     """
     check_at_least("add_decayed_weights", "weight_decay", weight_decay, 0.0)
 
-    def update(grads, params):
+    def begin(params):
         need_params("add_decayed_weights", params)
         selected = trainable_mask(params) if where is None else mask(params, where)
-        return map_leaves(
-            lambda g, p, keep: g + weight_decay * p if keep and not is_absent(g) else g,
-            grads, params, selected, is_leaf=is_absent,
-        )  # fmt: skip
+        return Leafwise(lambda g, p, keep: (g + weight_decay * p if keep else g,), others=(selected,))
 
-    return stateless(update)
+    return stateless_leafwise(begin)

@@ -9,16 +9,16 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     check_range,
     default,
     is_optax,
     is_zero,
-    map_updates,
-    moving_average,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 from functorch_lite.optim.scale import scale_by_learning_rate
 
 
@@ -33,11 +33,13 @@ def scale_by_lion(b1: float = 0.9, b2: float = 0.99) -> GradientTransformation:
     check_range("lion", "b1", b1, 0.0, 1.0)
     check_range("lion", "b2", b2, 0.0, 1.0)
 
-    def update(grads, state, params=None):
-        signs = map_updates(lambda g, m: fnp.sign(b1 * m + (1 - b1) * g), grads, state.mean)
-        return signs, LionState(moving_average(b2, grads, state.mean))
+    def each(g, p, m):
+        return fnp.sign(average(b1, g, m)), average(b2, g, m)
 
-    return GradientTransformation(lambda params: LionState(zeros_like(params)), update)
+    def begin(state, params):
+        return Leafwise(each, (state.mean,), LionState)
+
+    return GradientTransformation(lambda params: LionState(zeros_like(params)), LeafwiseUpdate(begin))
 
 
 def lion(

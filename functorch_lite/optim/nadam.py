@@ -9,18 +9,17 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
     check_range,
     is_optax,
-    map_updates,
-    moving_average,
-    moving_square,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 class NadamState(NamedTuple):
@@ -55,22 +54,22 @@ def scale_by_nadam(
     def momentum(count):
         return b1 * (1.0 - 0.5 * 0.96 ** (fnp.asarray(count, dtype=fnp.float64) * momentum_decay))
 
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        square = moving_square(b2, grads, state.square)
         now, following = (b1, b1) if optax else (momentum(count), momentum(count + 1))
         product = state.product * now
         of_gradient = (1.0 - now) / (1.0 - product)
         of_mean = following / (1.0 - product * following)
         correction = 1.0 / bias_correction(b2, count)
 
-        def scaled(g, m, v):
-            return (cast(of_gradient, g) * g + cast(of_mean, m) * m) / (fnp.sqrt(cast(correction, v) * v) + eps)
+        def each(g, p, m, v):
+            m, v = average(b1, g, m), average(b2, g * g, v)
+            update = (cast(of_gradient, g) * g + cast(of_mean, m) * m) / (fnp.sqrt(cast(correction, v) * v) + eps)
+            return update, m, v
 
-        return map_updates(scaled, grads, mean, square), NadamState(count, product, mean, square)
+        return Leafwise(each, (state.mean, state.square), lambda m, v: NadamState(count, product, m, v))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, LeafwiseUpdate(begin))
 
 
 def nadam(

@@ -10,18 +10,17 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
     check_range,
     is_optax,
-    map_updates,
-    moving_average,
-    moving_square,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 TRUSTED = 5.0
 """Above this length of the average its variance is finite, and the scaling is used."""
@@ -36,24 +35,24 @@ def scale_by_radam(
     check_range("radam", "b2", b2, 0.0, 1.0)
     check_at_least("radam", "eps", eps, 0.0)
 
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        square = moving_square(b2, grads, state.square)
         c1, c2 = bias_correction(b1, count), bias_correction(b2, count)
         trusted, factor = _rectification(b2, count, c2)
         root = fnp.sqrt(c2)
         factor, of_v = (factor, 1.0 / root) if optax else (factor * root, 1.0)
         of_m = 1.0 / c1
 
-        def scaled(g, m, v):
+        def each(g, p, m, v):
+            m, v = average(b1, g, m), average(b2, g * g, v)
             scaling = fnp.where(trusted, cast(factor, v) / (cast(of_v, v) * fnp.sqrt(v) + eps), fnp.ones_like(v))
-            return cast(of_m, m) * m * scaling
+            return cast(of_m, m) * m * scaling, m, v
 
-        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
+        return Leafwise(each, (state.mean, state.square), lambda m, v: AdamState(count, m, v, None))
 
     return GradientTransformation(
-        lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None), update
+        lambda params: AdamState(zero_count(params), zeros_like(params), zeros_like(params), None),
+        LeafwiseUpdate(begin),
     )
 
 

@@ -9,18 +9,17 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     check_at_least,
     check_range,
     default,
     is_optax,
     is_zero,
-    map_updates,
-    moving_average,
-    moving_square,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 from functorch_lite.optim.scale import scale_by_learning_rate
 from functorch_lite.optim.sgd import trace
 
@@ -50,14 +49,18 @@ def scale_by_rms(
     def scaled(g, v):
         return g / fnp.sqrt(v + eps) if optax else g / (fnp.sqrt(v) + eps)
 
-    def update(grads, state, params=None):
-        square = moving_square(alpha, grads, state.square)
+    def each(g, p, v, *m):
+        v = average(alpha, g * g, v)
         if not centered:
-            return map_updates(scaled, grads, square), RmsState(square, None)
-        mean = moving_average(alpha, grads, state.mean)
-        return map_updates(lambda g, v, m: scaled(g, v - m * m), grads, square, mean), RmsState(square, mean)
+            return scaled(g, v), v
+        mean = average(alpha, g, *m)
+        return scaled(g, v - mean * mean), v, mean
 
-    return GradientTransformation(init, update)
+    def begin(state, params):
+        averages = (state.square, state.mean) if centered else (state.square,)
+        return Leafwise(each, averages, lambda v, m=None: RmsState(v, m))
+
+    return GradientTransformation(init, LeafwiseUpdate(begin))
 
 
 def rmsprop(

@@ -7,25 +7,25 @@ from functorch_lite.optim.base import (
     Schedule,
     cast,
     check_at_least,
-    map_updates,
-    stateless,
+    stateless_leafwise,
     zero_count,
 )
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 def scale(factor: float) -> GradientTransformation:
     """factor * g, in the dtype of g."""
-    return stateless(lambda grads, params: map_updates(lambda g: cast(factor, g) * g, grads))
+    return stateless_leafwise(lambda params: Leafwise(lambda g, p: (cast(factor, g) * g,)))
 
 
 def scale_by_schedule(schedule: Schedule) -> GradientTransformation:
     """schedule(count) * g, where count is 0 at the first step."""
 
-    def update(grads, state, params=None):
+    def begin(state, params):
         factor = schedule(state.count)
-        return map_updates(lambda g: cast(factor, g) * g, grads), CountState(state.count + 1)
+        return Leafwise(lambda g, p: (cast(factor, g) * g,), state=lambda: CountState(state.count + 1))
 
-    return GradientTransformation(lambda params: CountState(zero_count(params)), update)
+    return GradientTransformation(lambda params: CountState(zero_count(params)), LeafwiseUpdate(begin))
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransformation:

@@ -11,13 +11,12 @@ from functorch_lite.optim.base import (
     Schedule,
     check_at_least,
     is_zero,
-    map_state,
-    map_updates,
     zero_count,
     zeros_like,
 )
 from functorch_lite.optim.chain import chain
 from functorch_lite.optim.decay import add_decayed_weights
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 from functorch_lite.optim.scale import scale_by_learning_rate
 
 
@@ -34,15 +33,17 @@ def trace(momentum: float, *, dampening: float = 0.0, nesterov: bool = False) ->
     def init(params):
         return TraceState(zero_count(params), zeros_like(params))
 
-    def update(grads, state, params=None):
-        velocity = map_state(lambda g, v: momentum * v + weight(g, state.count) * g, grads, state.trace)
-        out = map_updates(lambda g, v: g + momentum * v if nesterov else v, grads, velocity)
-        return out, TraceState(state.count + 1, velocity)
+    def begin(state, params):
+        def each(g, p, v):
+            v = momentum * v + weight(g, state.count) * g
+            return (g + momentum * v if nesterov else v), v
+
+        return Leafwise(each, (state.trace,), lambda velocity: TraceState(state.count + 1, velocity))
 
     def weight(g, count):
         return fnp.where(count == 0, 1.0, 1.0 - dampening).astype(g.dtype) if not is_zero(dampening) else 1
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, LeafwiseUpdate(begin))
 
 
 def sgd(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Yogi: Adam whose average of squares grows and shrinks at a bounded pace."""
 
-from typing import Any
 
 import functorch_lite.numpy as fnp
 from functorch_lite import tree
@@ -11,17 +10,16 @@ from functorch_lite.optim.base import (
     Compat,
     GradientTransformation,
     Schedule,
+    average,
     bias_correction,
     cast,
     check_at_least,
     check_range,
     is_optax,
-    map_state,
-    map_updates,
-    moving_average,
     zero_count,
 )
 from functorch_lite.optim.descent import descent
+from functorch_lite.optim.leafwise import Leafwise, LeafwiseUpdate
 
 
 def scale_by_yogi(
@@ -42,21 +40,17 @@ def scale_by_yogi(
         mean, square = (tree.map(lambda p, x=x: fnp.full_like(p, x), params) for x in first)
         return AdamState(zero_count(params), mean, square, None)
 
-    def shifted(g: Any, v: Any) -> Any:
-        return v - (1 - b2) * fnp.sign(v - g * g) * (g * g)
-
-    def update(grads, state, params=None):
+    def begin(state, params):
         count = state.count + 1
-        mean = moving_average(b1, grads, state.mean)
-        square = map_state(shifted, grads, state.square)
         c1, c2 = 1.0 / bias_correction(b1, count), 1.0 / bias_correction(b2, count)
 
-        def scaled(g, m, v):
-            return cast(c1, m) * m / (fnp.sqrt(cast(c2, v) * v) + eps)
+        def each(g, p, m, v):
+            m, v = average(b1, g, m), v - (1 - b2) * fnp.sign(v - g * g) * (g * g)
+            return cast(c1, m) * m / (fnp.sqrt(cast(c2, v) * v) + eps), m, v
 
-        return map_updates(scaled, grads, mean, square), AdamState(count, mean, square, None)
+        return Leafwise(each, (state.mean, state.square), lambda m, v: AdamState(count, m, v, None))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, LeafwiseUpdate(begin))
 
 
 def yogi(

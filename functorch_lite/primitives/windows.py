@@ -24,9 +24,8 @@ from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_
 from functorch_lite.core.tracer import bind, bind1
 from functorch_lite.errors import DTypeError, ShapeError
 from functorch_lite.primitives.broadcast import broadcast_in_dim
-from functorch_lite.primitives.comparison import zero_like
 from functorch_lite.primitives.declare import batch_unary, linear, linear_in_first, not_linear, zero_derivative
-from functorch_lite.primitives.movement import pad, pad_p
+from functorch_lite.primitives.movement import pad_p
 
 Ints = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
@@ -135,18 +134,55 @@ def _(xp, x, **params):
     return out if wide == x.dtype else out.astype(x.dtype)
 
 
-def _sum_transpose(ct, x, *, window, strides, padding, dilation):
-    """Each element collects the cotangents of the windows it is in: a window sum over spread-out ct."""
-    config = []
-    for n, m, k, s, (lo, _), d in zip(x.shape, ct.shape, window, strides, padding, dilation, strict=True):
-        reach = (k - 1) * d
-        spread = (m - 1) * s + 1 if m else 0
-        config.append((reach - lo, n + lo - spread, s - 1))
-    spread = pad(ct, zero_like(ct), tuple(config))
-    return reduce_window_sum(spread, window, None, None, dilation)
+def _sum_transpose(ct, x, **params):
+    return window_spread(ct, x.shape, **params)
 
 
 linear(reduce_window_sum_p, _sum_transpose)
+
+# --- window_spread: each element collects the values of the windows that it is in -----------------------------------
+window_spread_p = Primitive("window_spread", Kind.REDUCTION)
+
+
+def window_spread(values: Any, shape: Ints, window: Ints, strides: Ints, padding: Padding, dilation: Ints) -> Any:
+    """The sum, at each element of an array of `shape`, of the values of all windows over it.
+
+    The transpose of `reduce_window_sum`, and one itself where windows are one element apart. 16-bit floats are
+    accumulated in float32. Raises ShapeError where `values` are not one for each window.
+    """
+    if all(s == 1 for s in strides):
+        around = _around(shape, values.shape, window, strides, padding, dilation)
+        return reduce_window_sum(values, window, None, tuple((lo, hi) for lo, hi, _ in around), dilation)
+    return bind1(window_spread_p, values, shape=shape, window=window, strides=strides, padding=padding,
+                 dilation=dilation)
+
+
+def _around(shape, values_shape, window, strides, padding, dilation):
+    """The padding of values, spread out by the strides, whose window sums are what each element collects."""
+    config = []
+    for n, m, k, s, (lo, _), d in zip(shape, values_shape, window, strides, padding, dilation, strict=True):
+        config.append(((k - 1) * d - lo, n + lo - ((m - 1) * s + 1 if m else 0), s - 1))
+    return tuple(config)
+
+
+@shape_rules.register(window_spread_p)
+def _(values, *, shape, **params):
+    if values.shape != window_shape("window_spread", shape, **params):
+        raise ShapeError(f"window_spread: {values} are not one value for each window over shape {shape}.")
+    return Aval(shape, values.dtype)
+
+
+@eval_rules.register(window_spread_p)
+def _(xp, values, *, shape, window, strides, padding, dilation):
+    wide, ones = dtypes.accumulator(values.dtype), (1,) * len(shape)
+    around = _around(shape, values.shape, window, strides, padding, dilation)
+    spread = eval_rules[pad_p](xp, values.astype(wide, copy=False), wide.type(0), config=around)
+    out = _over_axes(xp, spread, 0, xp.add, window, ones, ((0, 0),) * len(shape), dilation)
+    return out.astype(values.dtype, copy=False)
+
+
+batch_unary(window_spread_p)(lambda x, *, shape, **params: window_spread(x, (x.shape[0], *shape), **_batched(params)))
+linear(window_spread_p, lambda ct, values, *, shape, **params: reduce_window_sum(ct, **params))
 
 # --- window_take and window_put: the element of each window that a tap names, and its transpose ---------------------
 window_take_p = Primitive("window_take", Kind.INDEXING)

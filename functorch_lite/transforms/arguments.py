@@ -12,6 +12,7 @@ import numpy as np
 from functorch_lite import tree
 from functorch_lite.backends.registry import enter_home, is_array, is_scalar, knows_devices, leave_home
 from functorch_lite.core import dtypes
+from functorch_lite.core.staging import staging_trace
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 
@@ -116,6 +117,10 @@ def canonical_leaves(
         if type(leaf) is np.ndarray:
             values.append(leaf)
             weak.append(False)
+            continue
+        if isinstance(leaf, Tracer):
+            values.append(leaf)
+            weak.append(leaf.weak)
             continue
         if not is_value(leaf):
             leaf = _from_protocol(leaf)
@@ -234,8 +239,9 @@ class FlatFunction:
         if isinstance(out, Tracer):
             self.out_tree = LEAF
             return [out]
-        out, self.out_tree = tree.flatten(out)
-        return out
+        trace = staging_trace()
+        out, self.out_tree = tree.flatten(out) if trace is None else trace.trees.flatten(out)
+        return list(out)
 
 
 def check_outputs(
@@ -243,7 +249,7 @@ def check_outputs(
 ) -> None:
     """Refuse a result whose leaves (the first `count`) are something else than arrays and numbers, naming the path."""
     for i, leaf in enumerate(outs[:count]):
-        if not is_value(leaf):
+        if not isinstance(leaf, Tracer) and not is_value(leaf):
             path = tree.paths(tree.unflatten(out_tree, list(range(len(outs)))))[i]
             raise ArgumentTypeError(
                 f"{transform}: {name_of(fun)} returned {_describe(leaf)} at `output{path}`, "
@@ -257,7 +263,9 @@ def leaf_types(
     """(shape, dtype, is weak) of each leaf: an array, a number, or anything with shape and dtype."""
     types = []
     for i, leaf in enumerate(leaves):
-        if isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        if type(leaf) is np.ndarray:
+            types.append((leaf.shape, leaf.dtype, False))
+        elif isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             types.append((tuple(leaf.shape), leaf.dtype, isinstance(leaf, Tracer) and leaf.weak))
         else:
             (value,), (weak,) = canonical_leaves(transform, fun, [leaf], lambda i=i: [paths()[i]])

@@ -13,6 +13,7 @@ from functorch_lite.config import config
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import aval_of
 from functorch_lite.core.linear import Tape, TapeTrace, TapeTracer, zeros_of
+from functorch_lite.core.staging import staging_trace
 from functorch_lite.core.tracer import current_trace, tracing
 from functorch_lite.errors import ArgumentTypeError, DTypeError, ShapeError, TreeError
 from functorch_lite.primitives.complex_parts import conj
@@ -113,8 +114,11 @@ def value_and_grad(
             grads = [_zeros_beside(v) if c is None else c for c, v in zip(found, values, strict=True)]
         if config.conjugate_grad and not holomorphic:
             grads = [conj(g) if dtypes.is_complex(g.dtype) else g for g in grads]
-        grads = treedef.unflatten(grads)
-        return value, grads if is_single else tuple(grads)
+        found = treedef.unflatten(grads)
+        trace = staging_trace()
+        if trace is not None:
+            trace.trees.remember(found, grads, treedef)
+        return value, found if is_single else tuple(found)
 
     return value_and_gradient
 

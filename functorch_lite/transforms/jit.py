@@ -21,7 +21,7 @@ from functorch_lite.config import config
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.garbage import uncollected
 from functorch_lite.core.program import Program, program_text
-from functorch_lite.core.staging import stage
+from functorch_lite.core.staging import stage, staging_trace
 from functorch_lite.core.tracer import Tracer, bind, is_eager, surroundings
 from functorch_lite.errors import (
     ArgumentError,
@@ -175,10 +175,13 @@ class Jitted:
         3
         """
         dynamic, static = self._split(args, kwargs)
-        leaves, treedef = tree.flatten(dynamic, is_leaf=lambda x: isinstance(x, ShapeDtype))
+        leaves, treedef = tree.flatten(dynamic)
+        if not all([hasattr(x, "strides") for x in leaves]):  # a ShapeDtype, which is a tuple, was taken apart
+            leaves, treedef = tree.flatten(dynamic, is_leaf=lambda x: isinstance(x, ShapeDtype))
         paths = functools.partial(self._paths, args, kwargs)
         types = leaf_types("lower", self._fun, leaves, paths)
-        flat_fun, staged, out_weak = self._stage(types, treedef, static, args, paths)
+        with uncollected():
+            flat_fun, staged, out_weak = self._stage(types, treedef, static, args, paths)
 
         def flatten(given, named):
             flat, structure = tree.flatten(self._split(given, named)[0])
@@ -326,7 +329,9 @@ class Jitted:
 
     def _stage(self, types, treedef, static, args, paths=None):
         def rebuild(flat):
-            positional, named = tree.unflatten(treedef, flat)
+            positional, named = given = tree.unflatten(treedef, flat)
+            if (trace := staging_trace()) is not None:
+                trace.trees.remember(given, flat, treedef)
             positional = list(positional)
             named = dict(named)
             for where, value in static:
@@ -345,7 +350,8 @@ class Jitted:
             out_weak[:] = [is_weak(o) for o in outs]
             return outs
 
-        avals = [Aval(shape, dtype) for shape, dtype, _ in types]
+        one: dict[Any, Aval] = {}  # of each type, which takes less time to compare
+        avals = [one.get(t) or one.setdefault(t, Aval(*t[:2])) for t in types]
         with quiet():
             staged = stage(fun, avals, name=name_of(self._fun), weak=[w for _, _, w in types], paths=paths)
         return flat_fun, staged, out_weak

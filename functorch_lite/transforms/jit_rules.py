@@ -62,8 +62,9 @@ def _(cts, *args, program):
 
 def transpose_call(cts: Sequence[Any], args: Sequence[Any], program: Program, call: Callable[..., list[Any]]):
     """The transpose of a call of a program linear in some of its arguments, which may stand anywhere."""
-    from_known = [i for i, a in enumerate(args) if not is_linear(a)]
-    unknown = [i for i, a in enumerate(args) if is_linear(a)]
+    linear = list(map(is_linear, args))
+    from_known = [i for i, f in enumerate(linear) if not f]
+    unknown = [i for i, f in enumerate(linear) if f]
     order = [*from_known, *unknown]
     if order != list(range(len(args))):
         program = Program(tuple(program.inputs[i] for i in order), program.equations, program.outputs, program.name)

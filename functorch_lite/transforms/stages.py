@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from functorch_lite import tree
 from functorch_lite.compiler import pipeline
+from functorch_lite.core.garbage import uncollected
 from functorch_lite.core.program import Program
 from functorch_lite.errors import ArgumentError, ArgumentTypeError
 
@@ -77,7 +78,8 @@ class Compiled(Lowered):
 
     def __init__(self, traced: Traced):
         super().__init__(traced)
-        self._executable = pipeline.compile(traced.program, autotune=traced.autotune)
+        with uncollected():
+            self._executable = pipeline.compile(traced.program, autotune=traced.autotune)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, treedef = self._traced.flatten(args, kwargs)

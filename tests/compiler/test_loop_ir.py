@@ -437,10 +437,25 @@ def test_a_prefetch_of_another_functions_buffer_or_a_varying_place_is_refused():
     b = Builder("kernel")
     x, out = b.input("x", "f32", 64), b.output("out", "f32", 64)
     with b.loop(64, vector=True) as i:
-        b.prefetch(x, i)
-        b.store(out, i, b.load(x, i))
+        value = b.load(x, i)
+        b.prefetch(x, Index.of(b.op("convert", value, kind="i64")))
+        b.store(out, i, value)
     with pytest.raises(LoopIRError, match="varies in a vector loop"):
         verify(b.finish())
+
+
+def test_a_prefetch_in_a_vector_loop_is_of_the_first_lanes_place():
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 64), b.output("out", "f32", 64)
+    with b.loop(64, vector=True) as i:
+        b.prefetch(x, i + 1000, near=True)
+        b.store(out, i, b.load(x, i))
+    function = b.finish()
+    verify(function)
+    assert "prefetch x[i + 1000] near" in function_text(function)
+    found = np.empty(64, np.float32)
+    run_kernel(function, [np.arange(64, dtype=np.float32), found])
+    np.testing.assert_array_equal(found, np.arange(64))
 
 
 def test_a_transpose_outside_a_buffer_or_onto_itself_is_refused():

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 import functorch_lite as fl
 from functorch_lite.compiler.loop_ir.interpret import interpret
-from functorch_lite.compiler.loop_ir.nodes import Loop
+from functorch_lite.compiler.loop_ir.nodes import Loop, Prefetch
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.compiler.lowering import product_tiles
 from functorch_lite.compiler.lowering.contraction import bilinear_kernel, product_of
 from functorch_lite.compiler.lowering.convolution import convolution_of
 from functorch_lite.compiler.lowering.tiles import Machine, cuts, even_cuts, panels_of
 from functorch_lite.compiler.native import compile_native
-from functorch_lite.compiler.schedule.parallel import WORTH_AWAKE_NS, shared_loops, time_of
+from functorch_lite.compiler.schedule.parallel import WORTH_AWAKE_NS, every, shared_loops, time_of
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.primitives.contraction import dot_general_p
@@ -142,11 +142,15 @@ def test_products_of_every_dtype(dtype):
 
 
 WAYS = {  # what of each size is in the kernel, when neither operand is transposed and when x is
-    (130, 300, 490): ({"packed"}, {"packed", "ordered"}), (140, 300, 600): ({"packed", "ordered"},) * 2,
+    (130, 300, 490): ({"packed"}, {"packed", "fetched"}), (140, 300, 600): ({"packed", "ordered"},) * 2,
     (130, 260, 512): ({"packed", "ordered"},) * 2,
-    (65, 1040, 100): ({"packed"},) * 2, (600, 130, 400): ({"packed"}, {"packed", "ordered"}),
-    (600, 40, 100): (set(), set()), (20, 1100, 90): (set(), set()),
+    (65, 1040, 100): ({"packed"},) * 2, (600, 130, 400): ({"packed"}, {"packed", "fetched"}),
+    (600, 40, 100): (set(), {"fetched"}), (20, 1000, 90): (set(), set()), (20, 1100, 90): ({"packed"},) * 2,
+    (16, 1100, 90): (set(), set()), (32, 512, 90): ({"packed"},) * 2, (32, 500, 90): (set(), set()),
+    (20, 20000, 1): (set(), set()),
     (3, 700, 200): (set(), set()), (1, 3000, 50): (set(), set()),
+    (128, 128, 90): ({"packed"}, {"packed", "fetched"}), (128, 128, 60): (set(), {"fetched"}),
+    (128, 100, 140): (set(), {"fetched"}), (160, 100, 140): ({"packed"}, {"packed", "fetched"}),
 }
 
 
@@ -158,7 +162,22 @@ def test_large_products_in_jobs_blocks_and_copied_rows(size):
         check_dot(x, y, ((1,), (0,)), orders=orders)
     for layout, expected in zip((x, np.asfortranarray(x)), WAYS[size], strict=True):
         function, _ = kernel(dot_general_p, layout, y, {"contract": ((1,), (0,)), "batch": NONE})
-        assert {b.name for b in function.scratch} == expected
+        fetched = {"fetched"} if any(type(s) is Prefetch and s.near for s in every(function.body)) else set()
+        assert {b.name for b in function.scratch} | fetched == expected
+
+
+@pytest.mark.parametrize("examples", (1, 7, 8, 9))
+def test_many_products_are_in_one_job_each(examples):
+    """Threads share the loop around them; where that is short, blocks of columns."""
+    how = ((2,), (1,)), ((0,), (0,))
+    for m, n, k in ((40, 530, 70), (33, 1, 17), (64, 1100, 31)):
+        x, y = array((examples, m, k), "float32"), array((examples, k, n), "float32")
+        check_dot(x, y, *how)
+        if examples * n > 1:
+            function, _ = kernel(dot_general_p, x, y, {"contract": how[0], "batch": how[1]})
+            packed = [b.size for b in function.scratch if b.name == "packed"]
+            wide = 512 if n > 1000 else n // 16 * 16
+            assert not packed or (packed[0] >= wide * k) == (examples >= 8)
 
 
 def test_products_with_more_rows_than_are_copied_at_a_time(monkeypatch):

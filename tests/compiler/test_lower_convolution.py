@@ -53,6 +53,7 @@ def take(way: str, monkeypatch: Any) -> None:
         monkeypatch.setattr(module, "LEAST_COLUMNS", 5 if "in " in way else 128)
     monkeypatch.setattr(filters, "TURNED_BYTES", 1 << 12)
     monkeypatch.setattr(parts, "IMAGE_BYTES", 1 << 11)
+    monkeypatch.setattr(parts, "BLOCK_BYTES", 1 << 11)
     monkeypatch.setattr(outputs, "BLOCK_BYTES", 2500 if "in " in way else 1 << 20)
     for module in (pixels, filters):
         monkeypatch.setattr(module, "IMAGE_BYTES", 900)
@@ -157,6 +158,8 @@ LONG: dict[str, Any] = {
     "long and transposed": ((2, 5, 1, 300), (18, 5, 1, 8), (1, 1), ((0, 0), (4, 4)), (1, 2)),
     "the gradient of a long kernel": ((2, 5, 1, 600), (18, 5, 1, 600), (1, 1), ((0, 0), (4, 4))),
     "depthwise, of a vector and some": ((3, 41, 9, 8), (41, 1, 3, 3), (2, 1), ((1, 1), (1, 1)), None, None, 41),
+    "depthwise, of many examples": ((17, 19, 11, 7), (19, 1, 5, 3), (1, 1), ((2, 2), (1, 2)), None, None, 19),
+    "depthwise, of many small examples": ((9, 16, 1, 1), (16, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 16),
     "depthwise and transposed": ((3, 41, 9, 8), (41, 1, 4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), None, 41),
     "the gradient of a depthwise kernel": ((41, 6, 9, 8), (41, 6, 9, 8), (1, 1), ((1, 1), (1, 1)), None, None, 1, 41),
     "that of a strided one": ((41, 6, 9, 8), (41, 6, 5, 4), (1, 1), ((1, 1), (1, 1)), None, (2, 2), 1, 41),

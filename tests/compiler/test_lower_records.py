@@ -17,7 +17,7 @@ from tests.records.windows import RECORDS as WINDOWS
 
 LOWERINGS = (cumulative, indexing, sorting, windows)
 RECORDS = (*CUMULATIVE, *INDEXING, *SORTING, *WINDOWS)
-_ROUNDED = ("cumsum", "cumprod", "reduce_window_sum", "window_put")
+_ROUNDED = ("cumsum", "cumprod", "reduce_window_sum", "window_put", "window_spread")
 
 
 @pytest.fixture

@@ -70,6 +70,15 @@ def test_reading_and_adding_at_taps(case):
         check(p.window_put_p, array(RNG, out, dtype), taps, exact=False, shape=shape, **params)
 
 
+@cases
+def test_spreading_values_of_windows(case):
+    shape, *rest = case
+    params = dict(zip(NAMES, rest, strict=True))
+    out = p.window_shape("test", shape, *rest)
+    for dtype in ("float64", "complex64", "float16", "int32"):
+        check(p.window_spread_p, array(RNG, out, dtype), exact=False, shape=shape, **params)
+
+
 def test_values_that_are_not_finite_stay_where_they_are_put():
     params = {"window": (2,), "strides": (1,), "padding": ((1, 0),), "dilation": (1,)}
     values, taps = np.array([np.nan, 1.0, np.inf, 2.0]), np.array([0, 0, 1, 1], np.int32)

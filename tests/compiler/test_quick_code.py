@@ -16,7 +16,7 @@ from tests.compiler.random_kernels import random_cases, some_numbers
 from tests.compiler.support import kernel_module, run_kernel
 
 LANES_BYTES = (64, 32, 16)
-SIZES = (2, 4, 5, 8, 16, 37, 100)
+SIZES = (2, 4, 5, 8, 16, 37, 100, 128, 203)
 
 
 def both(function, arrays, lanes_bytes):

@@ -22,6 +22,16 @@ def direct(reduce, fill, x, window, strides, padding, dilation):
     return out
 
 
+def spread(x, shape, window, strides, padding, dilation):
+    """What each element collects, one window at a time."""
+    around = [(max(lo, 0), max(hi, 0)) for lo, hi in padding]
+    out = np.zeros([n + lo + hi for n, (lo, hi) in zip(shape, around, strict=True)], x.dtype)
+    for at in np.ndindex(*x.shape):
+        starts = [i * s + max(-lo, 0) for i, s, (lo, _) in zip(at, strides, padding, strict=True)]
+        out[tuple(slice(i, i + (k - 1) * d + 1, d) for i, k, d in zip(starts, window, dilation, strict=True))] += x[at]
+    return out[tuple(slice(lo, lo + n) for n, (lo, _) in zip(shape, around, strict=True))]
+
+
 SETTINGS = {
     "pool": ((2, 4, 6), (1, 2, 2), (1, 2, 2), ((0, 0), (0, 0), (0, 0)), (1, 1, 1)),
     "overlapping": ((5, 6), (3, 2), (1, 2), ((1, 1), (0, 1)), (1, 1)),
@@ -54,6 +64,11 @@ RECORDS = [
         calls(lambda rng: (complex_normal(rng, 5),)),
         lambda x: direct(np.sum, 0.0, x, (2,), (2,), ((1, 0),), (1,)), ("complex64",),
     ),
+    *(OpRecord(
+        f"window_spread_{name}", lambda x, settings=settings: p.window_spread(x, *settings),
+        calls(lambda rng, settings=settings: (normal(rng, *p.window_shape("test", *settings)),)),
+        lambda x, settings=settings: spread(x, *settings), FLOATS,
+    ) for name, settings in SETTINGS.items()),
     OpRecord(
         "reduce_window_integer",
         lambda x: [

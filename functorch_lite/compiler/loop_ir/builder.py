@@ -116,7 +116,10 @@ class Builder:
         ids = tuple(map(id, args))
         if name in _COMMUTATIVE and ids[0] > ids[1]:
             ids = (ids[1], ids[0])
-        depth = max([a.depth for a in args], default=0)
+        depth = 0
+        for a in args:
+            if a.depth > depth:
+                depth = a.depth
         return self._placed((name, kind, ids), depth, name, kind, args, None)
 
     def load(self, buffer: Buffer, index: Index | int) -> Value:
@@ -144,13 +147,14 @@ class Builder:
         return value.attr if value.op == "index" else Index.of(value)
 
     def _placed(self, key, depth, name, kind, args, attr) -> Value:
+        memos, known = self._memos, depth  # no such value is placed before what it is made of
         depth = max(depth, self._floor)
-        for memo in self._memos[: depth + 1]:
-            found = memo.get(key)
+        for k in range(known, depth + 1):
+            found = memos[k].get(key)
             if found is not None:
                 return found
         value = Value(name, kind, args, attr, depth)
-        self._memos[depth][key] = value
+        memos[depth][key] = value
         self._blocks[depth].append(value)
         return value
 
@@ -185,9 +189,9 @@ class Builder:
         if count:
             self._append(Fill(target, at, count))
 
-    def prefetch(self, buffer: Buffer, index: Index) -> None:
-        """A hint that buffer[index] will be read soon; it may be no place of the buffer."""
-        self._append(Prefetch(buffer, index))
+    def prefetch(self, buffer: Buffer, index: Index, near: bool = False) -> None:
+        """A hint that buffer[index] will be read soon, or very soon; it may be no place of the buffer."""
+        self._append(Prefetch(buffer, index, near))
 
     def exit(self, status: int | Value) -> None:
         """Leave the whole program with this status."""

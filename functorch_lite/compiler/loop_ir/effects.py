@@ -11,13 +11,15 @@ from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Index, Value
 class Effects:
     """The effects of some statements, those in their blocks included.
 
-    needs: values defined elsewhere, constants aside. can_fail: they may leave the program. calls_python: they have
-    steps in Python, other than to raise an error. grows: they touch buffers that grow.
+    touches: what they read or write, in the order it is met. needs: values defined elsewhere, constants aside.
+    can_fail: they may leave the program. calls_python: they have steps in Python, other than to raise an error.
+    grows: they touch buffers that grow.
     """
 
     def __init__(self, statements: Sequence[Any]):
         self.reads: dict[Buffer, None] = {}
         self.writes: dict[Buffer, None] = {}
+        self.touches: dict[Buffer, None] = {}
         self.uses: dict[Value, None] = {}
         self.defines: dict[Value, None] = {}
         self.can_fail = False
@@ -100,12 +102,16 @@ class Effects:
             self.can_fail = True
             self._use(s.status)
         elif isinstance(s, nodes.Grow):
-            self.can_fail = self.grows = True
+            self.can_fail = True
             self._use(s.rows)
-            self.writes.update((buffer, None) for buffer, _ in s.buffers)
+            self._grow([buffer for buffer, _ in s.buffers])
         elif isinstance(s, nodes.Release):
-            self.grows = True
-            self.writes.update(dict.fromkeys(s.buffers))
+            self._grow(s.buffers)
+
+    def _grow(self, buffers: Sequence[Buffer]) -> None:
+        self.grows = True
+        for found in (self.writes, self.touches):
+            found.update(dict.fromkeys(buffers))
 
     def _library_call(self, s: nodes.LibraryCall) -> None:
         for arg in s.args:
@@ -120,7 +126,7 @@ class Effects:
         self.uses.update(dict.fromkeys(values))
 
     def _place(self, buffers: dict[Buffer, None], buffer: Buffer, index: Index) -> None:
-        buffers[buffer] = None
+        buffers[buffer] = self.touches[buffer] = None
         if buffer.role == "growing":
             self.grows = True
         if index.terms:

@@ -96,10 +96,18 @@ class Index:
             return self + other.constant
         if not self.terms:
             return other + self.constant
-        total = dict(self.terms)
+        terms = self.terms
+        if len(other.terms) == 1:  # as most are
+            value = other.terms[0][0]
+            for v, _ in terms:
+                if v is value:
+                    break
+            else:
+                return Index(self.constant + other.constant, terms + other.terms)
+        total = dict(terms)
         for value, coefficient in other.terms:
             total[value] = total.get(value, 0) + coefficient
-        return Index(self.constant + other.constant, tuple((v, c) for v, c in total.items() if c))
+        return Index(self.constant + other.constant, tuple([(v, c) for v, c in total.items() if c]))
 
     __radd__ = __add__
 
@@ -114,7 +122,7 @@ class Index:
             return self
         if factor == 0:
             return ZERO
-        return Index(self.constant * factor, tuple((v, c * factor) for v, c in self.terms))
+        return Index(self.constant * factor, tuple([(v, c * factor) for v, c in self.terms]))
 
     __rmul__ = __mul__
 
@@ -272,10 +280,14 @@ class Fill:
 
 @dataclass(eq=False, slots=True)
 class Prefetch:
-    """A hint that what lies at buffer[index] will be read soon; the place may be outside of the buffer."""
+    """A hint that what lies at buffer[index] will be read soon; the place may be outside of the buffer.
+
+    near: so soon that it should be in the first-level cache.
+    """
 
     buffer: Buffer
     index: Index
+    near: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -362,6 +374,11 @@ class Function:
     arena: Buffer | None = None
     can_fail: bool = False
     facts: Any = field(default=None, repr=False)
+
+    def with_body(self, body: list[Any]) -> "Function":
+        """The same function of another body."""
+        return Function(self.name, self.params, body, self.integers, self.locals, self.growing, self.scratch,
+                        self.arena, self.can_fail)
 
 
 Statement = (

@@ -23,7 +23,8 @@ _AROUND = (nodes.Loop, nodes.While, nodes.If, nodes.Sections)
 
 def mark_polls(function: Function) -> None:
     """Set `poll` of the loops of a program that look for signals: the estimated time of an iteration."""
-    _block(function.body, {})
+    if any(type(s) in _AROUND for s in function.body):
+        _block(function.body, {})
 
 
 def _block(statements: list[Any], known: dict[Function, float]) -> float:

@@ -123,7 +123,7 @@ class _Printer:
         if isinstance(s, nodes.Fill):
             return f"fill {self.place(s.target, s.at)} count {s.count}"
         if isinstance(s, nodes.Prefetch):
-            return f"prefetch {self.place(s.buffer, s.index)}"
+            return f"prefetch {self.place(s.buffer, s.index)}{' near' * s.near}"
         if isinstance(s, nodes.Exit):
             return f"exit {self.name(s.status)}"
         return self.call(s)
@@ -310,7 +310,7 @@ class _Key:
         elif kind is nodes.Fill:
             self.out.append(f"fill {self.place((s.target, s.at))} {s.count}")
         elif kind is nodes.Prefetch:
-            self.out.append(f"prefetch {self.place((s.buffer, s.index))}")
+            self.out.append(f"prefetch {self.place((s.buffer, s.index))} {s.near}")
         elif kind is nodes.Exit:
             self.out.append(f"exit {self.of(s.status)}")
         else:

@@ -36,20 +36,21 @@ def _is_apart(low: ProgramLowering, equation: Equation, program: Program) -> boo
     if not can_lower(program) or (low.b.depth and not _is_worth(low, program)):
         return False
     wanted = [low.scope.wanted[v].buffer for v in equation.outputs if v in low.scope.wanted]
-    return not wanted or not {low.place(a).buffer for a in equation.inputs}.intersection(wanted)
+    return not wanted or not {low.place(a)[0] for a in equation.inputs}.intersection(wanted)
 
 
 def _is_worth(low: ProgramLowering, program: Program) -> bool:
     """Whether a program called in a loop has steps of its own, and takes and gives no numbers."""
-    return any(g.domain is None or g.chain is not None for g in low.schedule(program).groups) and not any(
+    groups = low.schedule(program).groups
+    return any(g.domain is None or g.chain is not None or g.pool is not None for g in groups) and not any(
         map(is_one, (*program.inputs, *program.outputs)))
 
 
 def _call(low: ProgramLowering, equation: Equation, part: Part) -> None:
     """Call a part."""
     function = part.function
-    sources = [low.place(a).operand for a in equation.inputs]
-    targets = [low.out_place(v).operand for v in equation.outputs]
+    sources = [low.place(a)[:2] for a in equation.inputs]
+    targets = [low.out_place(v)[:2] for v in equation.outputs]
     constants = [(b, ZERO) for b in function.params[len(sources) + len(targets) : -1]]
     assert function.arena is not None
     low.b.add(KernelCall(function, [*sources, *targets, *constants, low.scratch(function.arena)]))

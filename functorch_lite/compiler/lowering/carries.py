@@ -71,7 +71,8 @@ def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any
             used.setdefault(place.buffer, []).append(i)
     schedule, own = low.schedule(program), set(program.inputs)
     apart = [k for k, t in enumerate(targets) if type(t) is Place and t.buffer not in used]
-    found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in own})
+    found = Overlap({k for k in apart if program.outputs[k] not in schedule.home
+                     and _memory(schedule, program.outputs[k]) in own})
     for k, target in enumerate(targets):
         if type(target) is not Place or target.buffer not in used:
             continue
@@ -119,7 +120,7 @@ def _memory(schedule: Schedule, atom: Any) -> Any:
 
 def same_memory(schedule: Schedule, atom: Any) -> Any:
     """The variable whose memory, in the same order, an atom is."""
-    while True:
+    while atom not in schedule.home:
         if atom in schedule.alias:
             atom = schedule.alias[atom]
             continue
@@ -129,6 +130,7 @@ def same_memory(schedule: Schedule, atom: Any) -> Any:
         if base.aval.size != atom.aval.size or not _in_order(base.aval.shape, found):
             return atom
         atom = base
+    return atom
 
 
 def _in_order(shape: Sequence[int], found: AxisMap) -> bool:
@@ -222,7 +224,7 @@ def _can_begin(schedule: Schedule, maker: Group, value: Var, source: Var, reader
 
 
 def _reads_where_it_writes(schedule: Schedule, group: Group, value: Var, source: Var) -> bool:
-    if group.domain is None or group.reduced or group.ends:
+    if group.domain is None or group.reduced or group.ends or group.pool is not None:
         return False
     if group.chain is not None:
         if group.product is None or value is group.product.outputs[0] or reads_given(schedule, group, source):

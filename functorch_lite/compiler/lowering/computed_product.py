@@ -39,9 +39,10 @@ def product_matrix(
     inside = (*outer, rows, columns, *contracted)
     x = _walked(b, x, [a.x for a in inside if a.size > 1], all(a.x for a in outer), "x_written")
     y = _walked(b, y, [a.y for a in inside if a.size > 1], all(a.y for a in outer), "y_written")
+    around = outer[0].size if outer else 1
     if isinstance(x, Buffer) and isinstance(y, Buffer):
-        return Matrix(b, machine, x, y, out, rows, columns, contracted)
-    return ComputedMatrix(b, machine, x, y, out, rows, columns, contracted)  # type: ignore[arg-type]
+        return Matrix(b, machine, x, y, out, rows, columns, contracted, around)
+    return ComputedMatrix(b, machine, x, y, out, rows, columns, contracted, around)  # type: ignore[arg-type]
 
 
 def _walked(b: Builder, source: Operand, strides: Sequence[int], once: bool, name: str) -> Operand:
@@ -94,15 +95,12 @@ class ComputedMatrix(Matrix):
         return self.rows.size > FEW or self.columns.y != 1
 
     def _is_far(self) -> bool:
+        return isinstance(self.x, Buffer) and super()._is_far()
+
+    def _is_ordered(self) -> bool:
         if isinstance(self.x, Buffer):
-            return super()._is_far()
+            return super()._is_ordered()
         return self._is_in_jobs() and len(self.contracted) == 1
-
-    def _meets_itself(self) -> bool:
-        return isinstance(self.x, Buffer) and super()._meets_itself()
-
-    def _is_large(self) -> bool:
-        return isinstance(self.x, Buffer) and super()._is_large()
 
     def _in_tiles(self) -> bool:
         return isinstance(self.x, Buffer) and super()._in_tiles()

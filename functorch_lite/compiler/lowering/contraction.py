@@ -131,7 +131,7 @@ def _call_fused(
     kernel = program.kernels.get(key)
     if kernel is None:
         name = f"{epilogue.equation.prim.name}_{len(program.kernels)}"
-        machine = this_machine(AS_USUAL if epilogue.adds else program.cutting)  # what it adds up goes by the jobs
+        machine = this_machine(epilogue.cutting(program.cutting))
         kernel = bilinear_kernel(name, product.dtype, problem, sizes, machine, epilogue, operands)
         if not epilogue.complete and (epilogue.adds or epilogue.whole_rows):
             kernel = in_parts(kernel)

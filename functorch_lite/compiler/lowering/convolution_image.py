@@ -13,13 +13,16 @@ from typing import NamedTuple
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
+from functorch_lite.compiler.lowering.pooled import Block, Pooled
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
+from functorch_lite.compiler.lowering.sliding import Slide
 from functorch_lite.compiler.lowering.tiles import Cut, Machine, Panels, Walk, cuts, pack
 
 WRITTEN_OUT = 400  # products: taps of no more are written out, else they are a loop
 LEAST_RUN = 8  # elements of a filter that are worth a transpose
 LEAST_COLUMNS = 128  # of a block of outputs along the last axis
+FEWEST_WINDOWS = 7  # of a job, where they overlap, so that little is computed twice
 JOBS = 16  # parts of the work that threads share, about
 
 
@@ -59,7 +62,10 @@ class Axes:
 
 @dataclass
 class Way:
-    """What every way to compute a convolution has."""
+    """What every way to compute a convolution has.
+
+    epilogue: goes over values when they are complete. pool: does, and pools them; `out` is then what is pooled.
+    """
 
     b: Builder
     machine: Machine
@@ -67,12 +73,14 @@ class Way:
     x: Buffer
     w: Buffer
     out: Buffer
-    epilogue: Epilogue | None = None  # goes over values when they are complete
+    epilogue: Epilogue | None = None
+    pool: Pooled | None = None
 
     def __post_init__(self):
         *self.more, self.filters = merged(self.conv.filters) or (Axis(1),)
         self.channels = merged(self.conv.channels)
         self.jobs = self.machine.cutting.wanted(JOBS)
+        self.kind = self.out.kind if self.pool is None else self.x.kind
 
     def write(self) -> None:
         """Compute it."""
@@ -80,11 +88,35 @@ class Way:
 
     def end_with(self, epilogue: Epilogue) -> None:
         """Have an epilogue go over the values in `out`, if it can."""
-        c = self.conv
-        places = merged([Axis(v.out, 0, 0, v.to) for v in c.windows])
-        strides = {a.out for a in (*c.parts, *c.examples, *self.more, self.filters, *places) if a.size > 1}
-        if not epilogue.adds and epilogue.fits([*(strides - {1}), 1]):
+        places = merged([Axis(v.out, 0, 0, v.to) for v in self.conv.windows])
+        if not epilogue.adds and epilogue.fits(self._strides(places)):
             self.epilogue = epilogue
+
+    @property
+    def stored(self) -> float:
+        """How many numbers go to memory for each output."""
+        return 1.0 if self.pool is None else math.prod(s.count / s.values for s in self.pool.slides)
+
+    def pool_with(self, pool: Pooled) -> None:
+        """Have values pooled."""
+        fits = pool.fits(self._strides([Axis(s.out, 0, 0, s.to) for s in pool.slides]))
+        assert fits, "the axes of a convolution's output are those of its epilogue"
+
+    def _strides(self, places: Sequence[Axis]) -> list[int]:
+        c = self.conv
+        strides = {a.out for a in (*c.parts, *c.examples, *self.more, self.filters, *places) if a.size > 1}
+        return [*(strides - {1}), 1]
+
+    def block(
+        self, pool: Pooled, at: Index, starts: Sequence[Index], sizes: Sequence[int], sums: Buffer, first: Index,
+        steps: Sequence[int],
+    ) -> Block:
+        """A block of so many values along each axis, the first of which are `starts`, as windows."""
+        windows = [Index(t.constant // s.stride, tuple((v, n // s.stride) for v, n in t.terms))
+                   for t, s in zip(starts or [ZERO] * len(sizes), pool.slides, strict=True)]
+        counts = [s.count if n == s.values else (n - s.reach(1)) // s.stride + 1
+                  for n, s in zip(sizes, pool.slides, strict=True)]
+        return Block(at, windows, counts, sums, first, steps)
 
     def end(self, at: Index, filters: int, run: Axis) -> None:
         """Have the epilogue go over complete values: so many filters, for each a run of outputs."""
@@ -97,19 +129,20 @@ class Way:
     ) -> list[list[Cut]]:
         """How the outputs of each phase along each axis are cut: in `wanted` blocks at least, that fit.
 
-        The last axis is cut where it is long and others are not enough.
+        The last axis is cut where it is long and others are not enough. Pooled outputs are cut between windows.
         """
         blocks = whole(phases)
         for k, axis in enumerate(phases):
-            n, least = blocks[k][0].size, 1 if k < len(phases) - 1 else LEAST_COLUMNS
+            slide = Slide(blocks[k][0].size) if self.pool is None else self.pool.slides[k]
+            n, least = slide.count, 1 if k < len(phases) - 1 else -(-LEAST_COLUMNS // slide.stride)
             enough = least > 1 and wanted == 1 and fits(blocks)
-            if enough or n < 2 * least or any(p.count != n for p in axis):
+            if enough or n < 2 * least or any(p.count != slide.values for p in axis):
                 continue
-            size = max(least, n // wanted)
-            blocks[k] = even_blocks(n, size)
+            size = max(least, FEWEST_WINDOWS if slide.overlaps else 1, n // wanted)
+            blocks[k] = _blocks_of(slide, size)
             while size > least and not fits(blocks):
                 size = max(least, -(-size // 2))
-                blocks[k] = even_blocks(n, size)
+                blocks[k] = _blocks_of(slide, size)
             wanted = -(-wanted // sum(cut.count for cut in blocks[k]))
         return blocks
 
@@ -160,6 +193,12 @@ def even_blocks(n: int, most: int) -> list[Cut]:
     return [Cut(0, n // size, size)] if 2 * size > most else cuts(n, most)
 
 
+def _blocks_of(slide: Slide, most: int) -> list[Cut]:
+    """The outputs under windows, in blocks of at most so many windows."""
+    return [Cut(c.start * slide.stride, c.count, slide.reach(c.size), c.size * slide.stride)
+            for c in even_blocks(slide.count, most)]
+
+
 def over_blocks(
     b: Builder, axes: Sequence[Axis], jobs: int, begin: Callable[[], None],
     body: Callable[[Index, Index, Index], None],
@@ -196,7 +235,7 @@ def over_cuts(
             return
         for cut in blocks[axis]:
             with b.loop(cut.count) as i:
-                nest(axis + 1, (*starts, i * cut.size + cut.start), (*sizes, cut.size))
+                nest(axis + 1, (*starts, i * cut.every + cut.start), (*sizes, cut.size))
 
     nest(0, (), ())
 
@@ -254,7 +293,7 @@ def side_of(axis: Sequence[Phase], block: Sequence[Cut], split: bool) -> Side:
     low, high = min(s for s, _ in shifts), max(s + last for s, last in shifts)
     step = axis[0].step if split else 1
     residues = tuple(sorted({(s - low) % step for s, _ in shifts}))
-    starts = max(cut.start + (cut.count - 1) * cut.size for cut in block)
+    starts = max(cut.start + (cut.count - 1) * cut.every for cut in block)
     return Side(low, high - low + 1, step, residues, -(-(high - low + 1) // step), starts)
 
 

@@ -31,6 +31,8 @@ from functorch_lite.compiler.lowering.convolution_image import (
     sides_of,
     whole,
 )
+from functorch_lite.compiler.lowering.epilogue import Span
+from functorch_lite.compiler.lowering.pooled import Pooled
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Panels, Walk, cuts, most_rows, store_tile, tile
@@ -91,7 +93,11 @@ class Outputs(Way):
         self.phases = [phases_of(w) for w in c.windows]
         depth = math.prod(a.size for a in self.channels) * math.prod(v.kernel for v in c.windows)
         self.packed_size = depth * self.filters.size
-        self.direct = self.filters.out == 1 and self.filters.size > 1
+        self.direct = self.filters.out == 1 and self.filters.size > 1 and self.pool is None
+        overlaps = self.pool is not None and any(s.overlaps for s in self.pool.slides)
+        self.most_vectors = LEAST_VECTORS if overlaps else MOST_VECTORS  # of a panel: for long blocks if they overlap
+        in_order = self.direct or self.pool is not None and self.filters.out == 1
+        self.far = 0.0 if in_order else FAR * self.stored
         self.by_panels = self._is_by_panels()
         self.blocks = whole(self.phases) if self.by_panels else self.row_blocks(
             self.phases, self._wanted(), lambda blocks: self._bytes(blocks) <= BLOCK_BYTES)
@@ -101,11 +107,11 @@ class Outputs(Way):
 
     def _is_by_panels(self) -> bool:
         """Whether jobs are panels of a large kernel, which few outputs meet."""
-        item, blocks, n = ITEM_BYTES[self.out.kind], whole(self.phases), self.example.size
+        item, blocks, n = ITEM_BYTES[self.kind], whole(self.phases), self.example.size
         if self.packed_size * item <= KERNEL_BYTES or self.examples or math.prod(a.size for a in self.conv.parts) > 1:
             return False
         places = math.prod(extents_of(self.phases, [block[0].size for block in blocks]))
-        sums = places * min(self.filters.size, MOST_VECTORS * self.machine.lanes(self.out.kind)) * item
+        sums = places * min(self.filters.size, self.most_vectors * self.machine.lanes(self.kind)) * item
         return n * self._bytes(blocks) <= IMAGES_BYTES and n * sums <= SUMS_BYTES
 
     def _wanted(self) -> int:
@@ -119,7 +125,7 @@ class Outputs(Way):
         """The plan that costs least."""
         small = math.prod(axis[0].count for axis in self.phases)
         groups = [k for k in range(1, max(MOST_ROWS // small, 1) + 1) if self.example.size % k == 0]
-        most = min(self.filters.size // self.machine.lanes(self.out.kind), MOST_VECTORS)
+        most = min(self.filters.size // self.machine.lanes(self.kind), self.most_vectors)
         vectors = range(LEAST_VECTORS, max(most, LEAST_VECTORS) + 1)
         return min((self._plan_of(k, v) for k in groups for v in vectors), key=lambda p: p.cost)
 
@@ -153,7 +159,7 @@ class Outputs(Way):
         for panel in panels:
             tiles, cost = self._tiles_of(phase, outputs, panel.vectors, columns.size)
             found.append(panel._replace(rows=tiles))
-            total += panel.count * (cost + (not self.direct) * FAR * outputs * panel.vectors)
+            total += panel.count * (cost + self.far * outputs * panel.vectors)
         times = math.prod(p.count for p in phase[:-1]) * columns.count / (group * rows)
         return Unit(phase, group, rows, columns, found, total * times)
 
@@ -185,14 +191,14 @@ class Outputs(Way):
 
     def _panels(self, vectors: int) -> list[Panels]:
         """The filters in panels of at most so many vectors, and one of the rest."""
-        lanes = self.machine.lanes(self.out.kind)
+        lanes = self.machine.lanes(self.kind)
         whole, rest = divmod(self.filters.size, lanes)
         found = [Panels(c.start * lanes, c.count, c.size, lanes, []) for c in cuts(whole, vectors)] if whole else []
         return [*found, Panels(whole * lanes, 1, 1, rest, [])] if rest else found
 
     def _held(self) -> int:
         """How many examples are in working space at once: more where each panel of the kernel is large."""
-        item, e = ITEM_BYTES[self.out.kind], self.example.size
+        item, e = ITEM_BYTES[self.kind], self.example.size
         if self.by_panels:
             return e
         room = BLOCK_BYTES // max(self._bytes(self.blocks), 1)
@@ -210,8 +216,8 @@ class Outputs(Way):
         image = math.prod(s.room for s in sides_of(self.phases, blocks, False))
         channels = math.prod(c.size for c in self.channels)
         places = math.prod(extents_of(self.phases, [max(cut.size for cut in block) for block in blocks]))
-        widest = 0 if self.direct else min(self.filters.size, MOST_VECTORS * self.machine.lanes(self.out.kind))
-        return ITEM_BYTES[self.out.kind] * (image * channels + places * widest)
+        widest = 0 if self.direct else min(self.filters.size, self.most_vectors * self.machine.lanes(self.kind))
+        return ITEM_BYTES[self.kind] * (image * channels + places * widest)
 
     def cost(self) -> float:
         """Cycles for an example."""
@@ -222,7 +228,7 @@ class Outputs(Way):
         """Whether the caches have room for the kernel, and for examples; a large one must be read for many outputs."""
         if self.by_panels:
             return True
-        large = self.packed_size * ITEM_BYTES[self.out.kind] > KERNEL_BYTES
+        large = self.packed_size * ITEM_BYTES[self.kind] > KERNEL_BYTES
         few = large and self.held * self._places() < MANY_OUTPUTS // 2
         return not few and self.held * self._bytes(self.blocks) <= BLOCK_BYTES
 
@@ -232,10 +238,10 @@ class Outputs(Way):
         """Loop over parts, whose kernels are copied, and examples, and the phases of each."""
         channels = (self.example._replace(size=self.held), *self.channels)
         self.image = Image(self.b, self.x, channels, self.conv.windows, self.phases, self.blocks, split=False)
-        self.packed = self.b.scratch("packed", self.out.kind, self.packed_size)
+        self.packed = self.b.scratch("packed", self.kind, self.packed_size)
         if not self.direct:
             widest = max(p.size for p in self.plan.panels)
-            self.sums = self.b.scratch("sums", self.out.kind, self.held * self._places() * widest)
+            self.sums = self.b.scratch("sums", self.kind, self.held * self._places() * widest)
         over_axes(self.b, merged((*self.conv.parts, *self.more)), self._part)
 
     def _part(self, x: Index, w: Index, out: Index) -> None:
@@ -260,8 +266,9 @@ class Outputs(Way):
     def _block(self, x: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
         """The outputs of some examples, or of a block of one."""
         at, extents = self.image.read(x, starts), extents_of(self.phases, sizes)
-        for t, axis, v in zip(starts, self.phases, self.conv.windows, strict=False):
-            out = out + t * (axis[0].every * v.to)
+        if self.pool is None:
+            for t, axis, v in zip(starts, self.phases, self.conv.windows, strict=False):
+                out = out + t * (axis[0].every * v.to)
         for k, panel in enumerate(self.plan.panels):
             with self.b.loop(panel.count) as i:
                 first = i * panel.size + panel.start
@@ -270,7 +277,19 @@ class Outputs(Way):
                     self.b.fill(self.sums, self.sums.size)
                 for unit in self.plan.units[sizes]:
                     self._unit(unit, unit.panels[k], first, at, to if self.direct else ZERO, extents)
-                self._put(to, panel.size, extents)
+                if self.pool is not None:
+                    self._pool(self.pool, to, panel.size, starts, extents)
+                else:
+                    self._put(to, panel.size, extents)
+
+    def _pool(
+        self, pool: Pooled, to: Index, filters: int, starts: tuple[Index, ...], extents: list[int]
+    ) -> None:
+        """Pool the outputs of some examples for the filters of a panel."""
+        steps, size = [filters * s for s in strides_of(extents)], filters * math.prod(extents)
+        with self.b.loop(self.held) as e:
+            block = self.block(pool, to + e * self.example.out, starts, extents, self.sums, e * size, steps)
+            pool.by_filters(block, Span(self.filters.out, filters, 1))
 
     def _put(self, out: Index, filters: int, extents: list[int]) -> None:
         """Write the outputs of some examples for the filters of a panel, if they are not there, and end them."""

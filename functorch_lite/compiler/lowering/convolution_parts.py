@@ -37,7 +37,8 @@ from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_ax
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Machine, cuts, multiply_add
 
-IMAGE_BYTES = 96 << 10  # of a block: part of a second-level cache
+BLOCK_BYTES = 288 << 10  # of a block of outputs, whose rows overlap the next one's: part of a second-level cache
+IMAGE_BYTES = 96 << 10  # of a block of a large kernel
 MOST_OUTPUTS = 8  # of a tile
 MOST_SUMS = 25  # of a tile, where the kernel is large
 WRITTEN_OUT = 300  # products: taps of no more are written out, else they are a loop
@@ -111,15 +112,20 @@ class Parts(Lanes):
         loops = merged((*self.others, *c.examples))
         examples = math.prod(a.size for a in loops)
         wanted = -(-self.jobs // examples) if examples < self.jobs and examples * self._products() >= WORTH else 1
-        self.blocks = self.row_blocks(self.phases, wanted, lambda blocks: self._image_bytes(blocks) <= IMAGE_BYTES)
+        self.blocks = self.row_blocks(self.phases, wanted, lambda blocks: self._image_bytes(blocks) <= BLOCK_BYTES)
         self.image = Image(b, self.x, (*self.channels, self.part), c.windows, self.phases, self.blocks, split=False)
         self.walk = self.image.walk()
         if all(len(block) == block[0].count == 1 for block in self.blocks):
             sizes = tuple(block[0].size for block in self.blocks)
             over_blocks(b, loops, self.jobs, self.image.clear, lambda x, w, out: self._block(x, w, out, (), sizes))
+        elif examples >= self.jobs:
+            over_blocks(b, loops, self.jobs, self.image.clear, lambda x, w, out: self._cuts(x, w, out, lambda: None))
         else:
-            over_axes(b, loops, lambda x, w, out: over_cuts(
-                b, self.blocks, self.image.clear, lambda starts, sizes: self._block(x, w, out, starts, sizes)))
+            over_axes(b, loops, lambda x, w, out: self._cuts(x, w, out, self.image.clear))
+
+    def _cuts(self, x: Index, w: Index, out: Index, begin: Callable[[], None]) -> None:
+        """The blocks of an example, each of which begins with `begin`; the image's border stays what it was."""
+        over_cuts(self.b, self.blocks, begin, lambda starts, sizes: self._block(x, w, out, starts, sizes))
 
     def _products(self) -> int:
         """The products of one example."""
@@ -213,7 +219,8 @@ class PartSums(Lanes):
         jobs = divisor(self.channel.size, JOBS)
         self.size = len(self.places) * self.part.size
         sums = b.scratch("sums", self.out.kind, jobs * self.size)
-        over_axes(b, merged((*self.others, *c.examples)), lambda x, w, out: self._jobs(jobs, sums, x, w, out))
+        over_axes(b, merged((*self.others, *c.examples)),
+                  lambda x, w, out: self._jobs(jobs, sums, x, w + c.kernel_start, out))
 
     def _blocks(self) -> list[list[Cut]]:
         """The kernel in blocks of rows whose image fits a cache."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Index
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Index
 from functorch_lite.compiler.lowering.convolution_image import (
     WRITTEN_OUT,
     Image,
@@ -22,7 +22,10 @@ from functorch_lite.compiler.lowering.convolution_image import (
     phases_of,
     sides_of,
 )
+from functorch_lite.compiler.lowering.epilogue import Span
+from functorch_lite.compiler.lowering.pooled import Pooled
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
+from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, most_rows, store_tile, tile
 
 IMAGE_BYTES = 192 << 10  # of a block: part of a second-level cache
@@ -77,9 +80,9 @@ class Pixels(Way):
                     * math.prod(p.count for p in phase[:-2]) for phase in itertools.product(*self.phases))
         strided = self.phases[-1][0].step * self.conv.windows[-1].x > 1
         outputs = math.prod(sum(p.count for p in axis) for axis in self.phases) * self.filters.size
-        total += (self.conv.windows[-1].to != 1) * SCATTERED * outputs
+        total += (self.conv.windows[-1].to != 1) * SCATTERED * outputs * self.stored
         kernel = self.filters.size * taps * math.prod(v.kernel for v in self.conv.windows)
-        if kernel * ITEM_BYTES[self.out.kind] > NEAR_BYTES and any(c.y > self.filters.y for c in self.channels):
+        if kernel * ITEM_BYTES[self.kind] > NEAR_BYTES and any(c.y > self.filters.y for c in self.channels):
             total += FAR * kernel
         return total + strided * math.prod(v.size for v in self.conv.windows) * math.prod(c.size for c in self.channels)
 
@@ -90,12 +93,19 @@ class Pixels(Way):
         self.blocks = self._blocks(math.prod(a.size for a in loops))
         self.image = Image(self.b, self.x, self.channels, c.windows, self.phases, self.blocks)
         self.walk = self.image.walk()
+        if self.pool is not None:
+            self.sums = self.b.scratch("sums", self.kind, self._sums(self.blocks))
         if all(len(block) == block[0].count == 1 for block in self.blocks):
             sizes = tuple(block[0].size for block in self.blocks)
-            over_blocks(self.b, loops, self.jobs, self.image.clear, lambda x, w, out: self._block(x, w, out, (), sizes))
+            over_blocks(self.b, loops, self.jobs, self._begin, lambda x, w, out: self._block(x, w, out, (), sizes))
         else:
             over_axes(self.b, loops, lambda x, w, out: over_cuts(
-                self.b, self.blocks, self.image.clear, lambda starts, sizes: self._block(x, w, out, starts, sizes)))
+                self.b, self.blocks, self._begin, lambda starts, sizes: self._block(x, w, out, starts, sizes)))
+
+    def _begin(self) -> None:
+        self.image.clear()
+        if self.pool is not None:
+            self.b.fill(self.sums, self.sums.size)  # a job reads nothing that it has not written
 
     def _blocks(self, examples: int) -> list[list[Cut]]:
         """How the outputs of each phase along each axis are cut."""
@@ -109,7 +119,15 @@ class Pixels(Way):
 
     def _image_bytes(self, blocks: list[list[Cut]]) -> int:
         rooms = (s.room for s in sides_of(self.phases, blocks, True))
-        return ITEM_BYTES[self.out.kind] * math.prod(c.size for c in self.channels) * math.prod(rooms)
+        image = math.prod(c.size for c in self.channels) * math.prod(rooms)
+        return ITEM_BYTES[self.kind] * (image + (self._sums(blocks) if self.pool is not None else 0))
+
+    def _sums(self, blocks: list[list[Cut]]) -> int:
+        """The outputs in a block, for the filters that are pooled at once."""
+        extents = extents_of(self.phases, [max(cut.size for cut in block) for block in blocks])
+        (phase,) = itertools.product(*self.phases)
+        phase = tuple(p._replace(count=n) for p, n in zip(phase, extents, strict=True))
+        return math.prod(extents) * min(self._tiling(phase).filters, self.filters.size)
 
     def _block(self, x: Index, w: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
         """A block of the outputs of an example: of so many of each phase along each axis."""
@@ -117,10 +135,11 @@ class Pixels(Way):
         for phase in itertools.product(*self.phases):
             parts = tuple(p._replace(count=min(p.count, n)) for p, n in zip(phase, sizes, strict=True))
             first = out
-            for t, p, v in zip(starts, phase, self.conv.windows, strict=False):
-                first = first + t * (p.every * v.to)
+            if self.pool is None:
+                for t, p, v in zip(starts, phase, self.conv.windows, strict=False):
+                    first = first + t * (p.every * v.to)
             over_axes(self.b, self.more, lambda _, dw, do, parts=parts, first=first: self._phase(
-                parts, at, w + (dw + self.conv.kernel_start), first + do))
+                parts, at, w + (dw + self.conv.kernel_start), first + do, starts))
         if self.epilogue is not None:
             self._end(out, starts, sizes)
 
@@ -133,27 +152,50 @@ class Pixels(Way):
         *outer, run = merged([Axis(n, 0, 0, v.to) for n, v in zip(extents, windows, strict=True)]) or (Axis(1),)
         over_axes(self.b, (*self.more, *outer), lambda _, dw, do: self.end(out + do, self.filters.size, run))
 
-    def _phase(self, phase: tuple[Phase, ...], at: Index, w: Index, out: Index) -> None:
+    def _phase(self, phase: tuple[Phase, ...], at: Index, w: Index, out: Index, starts: tuple[Index, ...]) -> None:
         """All outputs of one phase in a block."""
+        if self.pool is not None:
+            self._pooled_phase(self.pool, phase, at, w, out, starts)
+            return
         windows = self.conv.windows
         out = out + sum(p.first * v.to for p, v in zip(phase, windows, strict=True))
         self.to = [p.every * v.to for p, v in zip(phase, windows, strict=True)]
-        lead = [Axis(p.count, s, 0, t) for p, s, t in zip(phase[:-2], self.walk, self.to, strict=False)]
+        self.target, self.far = self.out, self.filters.out
         tiling = self._tiling(phase)
         for cut in cuts(self.filters.size, tiling.filters):
-            for strip, down in itertools.product(tiling.strips, tiling.down):
-                with self.b.loop(cut.count) as f, self.b.loop(down.count) as t, self.b.loop(strip.count) as u:
-                    row, column = t * down.size + down.start, u * strip.size + strip.start
-                    first = f * cut.size + cut.start
-                    over_axes(self.b, lead, lambda x, _, o, cut=cut, strip=strip, down=down, f=first, r=row, c=column: (
-                        self._tile(phase, strip, down.size, cut.size,
-                                   at + x + r * self.walk[-2] + c * self.walk[-1],
-                                   w + f * self.filters.y,
-                                   out + o + f * self.filters.out + r * self.to[-2] + c * self.to[-1])))
+            with self.b.loop(cut.count) as f:
+                first = f * cut.size + cut.start
+                self._filters(phase, tiling, cut.size, at, w + first * self.filters.y, out + first * self.filters.out)
+
+    def _pooled_phase(
+        self, pool: Pooled, phase: tuple[Phase, ...], at: Index, w: Index, out: Index, starts: tuple[Index, ...]
+    ) -> None:
+        """All outputs of a block: those of a few filters in working space, from where they are pooled."""
+        extents = [p.count for p in phase]
+        self.to, self.target, self.far = strides_of(extents), self.sums, math.prod(extents)
+        tiling = self._tiling(phase)
+        for cut in cuts(self.filters.size, tiling.filters):
+            with self.b.loop(cut.count) as f:
+                first = f * cut.size + cut.start
+                self._filters(phase, tiling, cut.size, at, w + first * self.filters.y, ZERO)
+                block = self.block(pool, out + first * self.filters.out, starts, extents, self.sums, ZERO, self.to)
+                pool.by_columns(block, Span(self.filters.out, cut.size, self.far))
+
+    def _filters(
+        self, phase: tuple[Phase, ...], tiling: Tiling, filters: int, at: Index, w: Index, out: Index
+    ) -> None:
+        """The outputs of so many filters, from those of w on."""
+        lead = [Axis(p.count, s, 0, t) for p, s, t in zip(phase[:-2], self.walk, self.to, strict=False)]
+        for strip, down in itertools.product(tiling.strips, tiling.down):
+            with self.b.loop(down.count) as t, self.b.loop(strip.count) as u:
+                row, column = t * down.size + down.start, u * strip.size + strip.start
+                over_axes(self.b, lead, lambda x, _, o, strip=strip, down=down, r=row, c=column: self._tile(
+                    phase, strip, down.size, filters, at + x + r * self.walk[-2] + c * self.walk[-1], w,
+                    out + o + r * self.to[-2] + c * self.to[-1]))
 
     def _tiling(self, phase: tuple[Phase, ...]) -> Tiling:
         """The tiling that costs least."""
-        lanes, registers = self.machine.lanes(self.out.kind), self.machine.registers - 1  # one for a mask
+        lanes, registers = self.machine.lanes(self.kind), self.machine.registers - 1  # one for a mask
         choices = []
         for rows, most in itertools.product((1, 2, 3, 4), (1, 2, 3, 4)):
             if rows * most <= 4 and rows <= phase[-2].count:
@@ -177,8 +219,8 @@ class Pixels(Way):
         extents, along_w, along_x, taps = self._taps(phase, filters * len(offsets))
         left = Walk(self.w, w, [f * self.filters.y for f in range(filters)], along_w)
         right = Walk(self.image.buffer, at, offsets, along_x, self.walk[-1])
-        put = store_tile(self.b, self.out, [out + f * self.filters.out for f in range(filters)], columns, self.to[-1],
-                         False)
+        to = [out + f * self.far for f in range(filters)]
+        put = store_tile(self.b, self.target, to, columns, self.to[-1], False)
         tile(self.b, strip.width, extents, left, right, put, taps)
 
     def _taps(self, phase: tuple[Phase, ...], sums: int):

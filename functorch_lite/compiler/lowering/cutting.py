@@ -14,16 +14,28 @@ class Cutting(NamedTuple):
 
     jobs: times as many jobs are wanted. direct: times as large a right operand of a product is read where it is.
     lanes: whether a convolution has filters in the lanes where outputs are estimated to cost less, and the reverse.
+    short: whether tiles have few sums, and short loops over k stay loops: less code, which runs longer.
     """
 
     jobs: float = 1.0
     direct: int = 1
     lanes: bool = False
+    short: bool = False
 
     def __str__(self) -> str:
         jobs = "" if self.jobs == 1 else f"{self.jobs:g} times as many jobs"
         direct = "" if self.direct == 1 else f"operands {self.direct} times as large not copied"
         return ", ".join(filter(None, [jobs, direct, "other lanes of convolutions" if self.lanes else ""]))
+
+    @property
+    def unrolled(self) -> int:
+        """Products of a tile: a loop of no more is written out."""
+        return 8 if self.short else 64
+
+    @property
+    def vectors(self) -> tuple[int, ...]:
+        """How many vectors of columns a tile may have."""
+        return (1, 2) if self.short else (1, 2, 3, 4, 6, 8)
 
     def wanted(self, jobs: int) -> int:
         """How many jobs are wanted where usually it is so many."""
@@ -31,5 +43,6 @@ class Cutting(NamedTuple):
 
 
 AS_USUAL = Cutting()
+SHORT = Cutting(short=True)
 OF_CONVOLUTIONS = (Cutting(lanes=True), Cutting(jobs=2.0))
 OF_PRODUCTS = (Cutting(jobs=2.0), Cutting(direct=4), Cutting(jobs=0.5))

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder, identity
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 from functorch_lite.compiler.lowering.group_key import group_key
 from functorch_lite.compiler.lowering.prologue import Prologue, wide_kind
 from functorch_lite.compiler.lowering.rules import Element, kind_of, reduction_rules, words
@@ -70,6 +71,12 @@ class Epilogue(WalkedGroup):
     def adds(self) -> bool:
         """Whether the chain adds into memory that other boxes of the same columns add into too."""
         return bool(self.group.ends)
+
+    def cutting(self, wanted: Cutting) -> Cutting:
+        """How the product may be cut where it is wanted so: the order of what is added up goes by jobs and boxes."""
+        if self.is_total:
+            return AS_USUAL
+        return Cutting(short=wanted.short) if self.adds else wanted
 
     def prologue(self, operand: Any) -> Prologue | None:
         """The prologue that computes an operand of the product, if there is one."""
@@ -178,7 +185,7 @@ class Epilogue(WalkedGroup):
             self.complete = True
             return False
         self.complete = self.follows(strides, words(self.product.aval))
-        if self.complete and self._is_total():
+        if self.complete and self.is_total:
             self._begin_parts(self.row_size)
         return self.complete
 
@@ -192,7 +199,9 @@ class Epilogue(WalkedGroup):
         """The columns of the product."""
         return self.product.aval.shape[-1]
 
-    def _is_total(self) -> bool:
+    @property
+    def is_total(self) -> bool:
+        """Whether all of the product is reduced."""
         return self.group.reduced is not None and len(self.group.reduced) == len(self.group.domain or ())
 
     def box(self, at: Index, spans: Sequence[Span], sums: Buffer | None = None, start: Index = ZERO) -> None:
@@ -204,7 +213,7 @@ class Epilogue(WalkedGroup):
         self._at = None if self._sums is self._whole else start
         self.go_to(at)
         spans = sorted(spans, reverse=True)
-        if self._is_total():
+        if self.is_total:
             self._total(at, spans)
         elif self.whole_rows:
             self._step = spans[-1].step

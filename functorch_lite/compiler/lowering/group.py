@@ -12,6 +12,7 @@ from typing import Any
 
 from functorch_lite.compiler.loop_ir.builder import Builder, identity
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Function, Index, Value
+from functorch_lite.compiler.lowering.next_row import fetch_next_rows
 from functorch_lite.compiler.lowering.rules import (
     Element,
     Pair,
@@ -68,7 +69,9 @@ class GroupLowering:
         self._start_ends()
         rows, inner = self._loops()
         self._over(rows, lambda: self._row(inner))
-        return self.b.finish()
+        function = self.b.finish()
+        fetch_next_rows(function)
+        return function
 
     def find_inputs(self) -> None:
         """Find the arrays that the kernel reads, and which of them only at its own position."""

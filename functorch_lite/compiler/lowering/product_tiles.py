@@ -9,6 +9,8 @@ stored. Many rows go by whole if all panels fit the second-level cache: then wha
 
 A left operand that is large, or whose rows would meet in a cache, is copied first: tile after tile, in each k after k,
 its rows side by side. So a tile is read in order, and while it meets its panels the next one is fetched into the cache.
+Of a smaller one that is transposed, a tile's numbers for each k are in a line or two, which are fetched some k before:
+no thread waits for another's copy.
 
 An epilogue (`lowering/epilogue.py`) goes over the values of a job, or of some rows of it, as soon as they are complete;
 until then they are in working space, if that is small.
@@ -42,19 +44,25 @@ from functorch_lite.compiler.schedule.epilogues import DEPTH, MANY_ROWS, PACKED_
 
 DEPTH_BYTES = 4 * DEPTH  # of a row in one block of k
 DEEP_BYTES = 2 << 10  # the same of large products: the output is read again less often
-DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is
-JOBS = 8  # blocks of columns at least, where there are enough columns
+DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is; half of it
+SOME_ROWS = 128  # where more rows are served, or
+LINE_BYTES = 64  # where its rows lie an even number of cache lines apart, and meet in parts of a cache
+JOBS = 8  # blocks of columns at least, where there are enough columns, and no loop of so many around
 LEAST_VECTORS = 2  # of columns in a block: a panel
-MOST_VECTORS = 16
+MOST_VECTORS = 32  # so that what is written is in order for half a page
 STREAMS = 16  # rows of y that are read side by side, at least
 FEW_ROWS = 32
+FEWER_ROWS = 16  # where those of y lie pages apart, or meet in few places of a cache
 ONE_TILE = 8  # rows: a panel would be read once
 INNER_ROWS = 24
-FAR_BYTES = 512  # from one number of a row of x to the next: caches cannot hold the rows of a tile
+FAR_BYTES = 512  # from one number of a row of x to the next: they meet in parts of the first-level cache
+STEPS_AHEAD = 4  # of k: so much before such numbers are needed they are fetched
+PAGE_BYTES = 4 << 10
+MEETING_BYTES = 1 << 10  # a multiple of it between rows of y: a few of them fill their places of a cache
 ALIAS_BYTES = 2048  # a multiple of it between rows of x: they meet in a few places of the first-level cache
 ORDERED_BYTES = 16 << 20  # of rows of x that are copied at a time
 ORDERED_ROWS = 256  # at least
-FAR_SERVED, ALIAS_SERVED = 64, 256  # columns that make a copy of x worth while
+ALIAS_SERVED = 256  # columns that make a copy of x worth while
 SIDE_BY_SIDE = 8  # steps of k that are copied at a time from rows that lie side by side
 BOX_BYTES = 16 << 10  # of values that an epilogue goes over at once: part of a first-level cache
 SUMS_BYTES = 128 << 10  # of values at once that have working space of their own: part of a second-level cache
@@ -147,7 +155,10 @@ def over_axes(b: Builder, axes: Sequence[Axis], body: Callable[[Index, Index, In
 
 @dataclass
 class Matrix:
-    """Writes one matrix product: an axis of rows, one of columns, and contracted ones."""
+    """Writes one matrix product: an axis of rows, one of columns, and contracted ones.
+
+    around: iterations of the outermost loop around it; where there are many, threads share that one.
+    """
 
     b: Builder
     machine: Machine
@@ -157,6 +168,7 @@ class Matrix:
     rows: Axis
     columns: Axis
     contracted: tuple[Axis, ...]
+    around: int = 1
 
     @property
     def kind(self) -> str:
@@ -178,12 +190,14 @@ class Matrix:
         self.packed = self.b.scratch("packed", self.kind, self.deepest * widest) if packs else None
         self.row_blocks = [Cut(0, 1, self.rows.size)]
         self.ordered: Buffer | None = None
-        if not self.inner and (self._is_far() or self._meets_itself() or self._is_large()):
+        if not self.inner and self._is_ordered():
             self.row_blocks = even_cuts(self.rows.size, max(ORDERED_BYTES // (self.depth * item), ORDERED_ROWS))
             most = max(c.size for c in self.row_blocks)
             self.ordered = self.b.scratch("ordered", self.kind, most * self._step_of_ordered())
+        self.fetches = self.ordered is None and self._is_far() and not self.machine.cutting.short
         self.epilogue: Epilogue | None = None
         self.places = 0  # of sums in working space
+        self.room = 0  # elements of a place, at least
 
     def _is_inner(self) -> bool:
         """Whether k goes in the lanes."""
@@ -197,15 +211,32 @@ class Matrix:
         """Whether y's columns are copied: they serve many rows, and are out of order, or more than a cache holds."""
         if self.columns.y != 1:
             return self.rows.size > ONE_TILE
-        return self.rows.size > FEW_ROWS and not self._is_direct()
+        return not self._is_few() and not self._is_direct()
+
+    def _is_few(self) -> bool:
+        """Whether x has few rows for y's columns to serve: y is read where it is."""
+        apart = self._step_of_right() >= PAGE_BYTES or self._right_meets(MEETING_BYTES)
+        return self.rows.size <= (FEWER_ROWS if apart else FEW_ROWS)
+
+    def _step_of_right(self) -> int:
+        """The bytes from one row of y to the next."""
+        return self.contracted[-1].y * ITEM_BYTES[self.kind]
+
+    def _right_meets(self, size: int) -> bool:
+        """Whether the rows of y lie a multiple of so many bytes apart."""
+        return self._step_of_right() > 0 and self._step_of_right() % size == 0
 
     def _is_direct(self) -> bool:
-        """Whether y is small enough to be read where it is."""
-        return self._right_bytes() <= DIRECT_BYTES * self.machine.cutting.direct
+        """Whether y is small enough to be read where it is: it stays in the first-level cache, or may nearly."""
+        return self._right_bytes() <= self._direct_bytes() * self.machine.cutting.direct
+
+    def _direct_bytes(self) -> int:
+        most = FEW_ROWS if self._right_meets(2 * LINE_BYTES) else SOME_ROWS
+        return DIRECT_BYTES // 2 if self.rows.size > most else DIRECT_BYTES
 
     def _is_streamed(self) -> bool:
         """Whether few rows meet a large y, which is read as it lies: row by row, through whole blocks of columns."""
-        return self.rows.size <= FEW_ROWS and self.columns.y == 1 and self._right_bytes() > DIRECT_BYTES
+        return self._is_few() and self.columns.y == 1 and self._right_bytes() > DIRECT_BYTES
 
     def _most_depth(self) -> int:
         """Of a block of k. Where y is streamed, the more often the output is read again the more rows it has."""
@@ -217,11 +248,13 @@ class Matrix:
         return self.depth * self.columns.size * ITEM_BYTES[self.kind]
 
     def _is_far(self) -> bool:
-        """Whether the rows of x are its fastest axis, and too far apart along k for a cache."""
+        """Whether the rows of x are its fastest axis, and too far apart along k for the first-level cache."""
         first, *others = self.contracted
-        if others or self.rows.x != 1 or min(self.rows.size, self.columns.size) < FAR_SERVED:
-            return False
-        return first.x * ITEM_BYTES[self.kind] >= FAR_BYTES
+        return not others and self.rows.x == 1 and first.x * ITEM_BYTES[self.kind] >= FAR_BYTES
+
+    def _is_ordered(self) -> bool:
+        """Whether x is copied first."""
+        return self._meets_itself() or self._is_large()
 
     def _meets_itself(self) -> bool:
         """Whether many rows of x lie so far apart that a cache has room for few of them at once."""
@@ -248,10 +281,10 @@ class Matrix:
         n, lanes = self.columns.size, self.machine.lanes(self.kind)
         vectors, rest = divmod(n, lanes)
         room = PACKED_BYTES // (self.deepest * ITEM_BYTES[self.kind] * lanes)
-        jobs = self.machine.cutting.wanted(JOBS)
-        wanted = min(max(vectors // jobs, LEAST_VECTORS), 4 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
+        jobs = 1 if self.around >= JOBS else self.machine.cutting.wanted(JOBS)
+        wanted = min(max(vectors // jobs, LEAST_VECTORS), 2 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
                      max(room, 1))
-        if not packs and (self.rows.size > FEW_ROWS or self._is_direct()):
+        if not packs and (not self._is_few() or self._is_direct()):
             return [Cut(0, 1, n)]
         if (vectors < jobs * LEAST_VECTORS or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
             return [Cut(0, 1, n)]
@@ -386,14 +419,19 @@ class Matrix:
         if not meets and not lacks and epilogue.fits([a.out for a in (*outer, self.rows, self.columns) if a.size > 1]):
             self.epilogue = epilogue
         room = self._room_of_sums() if self.epilogue is not None and not epilogue.holds_sums() else 0
+        self.room = 2 * room if self.machine.cutting.short else 0  # as the usual cut of rows may need, of two sizes
         if room == 0 or room * ITEM_BYTES[self.kind] > SUMS_BYTES:
             self.out = epilogue.sums
 
     def _room_of_sums(self) -> int:
-        """The elements of the largest block of values that an epilogue goes over at once."""
+        """The elements of the largest block of values that an epilogue goes over at once, if rows are cut as usual."""
         if self.inner:
             return 0
-        return max(self._rows_at_once(r.size, c.size) * c.size for r in self.row_blocks for c in self.jobs)
+        machine = self.machine
+        self.machine = machine._replace(cutting=machine.cutting._replace(short=False))
+        room = max(self._rows_at_once(r.size, c.size) * c.size for r in self.row_blocks for c in self.jobs)
+        self.machine = machine
+        return room
 
     def _rows_at_once(self, rows: int, columns: int) -> int:
         if not self._is_in_boxes(rows, columns):
@@ -428,7 +466,7 @@ class Matrix:
         if self.out is None:
             self.places += 1
             name = f"sums{self.places}"
-            return Sums(self.b.workspace(name, self.kind, rows * columns), ZERO, columns, 1)
+            return Sums(self.b.workspace(name, self.kind, max(rows * columns, self.room)), ZERO, columns, 1)
         return Sums(self.out, out, self.rows.out, self.columns.out)
 
     def _end(self, out: Index, rows: int, columns: int, sums: Sums) -> None:
@@ -450,7 +488,7 @@ class Matrix:
         add: bool | Value, turn: Turn | None = None,
     ) -> None:
         """All tiles over some panels: a tile's rows stay in the first-level cache while the panels pass, or they do."""
-        few = self.rows.size <= FEW_ROWS
+        few = self._is_few()
         for cut in cuts:
             loops = [self.b.loop(p.count), self.b.loop(cut.count)]
             with loops[not few] as first, loops[few] as second:
@@ -458,8 +496,10 @@ class Matrix:
                 row = t * cut.size + cut.start
                 a = left.from_row(row).tile(cut.size)
                 rows = sum(c.count * c.size for c in p.rows if c.size == cut.size)
-                steps = 4 if rows * p.count * p.size * self.depth >= LONG else 1
-                ahead = None if turn is None or not left.in_tiles else self._ahead(left, a, cut.size, turn, i)
+                steps = 4 if rows * p.count * p.size * self.depth >= LONG and not self.machine.cutting.short else 1
+                ahead = self._next_rows(a, cut.size) if self.fetches else None
+                if turn is not None and left.in_tiles:
+                    ahead = self._ahead(left, a, cut.size, turn, i)
                 self._tile(p, extents, a, right, i, row, sums, add, steps, ahead)
 
     def _tile(
@@ -471,12 +511,17 @@ class Matrix:
         rows = [at + r * sums.row for r in range(len(a.offsets))]
         columns = [v * p.width * sums.column for v in range(p.vectors)]
         tile(self.b, p.width, extents, a, self._panel(p, extents, right, first),
-             store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps, ahead=ahead)
+             store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps, ahead=ahead,
+             unrolled=self.machine.cutting.unrolled)
 
     def _ahead(self, left: Left, a: Walk, rows: int, turn: Turn, panel: Index) -> Ahead:
         """The part of the next tile's rows that is fetched while this one meets a panel."""
         step = max(rows // turn.count, 1)
         return Ahead(left.buffer, a.at + rows * self.depth + (panel + turn.first) * (step * self.deepest), step)
+
+    def _next_rows(self, a: Walk, rows: int) -> Ahead:
+        """The numbers of the same rows some steps of k later, which lie side by side."""
+        return Ahead(a.buffer, a.at + STEPS_AHEAD * a.along[0], a.along[0], sorted({0, rows - 1}), near=True)
 
     def _panel(self, p: Panels, extents: Sequence[int], right: Walk, first: Index) -> Walk:
         """How a tile reads y's columns from the first one of a panel on."""

@@ -5,9 +5,11 @@ The result is one `Function` whose parameters are the program's inputs and outpu
 (the memory plan gives them offsets), and which calls kernels. The bodies of loops and branches are lowered in place.
 """
 
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from functorch_lite.compiler.lowering.inline import (
     write_numbers,
 )
 from functorch_lite.compiler.lowering.places import HELD, Held, Place, is_one, of_parts, parts
+from functorch_lite.compiler.lowering.pooled import Pooled
 from functorch_lite.compiler.lowering.prologue import Prologue
 from functorch_lite.compiler.lowering.rules import (
     Element,
@@ -36,11 +39,14 @@ from functorch_lite.compiler.lowering.rules import (
     is_complex,
     kernel_rules,
     kind_of,
+    layout,
     step_rules,
     strides_of,
     words,
 )
+from functorch_lite.compiler.lowering.scope import needed, scope_of
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
+from functorch_lite.compiler.lowering.tail import call_pool
 from functorch_lite.compiler.memory.plan import Part
 from functorch_lite.compiler.schedule.columns import in_columns, several_rows
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
@@ -95,15 +101,20 @@ class Lowered:
 
 def can_lower(program: Program) -> bool:
     """Whether every input and output of a program is an array that loop IR can hold."""
-    return memoized(program, "can lower", lambda: (all(map(_is_held, (*program.inputs, *program.outputs))),))[0]
+    def held():
+        avals = {id(a.aval): a.aval for a in (*program.inputs, *program.outputs)}.values()
+        return (all(type(a) is Aval and kind_of(a.dtype) is not None for a in avals),)
+
+    return memoized(program, "can lower", held)[0]
 
 
 def lower_program(program: Program, cutting: Cutting = AS_USUAL) -> Lowered:
     """The program as loop IR. cutting: how products and convolutions are cut."""
     lowering = ProgramLowering(cutting)
     b = lowering.b
-    inputs = [b.input(f"in{k}", _kind(v), words(v.aval)) for k, v in enumerate(program.inputs)]
-    outputs = [b.output(f"out{k}", _kind(a), words(a.aval)) for k, a in enumerate(program.outputs)]
+    inputs = [Buffer(f"in{k}", *layout(v.aval), "in") for k, v in enumerate(program.inputs)]
+    outputs = [Buffer(f"out{k}", *layout(a.aval), "out") for k, a in enumerate(program.outputs)]
+    b.function.params += inputs + outputs
     targets = [Place(buffer, ZERO, a.aval) for buffer, a in zip(outputs, program.outputs, strict=True)]
     places = [Place(buffer, ZERO, v.aval) for buffer, v in zip(inputs, program.inputs, strict=True)]
     lowering.body(program, places, targets)
@@ -127,13 +138,14 @@ class ProgramLowering:
         self.steps: list[HostStep] = []
         self.in_place: dict[Buffer, list[Buffer]] = {}
         self.kernels: dict[Any, Function] = {}
+        self._roughly: dict[Any, dict[str | None, Function]] = {}  # kernels by sizes, then by keys if there are several
         self.sources: dict[str, list[Equation]] = {}
         self._built: dict[Any, tuple[Function, list[Any], list[Var], list[tuple[int, int]]]] = {}
         self._alike: dict[Any, tuple[Function, list[tuple[int, int]]]] = {}  # kernels of groups, by their keys
         self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
         self._called: dict[Program, Program] = {}
         self.parts: dict[Program, Part] = {}
-        self.scope: Any = None  # the _Scope of the program that is being lowered
+        self.scope: Any = None  # the Scope of the program that is being lowered
         self.made: dict[Buffer, tuple[Any, Any]] = {}
         self._line: Any = None
         self.fused: Epilogue | None = None  # of the product that is being lowered
@@ -155,7 +167,7 @@ class ProgramLowering:
         """
         overlap = find_overlaps(self, program, inputs, targets)
         found = self.schedule(program)
-        around, self.scope = self.scope, _scope_of(found, program, inputs)
+        around, self.scope = self.scope, scope_of(found, program, inputs)
         early = {k: self._deliver(program.outputs[k], targets[k]) for k in overlap.early}
         late = [None if k in overlap.late else t for k, t in enumerate(targets)]
         self._aim(program, inputs, [None if k in early else t for k, t in enumerate(late)])
@@ -187,6 +199,9 @@ class ProgramLowering:
         for atom, target in zip(program.outputs, targets, strict=True):
             if type(target) is not Place or type(atom) is Literal:
                 continue
+            if target.aval is atom.aval and atom in schedule.home:
+                self.scope.wanted.setdefault(atom, target)
+                continue
             root = self._same_memory(atom)
             moved = root in schedule.movement and target.buffer not in given
             if (root in schedule.home or moved) and root not in self.scope.wanted:
@@ -196,6 +211,9 @@ class ProgramLowering:
         return same_memory(self.scope.schedule, atom)
 
     def _deliver(self, atom: Any, target: Any) -> Any:
+        made = self.scope.places.get(atom)
+        if made is not None and made == target:
+            return made
         if type(atom.aval) is not Aval:
             return self.scope.stacks[atom]
         if target is HELD:
@@ -273,9 +291,7 @@ class ProgramLowering:
 
     def temp(self, aval: Any) -> Place:
         """Memory for an array."""
-        kind = kind_of(aval.dtype)
-        assert kind is not None
-        buffer = self.b.local(f"t{len(self.b.function.locals)}", kind, words(aval))
+        buffer = self.b.local(f"t{len(self.b.function.locals)}", *layout(aval))
         self.made[buffer] = (aval, self._line)
         return Place(buffer, ZERO, aval)
 
@@ -349,8 +365,11 @@ class ProgramLowering:
 
     def _group(self, group: Group) -> None:
         stored = [v for v in group.results() if v in self.scope.needed]
-        if group.chain is not None:
+        if group.chain is not None and (stored or group.pool is None):
             self._fused(group, stored)
+            return
+        if group.pool is not None and stored:
+            call_pool(self, group, stored)
             return
         if stored and self.b.depth and can_inline(group):
             InlineGroup(self, group, stored).write()
@@ -362,7 +381,9 @@ class ProgramLowering:
         """A product with the equations that compute its operands, and the chain that goes over its values."""
         product = group.product
         assert product is not None
-        if group.prologues or any(v is not product.outputs[0] for v in stored):
+        if group.pool is not None:
+            self.fused = Pooled(group, self.scope.schedule, stored)
+        elif group.prologues or any(v is not product.outputs[0] for v in stored):
             self.fused = Epilogue(group, self.scope.schedule, stored)
         step_rules[product.prim](self, product)
         self.fused = None
@@ -391,14 +412,22 @@ class ProgramLowering:
         if not pairs:
             return
         read, written = Counter([b for b, _ in sources]), {b for b, _ in targets}
-        for source, target in pairs:
-            (old, start), (new, at) = sources[source], targets[target]
-            if old not in written and read[old] == 1 and not start.terms and not at.terms:
-                self.in_place.setdefault(new, []).append(old)
+        free = [b if read[b] == 1 and b not in written and not start.terms else None for b, start in sources]
+        for target, group in itertools.groupby(pairs, key=_second):
+            new, at = targets[target]
+            found = [b for b in [free[source] for source, _ in group] if b is not None]
+            if found and not at.terms:
+                self.in_place.setdefault(new, []).extend(found)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
-        """The kernel, or an equal one that there is already."""
-        found = self.kernels.setdefault(function_key(function), function)
+        """The kernel, or an equal one that there is already; keys are made where two might be equal."""
+        rough = tuple([(b.kind, b.size) for b in (*function.params, *function.locals)]), len(function.body)
+        alike = self._roughly.setdefault(rough, {})
+        if None in alike:
+            first = alike.pop(None)
+            alike[function_key(first)] = first
+        found = alike.setdefault(function_key(function) if alike else None, function)
+        self.kernels[id(found)] = found
         self.sources.setdefault(found.name, []).extend(equations)
         return found
 
@@ -504,59 +533,7 @@ class ProgramLowering:
         return HostCall(len(self.steps) - 1, places, len(reads))
 
 
-@dataclass(slots=True)
-class _Scope:
-    """What is known while a program is lowered: its schedule, places of its variables, and where some are wanted."""
-
-    schedule: Schedule
-    places: dict[Any, Place]
-    wanted: dict[Any, Place] = field(default_factory=dict)
-    held: dict[Any, Element] = field(default_factory=dict)
-    stacks: dict[Any, Any] = field(default_factory=dict)
-    elements: dict[tuple[Any, int], Element] = field(default_factory=dict)  # of small arrays, by position
-    needed: set[Var] = field(default_factory=set)
-
-
-def _scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> _Scope:
-    scope = _Scope(schedule, {})
-    for var, given in zip(program.inputs, inputs, strict=True):
-        if type(given) is Place:
-            scope.places[var] = given
-        elif type(given) is Held:
-            scope.held[var] = given.element
-            if given.place is not None:
-                scope.places[var] = given.place
-        else:
-            scope.stacks[var] = given
-    return scope
-
-
-def needed(schedule: Schedule) -> set[Var]:
-    """The variables that are read outside the group that computes them."""
-    found: set[Var] = set()
-    for group in schedule.groups:
-        for equation in group.equations:
-            for atom in equation.inputs:
-                _need(schedule, atom, group, found)
-    for atom in schedule.program.outputs:
-        _need(schedule, atom, None, found)
-    return found
-
-
-def _need(schedule: Schedule, atom: Any, reader: Group | None, found: set[Var]) -> None:
-    """Note what must be in memory for a group that reads this atom (None: for whoever)."""
-    if type(atom) is Literal:
-        return
-    if atom not in schedule.alias and atom not in schedule.movement:
-        if schedule.home.get(atom) is not reader or reader is None:
-            found.add(atom)
-        return
-    for source in schedule.sources(atom):
-        root = schedule.root(source)
-        if root in schedule.movement:
-            _need(schedule, root, None, found)
-        elif schedule.home.get(root) is not reader or reader is None:
-            found.add(root)
+_second = operator.itemgetter(1)
 
 
 def _is_empty(atom) -> bool:

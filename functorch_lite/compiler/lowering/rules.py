@@ -10,6 +10,7 @@ A primitive is in one of them. Without any, it runs in Python between the kernel
     step_rules          statements of the program: loops, branches, library calls
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.core import dtypes
+from functorch_lite.core.aval import Aval
 from functorch_lite.core.rules import RuleTable
 
 elementwise_rules = RuleTable("element-wise lowering", "(at: Point, *values, **params) -> value (a Pair if complex)")
@@ -67,6 +69,14 @@ def is_complex(dtype: Any) -> bool:
 def words(aval: Any) -> int:
     """How many loop IR elements an array of this type has."""
     return aval.size * (2 if is_complex(aval.dtype) else 1)
+
+
+@functools.lru_cache(4096)
+def layout(aval: Aval) -> tuple[str, int]:
+    """The loop IR kind and the number of elements of an array of this type, which loop IR can hold."""
+    kind = kind_of(aval.dtype)
+    assert kind is not None
+    return kind, words(aval)
 
 
 def strides_of(shape: Sequence[int]) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 
 MAX_LANES = 16
 MOST_ROWS = 14
-UNROLLED = 64  # products: a loop of no more is written out
+SHORT_ROWS = 4
 LEAST_RUN = 8  # elements of a column in order that are worth a transpose
 Put = Callable[[Index, list[list[Value]]], None]
 
@@ -70,19 +70,31 @@ class Walk(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """What a tile fetches into a cache while it goes: from position `at` of a buffer on, `step` on for each k."""
+    """What a tile fetches into a cache while it goes: from position `at` of a buffer on, `step` on for each k.
+
+    offsets: the places of a step whose lines are fetched. near: into the first-level cache, in each step of k;
+    else into the second, once for the steps that are written out.
+    """
 
     buffer: Buffer
     at: Index
     step: int
+    offsets: Sequence[int] = (0,)
+    near: bool = False
 
 
 class Cut(NamedTuple):
-    """`count` parts of `size`, from `start` on."""
+    """`count` parts of `size`, from `start` on; apart: from one to the next, where they overlap (0: they do not)."""
 
     start: int
     count: int
     size: int
+    apart: int = 0
+
+    @property
+    def every(self) -> int:
+        """From one part to the next."""
+        return self.apart or self.size
 
 
 def cuts(n: int, most: int) -> list[Cut]:
@@ -137,14 +149,17 @@ def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
 def tile(
     b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put,
     taps: Sequence[tuple[int, int]] = ((0, 0),), steps: int = 1, ahead: Ahead | None = None,
+    unrolled: int = AS_USUAL.unrolled,
 ) -> None:
     """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
 
     taps: further pairs of offsets in left and right to add up over, written out. steps: of the last axis of k that are
-    written out, where they divide it. ahead: what is fetched meanwhile, once for those steps.
+    written out, where they divide it. ahead: what is fetched meanwhile. unrolled: products of a tile; a last axis of
+    no more is written out.
     """
     with b.loop(width, vector=True) as lane:
-        put(lane, _sums(b, extents, left, right._replace(at=right.at + lane * right.step), taps, steps, ahead))
+        from_lane = right._replace(at=right.at + lane * right.step)
+        put(lane, _sums(b, extents, left, from_lane, taps, steps, ahead, unrolled))
 
 
 def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put) -> None:
@@ -163,7 +178,8 @@ def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right
 
 
 def _sums(
-    b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1, ahead: Ahead | None = None
+    b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1, ahead: Ahead | None = None,
+    unrolled: int = AS_USUAL.unrolled,
 ) -> list[list[Value]]:
     """sums[row][vector] in one lane."""
     vectors = len(right.offsets)
@@ -182,7 +198,7 @@ def _sums(
                 sums = step(at_left + tap_left, at_right + tap_right, sums)
             return list(sums)
         n, dl, dr = extents[level], left.along[level], right.along[level]
-        if n * len(sums) * len(taps) <= UNROLLED and level == len(extents) - 1:
+        if n * len(sums) * len(taps) <= unrolled and level == len(extents) - 1:
             for k in range(n):
                 sums = nest(level + 1, at_left + k * dl, at_right + k * dr, sums)
             return list(sums)
@@ -190,9 +206,12 @@ def _sums(
 
         def at_once(k: Index, *given: Value) -> list[Value]:
             totals = list(given)
-            if ahead is not None and many > 1:
+            if ahead is not None and many > 1 and not ahead.near:
                 b.prefetch(ahead.buffer, ahead.at + k * (many * ahead.step))
             for j in range(many):
+                if ahead is not None and ahead.near:
+                    for o in ahead.offsets:
+                        b.prefetch(ahead.buffer, ahead.at + (k * many + j) * ahead.step + o, near=True)
                 totals = nest(level + 1, at_left + (k * many + j) * dl, at_right + (k * many + j) * dr, totals)
             return totals
 
@@ -244,10 +263,11 @@ def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Pane
     """Columns as panels of whole vectors and one of the rest, with the tile that costs least."""
     lanes = machine.lanes(kind)
     whole, rest = divmod(columns, lanes)
-    choices = [_panels(rows, whole, lanes, v, machine) for v in (1, 2, 3, 4, 6, 8) if v <= max(whole, 1)]
+    choices = [_panels(rows, whole, lanes, v, machine) for v in machine.cutting.vectors if v <= max(whole, 1)]
     best = min(choices, key=lambda panels: sum(_cost(p) for p in panels))
     if rest:
-        best = [*best, Panels(whole * lanes, 1, 1, rest, cuts(rows, most_rows(1, machine.registers)))]
+        last = rows_of(rows, 1, machine) if machine.cutting.short else cuts(rows, most_rows(1, machine.registers))
+        best = [*best, Panels(whole * lanes, 1, 1, rest, last)]
     return best
 
 
@@ -259,6 +279,8 @@ def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -
 
 def rows_of(rows: int, vectors: int, machine: Machine) -> list[Cut]:
     """The rows of the tiles over a panel of so many vectors."""
+    if machine.cutting.short:
+        return row_cuts(rows, SHORT_ROWS, SHORT_ROWS // 2)
     most = most_rows(vectors, machine.registers)
     return row_cuts(rows, most, most * 2 // 3 + 1)
 

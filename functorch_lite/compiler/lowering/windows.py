@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Kernels of sliding windows: sums, extrema and their positions, and reading or adding at a position of each window.
 
-The array is padded into working space where it must be, so that no tap needs a test. A sum or extremum over a large box
-is taken one axis at a time. Axes over which nothing slides are merged, so that they are read as one contiguous run.
+Sums, extrema and positions go by rows of windows (`sliding`); derivatives add up, for each element, what the windows
+over it give it (`window_sums`). Nothing is padded in memory: rows that lie in the border are masked. A sum or extremum
+over a large box is taken one axis at a time. Axes over which nothing slides are merged, and read as one contiguous run.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from functorch_lite.compiler.loop_ir.builder import Builder, identity
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.indexing import copy_run
-from functorch_lite.compiler.lowering.rules import Pair, is_complex, kernel_rules, linear
+from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
+from functorch_lite.compiler.lowering.rules import Pair, is_complex, kernel_rules, linear, strides_of
+from functorch_lite.compiler.lowering.sliding import Box, Position, Reduction, Slide, Windows
+from functorch_lite.compiler.lowering.window_sums import MOST_TERMS, Sums, cells_of, terms_of
 from functorch_lite.core import dtypes
+from functorch_lite.core.primitive import Primitive
 from functorch_lite.primitives.windows import (
     reduce_window_max_p,
     reduce_window_min_p,
@@ -22,13 +24,15 @@ from functorch_lite.primitives.windows import (
     window_argmax_p,
     window_argmin_p,
     window_put_p,
+    window_spread_p,
     window_take_p,
 )
 
-UNROLLED = 16
-"""Windows of up to this many elements are written out tap by tap."""
 SEPARATED = 24
-"""Windows of more elements than this are reduced axis by axis, if they slide over several."""
+"""Windows of more elements than this along leading axes are reduced axis by axis."""
+ROW_BYTES = 24 << 10
+"""Of a row between two passes: part of a first-level cache."""
+COMBINES = {reduce_window_sum_p: "add", reduce_window_max_p: "max", reduce_window_min_p: "min"}
 
 Ints = tuple[int, ...]
 
@@ -71,6 +75,13 @@ def merged(axes: Sequence[Axis]) -> list[Axis]:
     return found
 
 
+def _of_lanes(axes: Sequence[Axis]) -> tuple[list[Axis], int, list[int]]:
+    """The axes without the last one, if nothing slides over it; its size, or 1; and the windows of the others."""
+    axes = list(axes) or [Axis(1, 1, 1, 1, 0, 0, 1)]
+    lanes = axes.pop().n if len(axes) > 1 and not axes[-1].slides else 1
+    return axes, lanes, [a.window for a in axes]
+
+
 def _nest(b: Builder, extents: Sequence[int], body: Callable[[list[Index]], None], vector: bool = True) -> None:
     """Loops over all positions, the innermost in vectors."""
 
@@ -87,181 +98,138 @@ def _nest(b: Builder, extents: Sequence[int], body: Callable[[list[Index]], None
 # --- sums and extrema -------------------------------------------------------------------------------------------------
 
 
-class Box(NamedTuple):
-    """A reduction over windows: how it combines, in which kind, and what padding is."""
+class After(Protocol):
+    """What is computed of each result before it is stored."""
 
-    b: Builder
-    combine: str
-    kind: str
-    fill: Any
+    def follows(self, strides: Sequence[int], size: int) -> bool:
+        """Whether it can go along axes with these strides in what is made, all it has."""
+        ...
 
-    def load(self, buffer: Buffer, at: Index) -> Value:
-        """An element in the kind of the accumulator."""
-        return self.b.op("convert", self.b.load(buffer, at), kind=self.kind)
+    def after(self, at: Index, value: Value) -> Value:
+        """What is stored at a position, of the value there."""
+        ...
 
 
-def _register(prim, combine):
+def _register(prim):
     def rule(b, inputs, outputs, **params):
         (x,), (out,) = inputs, outputs
-        if not out.aval.size:
-            return
-        wide = "f32" if dtypes.accumulator(x.aval.dtype) != x.aval.dtype else x.kind
-        box = Box(b, combine, wide if combine == "add" else x.kind, identity(combine, x.kind))
-        axes = axes_of(x.shape, out.shape, **params)
-        if is_complex(x.aval.dtype):  # a sum of pairs is two sums
-            axes.append(Axis(2, 2, 1, 1, 0, 0, 1))
-        source, axes = _padded(b, x.buffer, merged(axes), box.fill)
-        _reduce_box(box, source, axes, out.buffer)
+        if out.aval.size:
+            write_pool(b, prim, x, out.shape, out.buffer, None, **params)
 
     kernel_rules.add(prim, rule)
 
 
-_register(reduce_window_sum_p, "add")
-_register(reduce_window_max_p, "max")
-_register(reduce_window_min_p, "min")
+for _prim in COMBINES:
+    _register(_prim)
 
 
-def _padded(b: Builder, source: Buffer, axes: list[Axis], fill: Any) -> tuple[Buffer, list[Axis]]:
-    """The array with its borders: itself if it has none."""
-    if all(a.low == a.high == 0 for a in axes):
-        return source, axes
-    after = [a.padded for a in axes]
-    shape, inner = [a.n for a in after], [max(a.n + min(a.low, 0) + min(a.high, 0), 0) for a in axes]
-    target = b.workspace("padded", source.kind, max(math.prod(shape), 1))
-    if any(a.low > 0 or a.high > 0 for a in axes):
-        value = b.constant(fill, source.kind)
-        with b.loop(target.size, vector=True) as i:
-            b.store(target, i, value)
-
-    def copy(index):
-        to = linear([i + max(a.low, 0) for i, a in zip(index, axes[:-1], strict=True)] + [max(axes[-1].low, 0)], shape)
-        frm = linear(
-            [i + max(-a.low, 0) for i, a in zip(index, axes[:-1], strict=True)] + [max(-axes[-1].low, 0)],
-            [a.n for a in axes],
-        )
-        copy_run(b, target, to, source, frm, inner[-1])
-
-    if math.prod(inner):
-        _nest(b, inner[:-1], copy, vector=False)
-    return target, after
+def write_pool(
+    b: Builder, prim: Primitive, x: Any, shape: Ints, out: Buffer, tail: After | None, **params: Any
+) -> None:
+    """Write a sum, maximum or minimum over windows of an array; tail: goes over the results before they are stored."""
+    combine, wide = COMBINES[prim], "f32" if dtypes.accumulator(x.aval.dtype) != x.aval.dtype else x.kind
+    box = Box(b, combine, wide if combine == "add" else x.kind)
+    axes = axes_of(x.shape, shape, **params)
+    if is_complex(x.aval.dtype):  # a sum of pairs is two sums
+        axes.append(Axis(2, 2, 1, 1, 0, 0, 1))
+    together = merged(axes)
+    if tail is not None and not _follows(tail, together):
+        together = [a for a in axes if a.n != 1 or a.slides]
+        assert _follows(tail, together)
+    _reduce_box(box, x.buffer, together, out, tail, x.kind)
 
 
-def _reduce_box(box: Box, source: Buffer, axes: list[Axis], out: Buffer) -> None:
-    """Reduce all windows of a padded array: at once, or axis by axis if the window is large."""
+def _follows(tail: After, axes: Sequence[Axis]) -> bool:
+    counts = [a.m for a in axes]
+    return tail.follows([s for s, n in zip(strides_of(counts), counts, strict=True) if n > 1], math.prod(counts))
+
+
+def _reduce_box(
+    box: Box, source: Buffer, axes: list[Axis], out: Buffer, tail: After | None = None, kind: str = ""
+) -> None:
+    """Reduce all windows: at once, or axis by axis if they are large; kind: of what a tail goes over."""
     sliding = [k for k, a in enumerate(axes) if a.window > 1]
-    if len(sliding) > 1 and math.prod(axes[k].window for k in sliding) > SEPARATED:
-        for k in sliding[:-1]:
+    if math.prod(axes[k].window for k in sliding[:-1]) > SEPARATED and len(sliding) > 2:
+        for k in sliding[:-2]:
             only = [a if i == k else Axis(a.n, a.n, 1, 1, 0, 0, 1) for i, a in enumerate(axes)]
             target = box.b.workspace(f"over{k}", box.kind, math.prod(a.m for a in only))
-            _reduce_windows(box, source, merged(only), target)
+            _over_windows(box, source, merged(only), target)
             source = target
             axes = [Axis(a.m, a.m, 1, 1, 0, 0, 1) if i == k else a for i, a in enumerate(axes)]
-    _reduce_windows(box, source, axes, out)
+    after = None if tail is None else lambda at, value: tail.after(at, box.b.op("convert", value, kind=kind))
+    _over_windows(box, source, axes if tail is not None else merged(axes), out, after=after)
 
 
-def _reduce_windows(box, source, axes, out):
-    *outer, last = axes or [Axis(1, 1, 1, 1, 0, 0, 1)]
-    if last.window > 1 and any(a.window > 1 for a in outer):
-        _reduce_by_rows(box, source, outer, last, out)
+def _over_windows(
+    found: Reduction, source: Buffer, axes: list[Axis], out: Buffer, which: int = 0,
+    after: Callable[[Index, Value], Value] | None = None,
+) -> None:
+    """Write one of the numbers that are found of all windows, with the columns of the last axis in the lanes.
+
+    after: what is stored at a position, of the number there.
+    """
+    b, kind = found.b, found.kinds[0]
+    if not source.size:
+        with b.loop(out.size, vector=True) as i:
+            b.store(out, i, b.op("convert", found.fill[which], kind=out.kind))
         return
+    axes, lanes, _ = _of_lanes(axes)
+    *outer, last = axes
+    slides = [Slide(a.m, a.window, a.stride, a.low, a.dilation, a.n) for a in axes]
+    most = max(ROW_BYTES // (ITEM_BYTES[kind] * lanes * last.stride), 1)
+    several = lanes == 1 or any(a.window > 1 for a in outer)
+    if several and last.m <= most + most // 4 and last.low >= 0:
+        slides[-1] = slides[-1]._replace(border=not slides[-1].is_padded)
+    shape = [*(a.m for a in axes), lanes]
 
-    def body(position):
-        def load(tap):
-            return box.load(source, _tap_index(position, tap, axes))
+    def value(where: Sequence[Index], lane: Index) -> Value:
+        at, inside = ZERO, None
+        for i, a in zip(where[:-1], outer, strict=True):
+            place, inside = _clamped(b, i - a.low, a.n if a.low > 0 or a.high > 0 else 0, inside)
+            at = at * a.n + place
+        each = lanes if windows.flat else 1  # elements of a column
+        column = where[-1] + (slides[-1].first - last.low) * each
+        if slides[-1].border and slides[-1].is_padded:
+            column, inside = _clamped(b, column, last.n * each, inside)
+        here = at * (last.n * lanes) + column * (lanes // each) + lane
+        read = b.op("convert", b.load(source, here), kind=kind)
+        return read if inside is None else b.op("select", inside, read, found.fill[0])
 
-        total = _over_taps(box, [a.window for a in axes], load)
-        box.b.store(out, linear(position, [a.m for a in axes]), box.b.op("convert", total, kind=out.kind))
+    def put(place: Sequence[Index], lane: Index, numbers: Sequence[Value]) -> None:
+        at, number = linear([*place, lane], shape), numbers[which]
+        b.store(out, at, b.op("convert", number if after is None else after(at, number), kind=out.kind))
 
-    _nest(box.b, [a.m for a in axes], body)
-
-
-def _tap_index(position, tap, axes):
-    """Where a tap of a window lies in the array."""
-    index = [i * a.stride + t * a.dilation for i, t, a in zip(position, tap, axes, strict=True)]
-    return linear(index, [a.n for a in axes])
-
-
-def _reduce_by_rows(box, source, outer, last, out):
-    """Reduce the rows of a row of windows into one, in contiguous vectors, then the windows along it."""
-    b = box.b
-    row = b.workspace(f"row_of_{out.name}", box.kind, last.n)
-
-    def body(position):
-        with b.loop(last.n, vector=True) as j:
-            total = _over_taps(box, [a.window for a in outer], lambda tap: box.load(
-                source, _tap_index(position, tap, outer) * last.n + j))
-            b.store(row, j, total)
-        with b.loop(last.m, vector=True) as i:
-            total = _over_taps(box, [last.window], lambda tap: b.load(row, _tap_index([i], tap, [last])))
-            at = linear([*position, i], [*(a.m for a in outer), last.m])
-            b.store(out, at, b.op("convert", total, kind=out.kind))
-
-    _nest(b, [a.m for a in outer], body, vector=False)
+    windows = Windows(found, slides, shape[:-1], lanes, value, put, b.workspace, most=most)
+    windows = windows._replace(flat=lanes > 1 and not windows.is_at_once)
+    windows.write()
 
 
-def _over_taps(box: Box, window: Sequence[int], load: Callable[[Sequence[Any]], Value]) -> Value:
-    """The reduction over all taps of a window, written out or, if it is large, in loops."""
-    b = box.b
-    if math.prod(window) <= UNROLLED:
-        first, *others = itertools.product(*map(range, window))
-        total = load(first)
-        for tap in others:
-            total = b.op(box.combine, total, load(tap))
-        return total
-
-    def level(tap, total):
-        if len(tap) == len(window):
-            return b.op(box.combine, total, load(tap))
-        return b.reduce(window[len(tap)], [total], lambda i, v: [level([*tap, i], v)])[0]
-
-    return level([], b.constant(identity(box.combine, box.kind), box.kind))
+def _clamped(b: Builder, place: Index, n: int, inside: Value | None) -> tuple[Index, Value | None]:
+    """A place moved into the n that there are, and whether it is one of them; n 0: it is."""
+    if not n:
+        return place, inside
+    number = b.value_of(place)
+    moved = b.op("min", b.op("max", number, b.constant(0, "i64")), b.constant(n - 1, "i64"))
+    here = b.op("eq", number, moved)
+    return b.index_of(moved), here if inside is None else b.op("and", inside, here)
 
 
 # --- the position of a window's extremum ------------------------------------------------------------------------------
 
 
-def _register_position(prim, better, combine):
+def _register_position(prim, combine):
     def rule(b, inputs, outputs, **params):
         (x,), (out,) = inputs, outputs
-        if not out.aval.size:
-            return
-        axes = merged(axes_of(x.shape, out.shape, **params))
-        source, axes = _padded(b, x.buffer, axes, identity(combine, x.kind))
-        _nest(b, [a.m for a in axes], lambda position: _first_extreme(b, source, axes, position, better, out))
+        if out.aval.size:
+            axes = merged(axes_of(x.shape, out.shape, **params))
+            *_, window = _of_lanes(axes)
+            _over_windows(Position(b, combine, x.kind, window[-1]), x.buffer, axes, out.buffer, 1)
 
     kernel_rules.add(prim, rule)
 
 
-_register_position(window_argmax_p, "gt", "max")
-_register_position(window_argmin_p, "lt", "min")
-
-
-def _first_extreme(b, source, axes, position, better, out):
-    shape, window = [a.n for a in axes], [a.window for a in axes]
-
-    def load(tap):
-        where = zip(position, tap, axes, strict=True)
-        return b.load(source, linear([i * a.stride + t * a.dilation for i, t, a in where], shape))
-
-    def step(tap, best, number):
-        here = load(tap)
-        wins = b.op(better, here, best)
-        if source.kind[0] in "fb":  # the first NaN wins over everything
-            wins = b.op("or", wins, b.op("and", b.op("is_nan", here), b.op("not", b.op("is_nan", best))))
-        return [b.op("select", wins, here, best), b.op("select", wins, b.value_of(linear(tap, window), "i32"), number)]
-
-    def level(tap, *state):
-        if len(tap) == len(axes):
-            return step(tap, *state)
-        return b.reduce(window[len(tap)], list(state), lambda i, *s: level([*tap, i], *s))
-
-    state = [load([ZERO] * len(axes)), b.constant(0, "i32")]
-    if math.prod(window) > UNROLLED:
-        state = level([], *state)
-    else:
-        for tap in itertools.islice(itertools.product(*map(range, window)), 1, None):
-            state = step([Index(t) for t in tap], *state)
-    b.store(out.buffer, linear(position, [a.m for a in axes]), state[1])
+_register_position(window_argmax_p, "max")
+_register_position(window_argmin_p, "min")
 
 
 # --- reading and adding at a tap of each window -----------------------------------------------------------------------
@@ -313,14 +281,107 @@ def _(b, inputs, outputs, **params):
 @kernel_rules.register(window_put_p)
 def _(b, inputs, outputs, *, shape, **params):
     (values, taps), (out,) = inputs, outputs
+    axes = merged(axes_of(shape, values.shape, **params))
+    if values.aval.size and out.aval.size and not is_complex(out.aval.dtype) and _sum_at_taps(
+        b, values, taps, out, axes
+    ):
+        return
     wide = dtypes.accumulator(out.aval.dtype) != out.aval.dtype
     sums = b.workspace("sums", "f32", max(out.aval.size, 1)) if wide else out.buffer
     b.fill(sums, out.buffer.size)
     if values.aval.size and out.aval.size:
-        _add_at_taps(b, values, taps, sums, merged(axes_of(shape, values.shape, **params)))
+        _add_at_taps(b, values, taps, sums, axes)
     if wide and out.aval.size:
         with b.loop(out.aval.size, vector=True) as i:
             b.store(out.buffer, i, b.op("convert", b.load(sums, i), kind=out.kind))
+
+
+def _sum_at_taps(b: Builder, values: Any, taps: Any, out: Any, axes: list[Axis]) -> bool:
+    """Write, for each element, the values of the windows whose taps name it; False where that is too much code."""
+    *_, window = _of_lanes(axes)
+
+    def named(value: Value, at: Index, tap: Sequence[int]) -> Value:
+        number = b.value_of(linear([Index(t) for t in tap], window), taps.kind)
+        here = b.op("eq", taps.load(b, at), number)
+        return b.op("select", here, value, b.constant(0, value.kind))
+
+    return _sum_over_windows(b, values.buffer, out.buffer, axes, _sum_kind(out), named)
+
+
+def _sum_kind(out: Any) -> str:
+    return "f32" if dtypes.accumulator(out.aval.dtype) != out.aval.dtype else out.kind
+
+
+def _sum_over_windows(
+    b: Builder, values: Buffer, out: Buffer, axes: Sequence[Axis], kind: str,
+    part: Callable[[Value, Index, Sequence[int]], Value],
+) -> bool:
+    """Write, for each element, the sum of what the windows over it give it; False where that is too much code.
+
+    part: of a value, at a position, for an element of its window.
+    """
+    axes, lanes, _ = _of_lanes(axes)
+    cells = [cells_of(a.n, a.m, a.window, a.stride, a.low, a.dilation) for a in axes]
+    if terms_of(cells) > MOST_TERMS:
+        return False
+    counts, shape = [*(a.m for a in axes), lanes], [*(a.n for a in axes), lanes]
+
+    def value(place: Sequence[Index], lane: Index, tap: Sequence[int]) -> Value:
+        at = linear([*place, lane], counts)
+        return part(b.op("convert", b.load(values, at), kind=kind), at, tap)
+
+    def put(place: Sequence[Index], lane: Index, total: Value) -> None:
+        b.store(out, linear([*place, lane], shape), b.op("convert", total, kind=out.kind))
+
+    Sums(b, cells, [a.stride for a in axes], lanes, kind, value, put).write()
+    return True
+
+
+@kernel_rules.register(window_spread_p)
+def _(b, inputs, outputs, *, shape, **params):
+    (values,), (out,) = inputs, outputs
+    axes = axes_of(shape, values.shape, **params)
+    if is_complex(out.aval.dtype):
+        axes.append(Axis(2, 2, 1, 1, 0, 0, 1))
+    axes, kind = merged(axes), _sum_kind(out)
+    if not out.aval.size or (values.aval.size and _sum_over_windows(
+        b, values.buffer, out.buffer, axes, kind, lambda value, at, tap: value
+    )):
+        return
+    sums = b.workspace("sums", kind, out.buffer.size) if kind != out.kind else out.buffer
+    b.fill(sums, sums.size)
+    if values.aval.size:
+        _add_over_windows(b, values.buffer, sums, axes)
+    if sums is not out.buffer:
+        with b.loop(sums.size, vector=True) as i:
+            b.store(out.buffer, i, b.op("convert", b.load(sums, i), kind=out.kind))
+
+
+def _add_over_windows(b: Builder, values: Buffer, sums: Buffer, axes: Sequence[Axis]) -> None:
+    """Add each window's value to all of its elements, those beside one another at once."""
+    axes, lanes, window = _of_lanes(axes)
+    last = axes[-1]
+    apart = lanes == 1 and last.low <= 0 and last.high <= 0
+
+    def element(place: Sequence[Index], tap: Sequence[Index], lane: Index) -> None:
+        at, inside = ZERO, None
+        for i, t, a in zip(place, tap, axes, strict=True):
+            here = i * a.stride + t * a.dilation - a.low
+            here, inside = _clamped(b, here, a.n if a.low > 0 or a.high > 0 else 0, inside)
+            at = at * a.n + here
+        value = b.op("convert", b.load(values, linear([*place, lane], [*(a.m for a in axes), lanes])), kind=sums.kind)
+        if inside is not None:
+            value = b.op("select", inside, value, b.constant(0, value.kind))
+        at = at * lanes + lane
+        b.store(sums, at, b.op("add", b.load(sums, at), value))
+
+    def elements(place: list[Index]) -> None:
+        if lanes > 1:
+            _nest(b, [*window, lanes], lambda tap: element(place, tap[:-1], tap[-1]))
+        else:
+            _nest(b, window, lambda tap: element(place, tap, ZERO), vector=apart)
+
+    _nest(b, [a.m for a in axes], elements, vector=False)
 
 
 def _add_at_taps(b, values, taps, sums, axes):
@@ -341,4 +402,4 @@ def _add_at_taps(b, values, taps, sums, axes):
     _nest(b, [a.m for a in axes], body, vector=apart)
 
 
-__all__ = ["Axis", "axes_of", "merged"]
+__all__ = ["COMBINES", "Axis", "axes_of", "merged"]

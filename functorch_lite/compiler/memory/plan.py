@@ -12,6 +12,7 @@ what is free again in one serves no other before all have ended.
 import bisect
 import functools
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, Sections, Value, While, blocks
 
 ALIGNMENT = 64
+MANY = 4  # buffers that live equally long are in a row
 
 
 class Section(NamedTuple):
@@ -144,7 +146,8 @@ class _Walk:
             self.now += 1
             start = self.now
             for buffer in touched(statement):
-                _merge(found, buffer, (start, start, 1))
+                old = found.get(buffer)
+                found[buffer] = (start, start, 1) if old is None else (old[0], start, old[2] + 1)
             if type(statement) in _SIMPLE:
                 continue
             if type(statement) is Sections:
@@ -190,32 +193,64 @@ def _merge(found, buffer, new):
 
 def _assign(plan: Plan, in_place: dict[Buffer, list[Buffer]], sections: list[Section]) -> None:
     """Best fit among the free parts, in order of first use."""
-    free = _Free(plan, sections)
-    alive: list[tuple[int, int, Buffer]] = []
+    free = _Free(plan, sections) if sections else _FreeForAll(plan)
+    alive: list[tuple[int, int, int, Buffer]] = []
     taken: set[Buffer] = set()
-    for number, buffer in enumerate(sorted(plan.lifetimes, key=lambda b: plan.lifetimes[b][0])):
-        first, last = plan.lifetimes[buffer]
-        place = _taken_over(plan, buffer, first, in_place.get(buffer, ()), taken)
+    for number, ((first, last), bundle) in enumerate(_bundles(plan, in_place)):
+        candidates = in_place.get(bundle[0])
+        place = _taken_over(plan, bundle[0], first, candidates, taken) if candidates else None
         free.go_to(first)
         while alive and alive[0][0] < first:
-            end, _, old = heapq.heappop(alive)
+            end, _, size, old = heapq.heappop(alive)
             if old not in taken:
-                free.release(end, plan.offsets[old], _rounded(old.nbytes))
-        if place is None:
-            place = free.take(_rounded(buffer.nbytes))
-        plan.offsets[buffer] = place
-        heapq.heappush(alive, (last, number, buffer))
+                free.release(end, plan.offsets[old], size)
+        sizes = [_rounded(buffer.nbytes) for buffer in bundle]
+        size = sum(sizes)
+        at = free.take(size) if place is None else place
+        plan.offsets.update(zip(bundle, itertools.accumulate(sizes, initial=at), strict=False))
+        heapq.heappush(alive, (last, number, size, bundle[0]))
 
 
-class _Free:
-    """The free parts of the arena: (offset, size), sorted, not touching.
+def _bundles(plan: Plan, in_place: dict[Buffer, list[Buffer]]) -> list[tuple[tuple[int, int], list[Buffer]]]:
+    """Buffers in order of first use, each with those that live exactly as long, if many do: the results of a call."""
+    alike: dict[tuple[int, int], list[Buffer]] = {}
+    alone = {*in_place, *itertools.chain.from_iterable(in_place.values())}
+    for buffer, life in plan.lifetimes.items():
+        if buffer not in alone:
+            alike.setdefault(life, []).append(buffer)
+    found = [(life, bundle) for life, bundle in alike.items() if len(bundle) >= MANY]
+    together = {buffer for _, bundle in found for buffer in bundle}
+    found += [(life, [buffer]) for buffer, life in plan.lifetimes.items() if buffer not in together]
+    return sorted(found, key=lambda item: item[0][0])
+
+
+class _FreeForAll:
+    """The free parts of the arena of statements that run in order: (offset, size), sorted, not touching."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.parts: list[tuple[int, int]] = []
+
+    def go_to(self, statement: int) -> None:
+        """Come to a statement."""
+
+    def release(self, end: int, offset: int, size: int) -> None:
+        """Free a part that was in use up to the statement `end`."""
+        _release(self.parts, offset, size)
+
+    def take(self, size: int) -> int:
+        """A part of this size."""
+        return _take(self.plan, self.parts, size)
+
+
+class _Free(_FreeForAll):
+    """The free parts of the arena where sections run at the same time.
 
     own: those that only the present section may use. kept: those of the sections that run with it.
     """
 
     def __init__(self, plan: Plan, sections: list[Section]):
-        self.plan = plan
-        self.parts: list[tuple[int, int]] = []
+        super().__init__(plan)
         self.own: list[tuple[int, int]] = []
         self.kept: list[tuple[int, int]] = []
         self._sections = sections
@@ -223,9 +258,6 @@ class _Free:
         self._present: Section | None = None
 
     def go_to(self, statement: int) -> None:
-        """Come to a statement."""
-        if not self._sections:
-            return
         before, found = self._present, self._section_at(statement)
         if found is before:
             return
@@ -242,8 +274,7 @@ class _Free:
         return self._sections[k] if k >= 0 and statement <= self._sections[k].last else None
 
     def release(self, end: int, offset: int, size: int) -> None:
-        """Free a part that was in use up to the statement `end`."""
-        present, section = self._present, self._section_at(end) if self._sections else None
+        present, section = self._present, self._section_at(end)
         if section is None or present is None or section.end != present.end:
             _release(self.parts, offset, size)
         elif section is present:
@@ -252,7 +283,6 @@ class _Free:
             self.kept.append((offset, size))
 
     def take(self, size: int) -> int:
-        """A part of this size."""
         fits = any(room >= size for _, room in self.own)
         return _take(self.plan, self.own if fits else self.parts, size)
 

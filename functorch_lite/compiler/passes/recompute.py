@@ -36,7 +36,7 @@ class Cheap(NamedTuple):
 def recompute_in_scans(program: Program) -> Program:
     """The program whose scans compute anew what is cheap; what is then kept for nothing is dead code."""
     equations = [with_bodies(e, recompute_in_scans) for e in program.equations]
-    readers = _readers(equations, program)
+    readers = _readers(equations, program) if any(e.prim is scan_p for e in equations) else {}
     gone: dict[Var, tuple[Cheap, Mapping[Var, Var]]] = {}  # by the stacked values
     for eqn in equations:
         if eqn.prim is scan_p:

@@ -6,6 +6,7 @@ that "unchanged" is an identity test and an unchanged loop body keeps what was d
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,10 +42,18 @@ def with_bodies(eqn: Equation, transform: Pass) -> Equation:
     """The equation with `transform` applied to its loop bodies, branches or called program; itself if none changed."""
     if eqn.prim not in WITH_BODIES:
         return eqn
+    if eqn.prim is jit_p:
+        called = transform(eqn.params["program"])
+        return eqn if called is eqn.params["program"] else with_program(eqn, called)
     params = {name: _transformed(value, transform) for name, value in eqn.params.items()}
     if all(params[name] is value for name, value in eqn.params.items()):
         return eqn
     return Equation(eqn.prim, eqn.inputs, eqn.outputs, params, eqn.source)
+
+
+def with_program(eqn: Equation, program: Program) -> Equation:
+    """A call with another program in its place."""
+    return Equation(eqn.prim, eqn.inputs, eqn.outputs, {**eqn.params, "program": program}, eqn.source)
 
 
 def _transformed(value, transform):
@@ -97,12 +106,12 @@ class Rewriter:
 
     def _append(self, eqn: Equation) -> None:
         self.equations.append(eqn)
-        outputs = eqn.outputs
+        outputs, order = eqn.outputs, self.order
         if len(outputs) == 1:
             self.made[outputs[0]] = eqn
-        order = self.order
-        for var in outputs:
-            order[var] = len(order)
+            order[outputs[0]] = len(order)
+        else:
+            order.update(zip(outputs, itertools.count(len(order)), strict=False))
 
 
 Rule = Callable[[Equation, Rewriter], Any]

@@ -29,8 +29,8 @@ FEWEST_COLUMNS = 16
 @program_pass
 def turn_products(program: Program) -> Program:
     """The program with products and padded arrays in the order in which they are read."""
-    made = _read_once(program)
     makers: dict[Atom, Equation] = {e.outputs[0]: e for e in program.equations if e.prim in (permute_dims_p, rev_p)}
+    made = _read_once(program) if makers else {}
     turned: dict[Atom, list[Equation]] = {}  # by the arrays that they take the place of
     for eqn in program.equations:
         if eqn.prim is permute_dims_p and eqn.inputs[0] in made:
@@ -56,9 +56,10 @@ def _read_once(program: Program) -> dict[Atom, Equation]:
     """The products, convolutions and padded arrays that are read in one place."""
     made: dict[Atom, Equation] = {e.outputs[0]: e for e in program.equations if e.prim in _RULES}
     uses = dict.fromkeys(made, 0)
-    for atom in (*(a for e in program.equations for a in e.inputs), *program.outputs) if made else ():
-        if atom in uses:
-            uses[atom] += 1
+    for atoms in (*[e.inputs for e in program.equations], program.outputs) if made else ():
+        if not uses.keys().isdisjoint(atoms):
+            for atom in uses.keys() & set(atoms):
+                uses[atom] += atoms.count(atom)
     return {v: e for v, e in made.items() if uses[v] == 1}
 
 

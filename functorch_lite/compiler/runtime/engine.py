@@ -54,6 +54,7 @@ HASWELL = Target(32, True, "haswell")
 NEHALEM = Target(16, False, "nehalem")
 
 
+@functools.cache
 def _llvm() -> Any:
     """What needs LLVM, imported when first used."""
     return importlib.import_module("functorch_lite.compiler.runtime.llvm_code")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.compiler.cost import cost_of
+from functorch_lite.compiler.cost import cost_of, multiplications
 from functorch_lite.compiler.dumps import module_of
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.polls import POLL, has_polls
-from functorch_lite.compiler.lowering.program import HostStep, Lowered
+from functorch_lite.compiler.lowering.program import HostStep, Lowered, lower_program
 from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
 from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
 from functorch_lite.compiler.runtime.native_code import NativeCode
@@ -25,24 +25,39 @@ from functorch_lite.errors import FunctorchLiteError, add_place, replays
 
 
 class Executable(NativeCode):
-    """A program that was compiled in this process; quickly at first, if that is asked for and pays."""
+    """A program that was compiled in this process; quickly at first, if that is asked for and pays.
+
+    short: it was lowered for quickly made code, with small tiles.
+    """
 
     def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = (),
-                 quick: bool = False):
+                 quick: bool = False, short: bool = False):
         self._prepare(program, optimized)
-        self.lowered = lowered
-        self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
-        self.arena_bytes = self.plan.size
+        self._set(lowered)
+        self.short = short
         self.ir = ""
-        quick = quick and self._write_quick(config.num_threads)
+        level = self._write_quick(config.num_threads) if quick else None
+        if short and level is None:
+            self._set(lower_program(optimized))
+            self.short = False
+        self.arena_bytes = self.plan.size
         self.ir = self.ir or self._module()
         self.symbols = {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)}
-        self._enter(engine.load(self.ir, self.symbols, level=engine.QUICK if quick else engine.USUAL), quick)
+        self.level = engine.USUAL if level is None else level
+        self._enter(engine.load(self.ir, self.symbols, level=self.level), level is not None)
         self.shares = threads.SHARES in self.ir
         self.stands_alone = self.symbols.keys() <= {POLL} and not lowered.steps
         self._step = self._in_python  # kept alive: native code has its address
-        self._give(lowered.constants, self._step, threads.pool_address(config.num_threads) if self.shares else 0)
-        self.donations = plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, donated)
+        self._give(self.constants, self._step, threads.pool_address(config.num_threads) if self.shares else 0)
+        self._donated = donated
+        self.donations = self._donations(self.lowered)
+
+    def _set(self, lowered: Lowered) -> None:
+        self.lowered = lowered
+        self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
+
+    def _donations(self, lowered: Lowered) -> dict[int, int]:
+        return plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, self._donated)
 
     def _module(self) -> str:
         """The LLVM module, whose `run` a call runs."""
@@ -58,27 +73,41 @@ class Executable(NativeCode):
         """The arrays that the code reads besides its inputs."""
         return self.lowered.constants
 
-    def _write_quick(self, number: int) -> bool:
-        """Write the module, and tell whether a first call ends earlier with quickly made code of it.
+    def _write_quick(self, number: int) -> int | None:
+        """Write the module, and tell the level of code generation at which a first call ends earlier with quickly made
+        code of it; None if at none.
 
         It shares no loops where a first call ends earlier without. number: of the threads that share loops.
         """
         if not _is_bounded(self.lowered.function, set()):
-            return False
+            return None
         alone = self.work < ALONE[threads.is_made(number)]
         self.ir = module_of(self.lowered, self.plan, sharing=not alone)
-        if pays(self.work, self.ir) and not engine.is_made(self.ir):
-            self.alone = number if alone else 0
-            return True
-        self.ir = "" if alone else self.ir
-        return False
+        fast = pays(self.work, self.ir, multiplications(self.optimized), self.short)
+        level = engine.QUICK if fast else engine.USUAL if self.short else None
+        if level is not None and not engine.is_made(self.ir):
+            self.alone, self.threads = number if alone else 0, number
+            return level
+        self.ir = "" if alone or self.short else self.ir
+        return None
 
     def improve(self) -> None:
-        """Run well made code from now on, whose loops are shared."""
-        if self.alone:
+        """Run well made code from now on, whose loops are shared and whose tiles fill the registers."""
+        if self.alone or self.short:
+            if self.short:
+                self._lower_as_usual()
             self.ir = self._module()
             self.share_loops()
         super().improve()
+
+    def _lower_as_usual(self) -> None:
+        """Have what was lowered with small tiles lowered as usual, unless that would need another context or arena."""
+        usual, known = lower_program(self.optimized), self.lowered
+        plan = plan_memory(usual.function, usual.in_place)
+        same = [c.tobytes() for c in usual.constants] == [c.tobytes() for c in known.constants]
+        if same and plan.size <= self.arena_bytes and self._donations(usual) == self.donations:
+            self.lowered, self.plan = usual, plan
+        self.short = False
 
     @functools.cached_property
     def work(self) -> int:

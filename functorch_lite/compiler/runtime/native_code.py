@@ -7,6 +7,7 @@ import importlib
 import math
 import struct
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ _content_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_void
 _word_at = ctypes.c_size_t.from_address
 _DATA = struct.calcsize("iiciiPP")  # what comes before `data` in PyArrayInterface
 _POOL = -2  # the pool's word in the context
+_WORD = next(code for code in "QLI" if array(code).itemsize == struct.calcsize("P"))
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
 
 
@@ -37,7 +39,8 @@ class NativeCode:
     work: a rough count of operations and elements moved. ir, symbols: the LLVM module, and what it is linked to.
     is_quick: the code was made quickly; the second call asks for better (see tiers.py). when_improved: called then.
     shares: whether threads share loops of the code. alone: where quickly made code shares none, how many threads are to
-    share those of the better code, else 0.
+    share those of the better code, else 0. short: quickly made code has small tiles, the better one is lowered anew.
+    threads: of the pool that shares loops of the better code. level: of the code generation of quickly made code.
     fill: a byte written all over outputs and scratch memory before a call, by who checks that none is left unset.
     """
 
@@ -51,6 +54,9 @@ class NativeCode:
     is_quick = False
     shares = False
     alone = 0
+    short = False
+    threads = 0
+    level = engine.USUAL
     when_improved: Callable[[], None] | None = None
     entry: int
     context: int
@@ -68,8 +74,8 @@ class NativeCode:
         self._elsewhere: Evaluator | None = None
         self._times = 0
         self._code: list[engine.Loaded] = []
-        self._word = np.zeros(1, np.uintp)
-        self.entry = self._word.ctypes.data
+        self._word = array(_WORD, [0])
+        self.entry = self._word.buffer_info()[0]
 
     def _enter(self, code: engine.Loaded, is_quick: bool) -> None:
         """Let calls run this code. What they ran before stays in memory: some may be inside it."""
@@ -80,16 +86,15 @@ class NativeCode:
 
     def _give(self, constants: Sequence[np.ndarray], step: Any = None, pool: int = 0) -> None:
         """Make the context: the function that runs steps in Python, constants, the pool, a word for subclasses."""
-        pointers = [id(step) if step is not None else 0, *(c.ctypes.data for c in constants), pool, 0]
-        self._context = np.array(pointers, np.uintp)
-        self.context = self._context.ctypes.data
+        self._context = array(_WORD, [id(step) if step is not None else 0, *map(_address, constants), pool, 0])
+        self.context = self._context.buffer_info()[0]
 
     def share_loops(self) -> None:
         """Have the code that is made next share loops, where its module has such."""
         threads = importlib.import_module("functorch_lite.compiler.runtime.threads")
         self.shares = threads.SHARES in self.ir
         if self.shares:
-            self._context[_POOL] = threads.pool_address(self.alone)
+            self._context[_POOL] = threads.pool_address(self.threads)
         self.alone = 0
 
     def improve(self) -> None:
@@ -120,11 +125,11 @@ class NativeCode:
         pointers = np.fromiter(map(_address, (*arrays, *outs)), np.uintp, n + len(outs))
         if given_up:
             self._take_over(args, arrays, given_up, outs, pointers)
-        where = pointers.ctypes.data
+        where = _address(pointers)
         frame = {}, getattr(self._calls, "frame", None)
         self._calls.frame = frame
         try:
-            status = self._run(where, where + 8 * n, arena.ctypes.data, self.context)
+            status = self._run(where, where + 8 * n, _address(arena), self.context)
         finally:
             self._calls.frame = frame[1]
             self._arenas.append(arena)
@@ -162,7 +167,7 @@ class NativeCode:
             return self._arenas.pop()
         except IndexError:
             raw = np.empty(self.arena_bytes + 64, np.uint8)
-            start = -raw.ctypes.data % 64
+            start = -_address(raw) % 64
             return raw[start : start + max(self.arena_bytes, 1)]
 
     def _evaluate(self, args):

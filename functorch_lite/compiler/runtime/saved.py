@@ -52,7 +52,9 @@ class SavedExecutable(NativeCode):
         self.work = facts["work"]
         self.donations = facts["donations"]
         self.shares = facts["shares"]
-        self.alone = config.num_threads if facts["alone"] else 0
+        self.threads = config.num_threads
+        self.alone = self.threads if facts["alone"] else 0
+        self.short = facts["short"]
         self._whole = ""
         self._give(self.constants, pool=_runtime("threads").pool_address(config.num_threads) if self.shares else 0)
 
@@ -67,12 +69,15 @@ class SavedExecutable(NativeCode):
         return self._whole or zlib.decompress(self._packed_ir).decode()
 
     def improve(self) -> None:
-        """Run well made code from now on, whose loops are shared."""
-        if self.alone:
+        """Run well made code from now on, whose loops are shared and whose tiles fill the registers."""
+        if self.alone or self.short:
             native = importlib.import_module("functorch_lite.compiler.native")
             lowered = native.lower_program(self.optimized)
-            self._whole = native.dumps.module_of(lowered, native.plan_memory(lowered.function, lowered.in_place))
-            self.share_loops()
+            plan = native.plan_memory(lowered.function, lowered.in_place)
+            if plan.size <= self.arena_bytes:
+                self._whole = native.dumps.module_of(lowered, plan)
+                self.share_loops()
+            self.short = False
         super().improve()
 
     @functools.cached_property
@@ -135,11 +140,11 @@ def _store(key: str, executable: Any) -> None:
     packed_ir = zlib.compress(ir.encode(), 1) if is_quick else b""  # to make better code of in another process
     facts = {
         "arena_bytes": executable.arena_bytes, "work": executable.work, "shares": executable.shares,
-        "alone": bool(executable.alone),
+        "alone": bool(executable.alone), "short": executable.short,
         "donations": executable.donations, "symbols": list(executable.symbols),
         "constants": [c.nbytes for c in executable.constants], "packed_ir": len(packed_ir),
     }
     head = repr(facts).encode()
     constants = b"".join(c.tobytes() for c in executable.constants)
-    code = engine.object_of(ir, level=engine.QUICK if is_quick else engine.USUAL)
+    code = engine.object_of(ir, level=executable.level if is_quick else engine.USUAL)
     objects.store(key, len(head).to_bytes(8, "little") + head + constants + packed_ir + code)

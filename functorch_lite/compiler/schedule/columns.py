@@ -17,7 +17,6 @@ Short rows that follow one another go several at a time, `several_rows(kernel)`,
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, Loop, Store, Value
@@ -40,7 +39,7 @@ def in_columns(function: Function) -> Function:
     if not any(map(_is_sum_of_rows, function.body)):
         return function
     body = [x for s in function.body for x in (_blocks(s) if _is_sum_of_rows(s) else [s])]
-    return replace(function, body=body)
+    return function.with_body(body)
 
 
 def _is_sum_of_rows(s: Any) -> bool:
@@ -89,7 +88,7 @@ def _columns(rows: Loop, start: Index, size: int) -> Loop:
 def several_rows(function: Function) -> Function:
     """The kernel with its sums of short rows several at a time; itself where there are none."""
     body = _several(function.body)
-    return function if body is function.body else replace(function, body=body)
+    return function if body is function.body else function.with_body(body)
 
 
 def _several(statements: list[Any]) -> list[Any]:
@@ -103,7 +102,7 @@ def _several_in(s: Loop) -> Loop:
     if count > 1 and _is_short_sum(s):
         return _at_once(s, count)
     body = _several(s.body)
-    return s if body is s.body else replace(s, body=body)
+    return s if body is s.body else Loop(s.variable, s.extent, body, s.carried, s.vector, s.poll, s.apart)
 
 
 def _is_short_sum(s: Loop) -> bool:

@@ -21,7 +21,7 @@ reads, the later one takes it.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class _Finder:
         self.schedule = schedule
         self.products = products
         self.groups = groups
-        self.reads = {g: roots_of(schedule, (a for e in g.equations for a in e.inputs)) for g in groups}
+        self.reads = {g: roots_of(schedule, [a for e in g.equations for a in e.inputs]) for g in groups}
         self.readers = Counter(itertools.chain(*self.reads.values(), roots_of(schedule, schedule.program.outputs)))
 
     def chosen(self) -> "dict[Var, Group]":
@@ -87,7 +87,7 @@ class _Finder:
                                         or _has_rows(self.schedule, group)):
                 continue
             read = self._read(group, found)
-            if read and _at_own_position(self.schedule, read[-1], group) and self._suits(read[-1], group):
+            if read and at_own_position(self.schedule, read[-1], group) and self._suits(read[-1], group):
                 found[read[-1]] = group
         return found
 
@@ -95,7 +95,7 @@ class _Finder:
         """Whether a group can go over a product's values while they are in the cache, at no loss."""
         equation = self.products[product].equations[0]
         if equation.prim is conv_general_dilated_p:
-            return group.reduced is None and _is_in_blocks(equation)
+            return group.reduced is None and is_in_blocks(equation)
         rows, depth = _rows_and_depth(equation)
         if group.reduced is not None and not self.schedule.can_end(group):
             whole = product.aval.shape[-1] == (group.domain or (0,))[-1] > 1
@@ -127,8 +127,10 @@ def _rows_and_depth(equation: Equation) -> tuple[int, int]:
     return rows, math.prod(shape[a] for a in contracted)
 
 
-def roots_of(schedule: "Schedule", atoms: Iterable[Any]) -> set[Any]:
+def roots_of(schedule: "Schedule", atoms: Sequence[Any]) -> set[Any]:
     """The variables in memory that reading some atoms reads."""
+    if schedule.is_in_memory(atoms):
+        return {a for a in atoms if type(a) is Var or a.aval.size != 1}
     found: set[Any] = set()
     for atom in atoms:
         for source in schedule.sources(atom) if type(atom.aval) is Aval else (atom,):
@@ -137,7 +139,7 @@ def roots_of(schedule: "Schedule", atoms: Iterable[Any]) -> set[Any]:
     return found
 
 
-def _at_own_position(schedule: "Schedule", product: Var, group: "Group") -> bool:
+def at_own_position(schedule: "Schedule", product: Var, group: "Group") -> bool:
     """Whether each equation that reads a product reads all of it, in order, over the whole domain."""
     if _size(product) != math.prod(group.domain or ()):
         return False
@@ -166,12 +168,12 @@ def _worth(products: "dict[Var, Group]", chosen: "dict[Var, Group]") -> "dict[Va
     """The epilogues that cost no kernel more, or are large."""
     alike: dict[Any, set[Any]] = {}
     for product, group in products.items():
-        alike.setdefault(_sort(group.equations[0]), set()).add(_sorts(chosen.get(product)))
+        alike.setdefault(sort_of(group.equations[0]), set()).add(sorts_of(chosen.get(product)))
 
     def is_worth(product: Var) -> bool:
         equation = products[product].equations[0]
         large = _size(product) >= LARGE and equation.prim is dot_general_p  # a convolution is a lot of code
-        return large or len(alike[_sort(equation)]) == 1
+        return large or len(alike[sort_of(equation)]) == 1
 
     return {p: g for p, g in chosen.items() if is_worth(p)}
 
@@ -205,18 +207,18 @@ def is_one_job(product: Equation) -> bool:
     return (columns * item < ONE_JOB or rows >= MANY_ROWS) and columns * min(depth, DEPTH) * item <= PACKED_BYTES
 
 
-def _is_in_blocks(equation: Equation) -> bool:
+def is_in_blocks(equation: Equation) -> bool:
     """Whether blocks of a convolution are complete one after another, and not sums over all, as a kernel's gradient."""
     kernel, out = equation.inputs[1].aval.shape, equation.outputs[0].aval.shape
     order = equation.params.get("order") or range(len(out))
     return math.prod(kernel[2:]) <= math.prod(n for a, n in zip(order, out, strict=True) if a > 1)
 
 
-def _sort(equation: Equation) -> Any:
+def sort_of(equation: Equation) -> Any:
     return equation.prim, *sorted(equation.params.items()), *(a.aval for a in equation.inputs)
 
 
-def _sorts(group: "Group | None") -> Any:
+def sorts_of(group: "Group | None") -> Any:
     return None if group is None else tuple((e.prim, e.outputs[0].aval) for e in group.equations)
 
 

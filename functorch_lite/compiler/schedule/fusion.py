@@ -15,6 +15,8 @@
   do sums down the columns of a LARGE array, whatever is computed from them, so that it is read in order.
 - A group of element-wise equations that reads a matrix product at its own position is the product's epilogue: one
   kernel, which goes over a block of the product's values while they are in the cache (schedule/epilogues.py).
+- The pooling of a convolution's output, or of its epilogue's, joins it where nothing else reads that: one kernel, which
+  pools a block of values while they are in the cache (schedule/pools.py).
 - A group of element-wise equations that makes an operand of a matrix product is the product's prologue: the operand is
   computed while the product copies it into panels (schedule/prologues.py).
 - Everything else (other contractions, gathers, sorts, loops, calls) is a step of its own.
@@ -23,6 +25,7 @@
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +38,7 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.compiler.schedule.epilogues import with_epilogues
 from functorch_lite.compiler.schedule.maps import AxisMap, axis_map, compose, identity_map
+from functorch_lite.compiler.schedule.pools import with_pools
 from functorch_lite.compiler.schedule.prologues import with_prologues
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind
@@ -58,7 +62,8 @@ class Group:
     reads: what its equations read, through index maps.
     product: the product that others of its equations come before or after (else None).
     chain: with a product, the group of those that come after it. prologues: the groups of those that come before it,
-    by the operand that they compute.
+    by the operand that they compute. pool: the pooling of what a convolution and its chain make, or of an array in
+    memory; tail: the group of those that come after it.
     bits: its numbers in the masks; after: the mask of nodes that must run before.
     """
 
@@ -75,6 +80,8 @@ class Group:
     product: Equation | None = None
     chain: "Group | None" = None
     prologues: "dict[Var, Group]" = field(default_factory=dict)
+    pool: Equation | None = None
+    tail: "Group | None" = None
 
     def results(self) -> list[Var]:
         """What its equations compute, but for what is only ever an operand on its way into a product."""
@@ -108,7 +115,7 @@ class Schedule:
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
-        self.groups = with_prologues(self, with_epilogues(self, self._ordered()))
+        self.groups = with_prologues(self, with_pools(self, with_epilogues(self, self._ordered())))
 
     # --- placing ----------------------------------------------------------------------------------------------------
 
@@ -173,9 +180,21 @@ class Schedule:
                 found.append(self.home[root])
         return found
 
+    def is_in_memory(self, atoms: Sequence[Any]) -> bool:
+        """Whether none of these atoms is an index map or another name of something."""
+        return self.alias.keys().isdisjoint(atoms) and self.movement.keys().isdisjoint(atoms)
+
+    def makers(self, atoms: Sequence[Any]) -> set[Group]:
+        """The nodes that must have run before some atoms can be read."""
+        found: set[Any] = set(map(self.home.get, atoms))
+        found.discard(None)
+        if not self.is_in_memory(atoms):
+            found.update(g for atom in atoms if atom not in self.home for g in self.producers(atom))
+        return found
+
     def _step(self, equation: Equation, position: int) -> None:
         after = 0
-        for group in {id(g): g for atom in equation.inputs for g in self.producers(atom)}.values():
+        for group in self.makers(equation.inputs):
             after |= group.bits | group.after
         previous = self._effects if _effects(equation) else None
         if previous is not None:
@@ -435,7 +454,7 @@ class Schedule:
 
     def needs(self, node: Group) -> set[Group]:
         """The nodes that a node reads from, whose effect comes before its own, or that read what it writes over."""
-        found = {g for e in node.equations for atom in e.inputs for g in self.producers(atom)}
+        found = {g for e in node.equations for g in self.makers(e.inputs)}
         if node.number in self._before:
             found.add(self._before[node.number])
         found |= self.read_first.get(node, set())

@@ -44,7 +44,7 @@ def in_parts(function: Function) -> Function:
     if function.integers:
         return function
     for number, s in enumerate(function.body):
-        if isinstance(s, Loop) and _is_worth(s) and _may_sum(s) and parallel.own_buffers(s, function) is None:
+        if isinstance(s, Loop) and _may_sum(s) and _is_worth(s) and parallel.own_buffers(s, function) is None:
             function = _split(function, number, s) or function
     return function
 
@@ -57,9 +57,18 @@ def _is_worth(loop: Loop) -> bool:
 
 def _may_sum(loop: Loop) -> bool:
     """Whether a loop carries something, or has a store that adds to what is there: a look that takes little time."""
-    return bool(loop.carried) or any(
-        isinstance(s, Store) and s.value.op in ASSOCIATIVE and any(_reads(a, s) for a in s.value.args)
-        for s in parallel.every([loop]))
+    return bool(loop.carried) or _adds(loop.body)
+
+
+def _adds(statements: Sequence[Any]) -> bool:
+    for s in statements:
+        kind = type(s)
+        if kind is Store:
+            if s.value.op in ASSOCIATIVE and any(_reads(a, s) for a in s.value.args):
+                return True
+        elif kind is not Value and any(map(_adds, nodes.blocks(s))):
+            return True
+    return False
 
 
 def _split(function: Function, number: int, loop: Loop) -> Function | None:
@@ -243,7 +252,7 @@ class Copier:
         if isinstance(s, nodes.Fill):
             return nodes.Fill(*self.place(s.target, s.at), s.count)
         if isinstance(s, nodes.Prefetch):
-            return nodes.Prefetch(*self.place(s.buffer, s.index))
+            return nodes.Prefetch(*self.place(s.buffer, s.index), s.near)
         if isinstance(s, nodes.If):
             return self._branch(s)
         assert isinstance(s, Loop | nodes.While), f"a copy of {type(s).__name__}"

@@ -60,7 +60,7 @@ def with_prologues(schedule: "Schedule", groups: "list[Group]") -> "list[Group]"
 
 def _is_large(group: "Group") -> bool:
     """Whether a group is element-wise, over so many elements that it may be worth to be a prologue."""
-    plain = group.reduced is None and not group.ends and group.product is None
+    plain = group.reduced is None and not group.ends and group.product is None and group.pool is None
     return plain and bool(group.domain) and math.prod(group.domain or ()) >= LARGE
 
 
@@ -82,7 +82,7 @@ class _Finder:
         self.now: dict[Group, Group] = {}
         self.readers: dict[Any, list[Group | None]] = {}
         for group in self.groups:
-            for root in roots_of(self.schedule, (a for e in group.equations for a in e.inputs)):
+            for root in roots_of(self.schedule, [a for e in group.equations for a in e.inputs]):
                 self.readers.setdefault(root, []).append(group)
         for root in roots_of(self.schedule, self.schedule.program.outputs):
             self.readers.setdefault(root, []).append(None)
@@ -108,7 +108,7 @@ class _Finder:
         if math.prod(group.domain or ()) != aval.size or is_complex(aval.dtype):
             return False
         own = set(group.axes)
-        read = sum(_bytes(a) for a in roots_of(self.schedule, (a for e in group.equations for a in e.inputs))
+        read = sum(_bytes(a) for a in roots_of(self.schedule, [a for e in group.equations for a in e.inputs])
                    if a not in own and type(a) is not Literal)
         again = len([g for g in self.readers[value] if g is not group])
         if again == 1:
@@ -122,7 +122,7 @@ class _Finder:
         if product is None:
             return False
         others = [e for e in group.equations if e is not product]
-        if value in roots_of(self.schedule, (a for e in others for a in e.inputs)):
+        if value in roots_of(self.schedule, [a for e in others for a in e.inputs]):
             return False
         return all(self._copies(product, k, value) for k, atom in enumerate(product.inputs)
                    if value in roots_of(self.schedule, [atom]))

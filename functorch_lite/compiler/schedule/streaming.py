@@ -16,7 +16,7 @@ whose pages the system has to make, 1.0 to 1.4.
 
 from collections.abc import Collection, Sequence, Set
 
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Loop, Store, Value
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Loop, Prefetch, Store, Value
 from functorch_lite.compiler.schedule import parallel
 
 STREAM_BYTES = 16 << 20
@@ -54,7 +54,7 @@ def _outputs(loop: Loop, free: Sequence[Buffer], read: Set[Buffer]) -> tuple[Buf
 
 def in_order(loop: Loop) -> list[Buffer]:
     """What a vector loop that carries nothing stores place by place, in full vectors; nothing if it reads otherwise."""
-    if loop.carried or any(type(s) is not Value and type(s) is not Store for s in loop.body):
+    if loop.carried or any(type(s) not in (Value, Store, Prefetch) for s in loop.body):
         return []
     inside = {loop.variable, *(s for s in loop.body if type(s) is Value)}
     for s in loop.body:

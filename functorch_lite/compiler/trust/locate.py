@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from functorch_lite.compiler.lowering.program import INLINE, can_lower, needed
+from functorch_lite.compiler.lowering.program import INLINE, can_lower
+from functorch_lite.compiler.lowering.scope import needed
 from functorch_lite.compiler.native import compile_native
 from functorch_lite.compiler.passes.inline import inline_calls
 from functorch_lite.compiler.passes.rewriting import program_pass, with_bodies

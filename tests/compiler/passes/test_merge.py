@@ -114,7 +114,8 @@ def test_an_optimizer_is_one_program_a_block(make):
     state = opt.init(params)
 
     def step(params, grads, state):
-        return opt.step(params, grads, state)
+        updates, state = opt.update(grads, state, params)
+        return fl.optim.apply_updates(params, updates), state
 
     program = fl.make_program(step)(params, params, state)
     assert len({id(e.params["program"]) for e in calls(program)}) >= 2

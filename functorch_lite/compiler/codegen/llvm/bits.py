@@ -41,5 +41,11 @@ def _is_number(v: nodes.Value, number: int) -> bool:
 
 def _uses(loop: nodes.Loop, v: nodes.Value) -> int:
     """How often a loop's statements, those inside them aside, use a value, and what it carries."""
-    used = [a for s in loop.body for a in (s.args if type(s) is nodes.Value else (s.value,) * (type(s) is nodes.Store))]
-    return sum(a is v for a in (*used, *(c.next for c in loop.carried)))
+    count = sum([c.next is v for c in loop.carried])
+    for s in loop.body:
+        if type(s) is nodes.Value:
+            if v in s.args:
+                count += s.args.count(v)
+        elif type(s) is nodes.Store:
+            count += s.value is v
+    return count

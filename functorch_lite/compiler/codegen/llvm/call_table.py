@@ -12,6 +12,8 @@ the arena (it is `value` bytes into it).
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 INPUTS, OUTPUTS, CONTEXT, SELF, ARENA = range(5)
 LONG = 16  # calls: a shorter run is written out
 PLACES = 12  # of a call: a run of fewer calls that have as many places as LONG of these is listed
@@ -46,12 +48,12 @@ class CallTable:
         """The table and the function; nothing if there are no calls."""
         if not self._words:
             return ""
-        words = ", ".join([f"i64 {word}" for word in self._words])
+        words = np.array(self._words, "<i8").tobytes().hex("\\")
         kernels = ", ".join([f"ptr @{name}" for name in self._kernels])
         counts = sorted(self._counts)
         cases = " ".join(f"i64 {n}, label %with{n}" for n in counts)
         return "\n".join([
-            f"@calls = private unnamed_addr constant [{len(self._words)} x i64] [{words}], align 64",
+            f'@calls = private unnamed_addr constant [{8 * len(self._words)} x i8] c"\\{words}", align 64',
             f"@kernels = private unnamed_addr constant [{len(self._kernels)} x ptr] [{kernels}], align 64",
             _HEAD.format(most=counts[-1], cases=cases), *map(_case, counts), _TAIL,
         ])

@@ -107,7 +107,7 @@ class Emitter:
     @property
     def text(self) -> str:
         """The lines written so far."""
-        lines = [t for line in self.lines for t in ((line,) if type(line) is str else line)]
+        lines = [line if type(line) is str else "\n".join(line) for line in self.lines if line or line == ""]
         if self._has_slot:
             lines.insert(1, f"  {SLOT} = alloca [{LANES_BYTES} x i8], align {LANES_BYTES}")
         return "\n".join(lines)
@@ -149,9 +149,9 @@ class Emitter:
 
     def new(self, text: str, kind: str, lanes: int = 1) -> Value:
         """One instruction with a result."""
-        name = self.fresh()
-        self.lines.append(f"  {name} = {text}")
-        return Value(name, kind, lanes)
+        self._count = count = self._count + 1
+        self.lines.append(f"  %v{count} = {text}")
+        return Value(f"%v{count}", kind, lanes)
 
     # --- constants and lanes ----------------------------------------------------------------------------------------
 
@@ -206,13 +206,15 @@ class Emitter:
 
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
         """`olt`, `une`, ... of floats; `slt`, `eq`, `ult`, ... of integers."""
-        a, b = self.same_lanes(a, b)
+        if a.lanes != b.lanes:
+            a, b = self.same_lanes(a, b)
         opcode = "fcmp" if a.kind[0] == "f" else "icmp"
         return self.new(f"{opcode} {predicate} {a.type} {a.text}, {b.text}", "i1", a.lanes)
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         """a where the condition holds, else b."""
-        a, b = self.same_lanes(a, b)
+        if a.lanes != b.lanes:
+            a, b = self.same_lanes(a, b)
         if condition.lanes > a.lanes:
             a, b = self.splat(a, condition.lanes), self.splat(b, condition.lanes)
         return self.new(
@@ -245,7 +247,8 @@ class Emitter:
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once where the machine has it (without, `llvm.fma` would be a slow library call)."""
         if self.has_fma:  # by far the most frequent call
-            a, b, c = self.same_lanes(a, b, c)
+            if not a.lanes == b.lanes == c.lanes:
+                a, b, c = self.same_lanes(a, b, c)
             kind = a.type
             name = f"llvm.fma.{a.kind}" if a.lanes == 1 else f"llvm.fma.v{a.lanes}{a.kind}"
             if name not in self.declarations:
@@ -319,10 +322,12 @@ class Emitter:
         size = value.lanes * BYTES[value.kind]
         self.line(f"store {value.type} {value.text}, ptr {pointer}, align {size}, !nontemporal !{{i32 1}}")
 
-    def prefetch(self, pointer: str) -> None:
-        """A hint to have a line of memory in the second-level cache."""
+    def prefetch(self, pointer: str, near: bool = False) -> None:
+        """A hint to have a line of memory in the second-level cache, or in the first; quick selection has none."""
+        if self.quick:
+            return
         self.declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
-        self.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")
+        self.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {3 if near else 2}, i32 1)")
 
     def copy(self, target: str, source: str, size: int, may_be_there: bool) -> None:
         """Copy `size` bytes. may_be_there: the two may be one place (memory/plan.py), so a long copy looks first."""

@@ -17,6 +17,7 @@ from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_of
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
 from functorch_lite.compiler.codegen.llvm.strided import is_near, load_near, store_row, stores_beside
 from functorch_lite.compiler.codegen.llvm.transposed import call_transpose
+from functorch_lite.compiler.codegen.llvm.ways import has_ways, whole_ways
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Index, blocks
 from functorch_lite.compiler.loop_ir.varying import varying_values
@@ -78,7 +79,7 @@ class FunctionWriter:
         elif kind is nodes.Fill:
             self.fill(statement)
         elif kind is nodes.Prefetch:
-            self.e.prefetch(self.address(statement.buffer, statement.index))
+            self.e.prefetch(self.address(statement.buffer, statement.index), statement.near)
         elif kind is nodes.Exit:
             self.exit(statement)
         else:
@@ -348,12 +349,15 @@ class FunctionWriter:
         if extent <= lanes:
             self.one_vector(loop, lanes)
             return
-        variable, header, after = self.open_loop(loop.variable)
+        start, totals = whole_ways(self, loop, lanes) if has_ways(loop, lanes) else (0, [])
+        if start == extent:
+            self.leave_vectors(loop, totals)
+            return
+        variable, header, after = self.open_loop(loop.variable, str(start))
         bits, body = self.noted_as_bits(loop, lanes)
-        phis = [
-            self.phi(c, self.get(c.initial) if c.next in bits else loaded_before(self, lane_start(self, c, lanes)))
-            for c in loop.carried
-        ]
+        given = totals or [self.get(c.initial) if c.next in bits else loaded_before(self, lane_start(self, c, lanes))
+                           for c in loop.carried]
+        phis = [self.phi(c, value) for c, value in zip(loop.carried, given, strict=True)]
         self.mask = self.mask_of_last(variable, extent, lanes)
         self.block(body)
         nexts = [following(self, c, bits, lanes) for c in loop.carried]

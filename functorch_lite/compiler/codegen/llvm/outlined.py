@@ -6,8 +6,6 @@ would have it written out a hundred times; called, it is compiled once. In vecto
 call would move every register to memory. The instructions, so the results, are the same.
 """
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from functorch_lite.compiler.codegen.llvm.emitter import Emitter, Value
@@ -23,18 +21,20 @@ _LONG = frozenset(MATHS) - _SHORT
 
 def used_often(statements: list[Any]) -> frozenset[str]:
     """The mathematical functions that statements have at least OFTEN times."""
-    counts = Counter(_uses(statements))
-    return frozenset(name for name, count in counts.items() if count >= OFTEN)
+    counts: dict[str, int] = {}
+    _count(statements, counts)
+    return frozenset([name for name, count in counts.items() if count >= OFTEN])
 
 
-def _uses(statements: list[Any]) -> Iterable[str]:
+def _count(statements: list[Any], counts: dict[str, int]) -> None:
     for s in statements:
-        if type(s) is nodes.Value:
+        kind = type(s)
+        if kind is nodes.Value:
             if s.op in _LONG:
-                yield s.op
-        else:
+                counts[s.op] = counts.get(s.op, 0) + 1
+        elif kind is not nodes.Store:
             for block in blocks(s):
-                yield from _uses(block)
+                _count(block, counts)
 
 
 def call_outlined(e: Emitter, op: str, kind: str, args: list[Value]) -> Value:

@@ -34,7 +34,7 @@ from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.codegen.llvm.shared import SharingWriter, write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
@@ -250,17 +250,22 @@ class ProgramWriter(FunctionWriter):
 
     def _is_listed(self, s: Any) -> bool:
         """Whether a statement is a call that the table can hold: of a kernel that cannot fail, on fixed places."""
-        return type(s) is nodes.KernelCall and not s.kernel.can_fail and all(
-            not at.terms and self.is_fixed(b) and not (at.constant and b in self._sources) for b, at in s.places)
+        if type(s) is not nodes.KernelCall or s.kernel.can_fail:
+            return False
+        moved = [(b, at) for b, at in s.places if at is not ZERO]
+        return all(not at.terms and not (at.constant and b in self._sources) for b, at in moved) and not any(
+            map(self._growing.__contains__, [b for b, _ in s.places]) if self._growing else ())
+
+    @functools.cached_property
+    def _words(self) -> dict[Buffer, int]:
+        """Where the table finds each buffer."""
+        arena = {b: pointer(ARENA, offset) for b, offset in self._plan.offsets.items()}
+        return arena | {b: pointer(_ARRAYS[array], number) for b, (array, number) in self._sources.items()}
 
     def _pointers(self, s: nodes.KernelCall) -> list[int]:
-        found, sources, offsets = [], self._sources, self._plan.offsets
-        for buffer, at in s.places:
-            if buffer in sources:
-                array, number = sources[buffer]
-                found.append(pointer(_ARRAYS[array], number))
-            else:
-                found.append(pointer(ARENA, offsets[buffer] + at.constant * ITEM_BYTES[buffer.kind]))
+        words = self._words
+        found = [words[b] if at is ZERO else words[b] + pointer(0, at.constant * ITEM_BYTES[b.kind])
+                 for b, at in s.places]
         if s.kernel.arena is not None:
             return [*found, pointer(SELF, 0)]
         return found + [pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)

@@ -23,7 +23,8 @@ from functorch_lite.compiler.codegen.llvm.function import FunctionWriter
 from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Index, Loop, blocks
+from functorch_lite.compiler.loop_ir.effects import Effects
+from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, blocks
 from functorch_lite.compiler.loop_ir.varying import varying_values
 from functorch_lite.compiler.runtime.pool_ir import WORDS
 from functorch_lite.compiler.schedule.parallel import Shared, accesses, every
@@ -264,67 +265,8 @@ def _used_outside(statements: Sequence[Any], loops: Mapping[int, Shared], own: s
 
 def outside_of(loop: Loop, own: tuple[Buffer, ...]) -> Outside:
     """What a loop has from outside, in the order it is met."""
-    found = _Uses(loop)
-    values = [v for v in found.values if v not in found.defined and v.op != "constant"]
-    return Outside(values, [b for b in found.buffers if b not in own])
-
-
-class _Uses:
-    """The values and buffers that a loop uses, and the values it defines."""
-
-    def __init__(self, loop: Loop):
-        self.values: dict[nodes.Value, None] = {}
-        self.buffers: dict[Buffer, None] = {}
-        self.defined: set[nodes.Value] = {loop.variable}
-        self._block(loop.body)
-
-    def _block(self, statements: list[Any]) -> None:
-        for s in statements:
-            self._statement(s)
-            for block in blocks(s):
-                self._block(block)
-
-    def _statement(self, s: Any) -> None:
-        if isinstance(s, nodes.Value):
-            self.defined.add(s)
-            self._use(*s.args)
-            if s.op == "load":
-                self._at(*s.attr)
-            elif s.op == "index":
-                self._use(*(v for v, _ in s.attr.terms))
-        elif isinstance(s, Loop | nodes.While):
-            self._carry(s)
-        elif isinstance(s, nodes.If):
-            self._use(s.condition, *(v for _, *values in s.results for v in values))
-            self.defined |= {result for result, _, _ in s.results}
-        elif isinstance(s, nodes.Store):
-            self._use(s.value)
-            self._at(s.buffer, s.index)
-        elif isinstance(s, nodes.Copy | nodes.Transpose):
-            self._at(s.target, s.at)
-            self._at(s.source, s.start)
-        elif isinstance(s, nodes.Prefetch):
-            self._at(s.buffer, s.index)
-        else:
-            assert isinstance(s, nodes.Fill), f"{type(s).__name__} in a shared loop"
-            self._at(s.target, s.at)
-
-    def _carry(self, s: Loop | nodes.While) -> None:
-        for c in s.carried:
-            self._use(c.initial, c.next)
-            self.defined |= {c.value, c.result}
-        if isinstance(s, nodes.While):
-            self._use(s.condition)
-        else:
-            self.defined.add(s.variable)
-            self._use(*([s.extent] if isinstance(s.extent, nodes.Value) else []))
-
-    def _use(self, *values: nodes.Value) -> None:
-        self.values.update(dict.fromkeys(values))
-
-    def _at(self, buffer: Buffer, index: Index) -> None:
-        self.buffers[buffer] = None
-        self._use(*(v for v, _ in index.terms))
+    found = Effects(loop.body)
+    return Outside([v for v in found.needs if v is not loop.variable], [b for b in found.touches if b not in own])
 
 
 def _copied(loop: Loop) -> tuple[Buffer, Buffer] | None:

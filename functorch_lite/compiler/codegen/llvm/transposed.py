@@ -8,6 +8,9 @@ stands for those that are missing, and is not stored for them.
 
 Few rows whose columns are to lie side by side, as those of a register tile, have a function of their own: of two, four
 or eight vectors of them interleaved each is some columns in order.
+
+Where code is made quickly, elements go one by one: LLVM takes longer over the shuffles of a block than over most
+programs.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,13 @@ MAX_LANES = 16
 def call_transpose(e: Emitter, kind: str, s: Transpose, target: str, source: str) -> None:
     """A transpose between two places, by a function that is written when first called."""
     bits = 8 * BYTES[kind]
+    given = f"ptr {target}, i64 {s.step}, ptr {source}, i64 {s.stride}, i64 {s.rows}, i64 {s.columns}"
+    if e.quick:
+        name = f"transpose_{bits}_simple"
+        if name not in e.declarations:
+            e.declarations[name] = _simple_function(name, bits)
+        e.line(f"call void @{name}({given})")
+        return
     if 2 < s.rows == s.step <= min(MAX_LANES, e.lanes_bytes // BYTES[kind]) // 2:
         _call_narrow(e, bits, s, target, source)
         return
@@ -31,8 +41,13 @@ def call_transpose(e: Emitter, kind: str, s: Transpose, target: str, source: str
         e.declarations["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
         e.declarations[store] = f"declare void @{store}(<{lanes} x i{bits}>, ptr, <{lanes} x i1>)"
         e.declarations[name] = _function(name, bits, lanes)
-    given = f"ptr {target}, i64 {s.step}, ptr {source}, i64 {s.stride}, i64 {s.rows}, i64 {s.columns}"
     e.line(f"call void @{name}({given})")
+
+
+def _simple_function(name: str, bits: int) -> str:
+    """The transpose of any number of rows, one element at a time."""
+    return "\n".join([*_head(name), "  %tail = add i64 %columns, 0", "  %whole = add i64 0, 0", "  br label %rest",
+                      *_rest(bits), "}"])  # fmt: skip
 
 
 def _call_narrow(e: Emitter, bits: int, s: Transpose, target: str, source: str) -> None:
@@ -49,7 +64,8 @@ def _call_narrow(e: Emitter, bits: int, s: Transpose, target: str, source: str) 
 def _narrow_function(name: str, bits: int, lanes: int, rows: int) -> str:
     """The transpose of a number of rows, at most half the lanes, to columns with nothing between them."""
     return "\n".join([
-        *_head(name, lanes),
+        *_head(name),
+        *_counts(lanes),
         "  %o0 = add i64 0, 0",
         *[f"  %o{k} = add i64 %o{k - 1}, %stride" for k in range(1, rows)],
         "  %wide = icmp sgt i64 %whole, 0",
@@ -86,15 +102,15 @@ def _narrow_block(bits: int, lanes: int, rows: int) -> list[str]:
     return lines
 
 
-def _head(name: str, lanes: int) -> list[str]:
-    """The beginning of a function: %whole columns are whole vectors, %tail are left."""
+def _head(name: str) -> list[str]:
+    """The beginning of a function."""
     params = "ptr %target, i64 %step, ptr %source, i64 %stride, i64 %rows, i64 %columns"
-    return [
-        f"define internal void @{name}({params}) #0 {{",
-        "entry:",
-        f"  %tail = and i64 %columns, {lanes - 1}",
-        "  %whole = sub i64 %columns, %tail",
-    ]
+    return [f"define internal void @{name}({params}) #0 {{", "entry:"]
+
+
+def _counts(lanes: int) -> list[str]:
+    """%whole columns are whole vectors, %tail are left."""
+    return [f"  %tail = and i64 %columns, {lanes - 1}", "  %whole = sub i64 %columns, %tail"]
 
 
 def _loads(bits: int, vector: str, rows: int) -> list[str]:
@@ -113,7 +129,8 @@ def _function(name: str, bits: int, lanes: int) -> str:
     numbers = f"<{lanes} x i64>"
     counts = ", ".join(f"i64 {k}" for k in range(lanes))
     return "\n".join([
-        *_head(name, lanes),
+        *_head(name),
+        *_counts(lanes),
         "  %last = sub i64 %rows, 1",
         "  %wide = icmp sgt i64 %whole, 0",
         "  br i1 %wide, label %row, label %rest",

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""Quick code with small tiles: the same bits as the usual code, in the same memory; and who takes its place."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functorch_lite as fl
+from functorch_lite import lax
+from functorch_lite.compiler import cost, native, pipeline
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, SHORT
+from functorch_lite.compiler.runtime import engine, saved
+from functorch_lite.compiler.runtime import executable as executables
+from functorch_lite.compiler.runtime.object_cache import objects
+from functorch_lite.compiler.runtime.tiers import MOST_SHORT, PER_LINE, improver, may_be_short, pays
+from tests.compiler.support import kernel_module
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path):
+    before = fl.config.cache_dir
+    fl.config.update(cache_dir=str(tmp_path))
+    objects.forget()
+    yield
+    improver.finish()
+    fl.config.update(cache_dir=before)
+    objects.forget()
+
+
+def normal(*shape, dtype: Any = np.float32):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+
+
+def executable_of(f):
+    return next(reversed(f._cache.values())).executable
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    return e / np.sum(e, axis=1, keepdims=True)
+
+
+def conv(x, w):
+    return lax.conv_general_dilated(x, w, (1, 1), "SAME")
+
+
+def gru(w, u, xs):
+    return lax.scan(lambda h, x: ((h + np.tanh(x @ w + h @ u)) * np.float32(0.5), h), np.zeros_like(xs[0]), xs)
+
+
+PRODUCTS = [
+    (lambda x, y: x @ y, normal(m, k), normal(k, n))
+    for m, k, n in [(4, 4, 4), (5, 3, 7), (37, 29, 53), (64, 64, 64), (1, 70, 90), (257, 2, 8), (31, 300, 100),
+                    (130, 40, 200)]
+] + [
+    (lambda x, y: x.T @ y, normal(60, 70), normal(60, 90)),
+    (lambda x, y: x @ y.T, normal(60, 70), normal(90, 70)),
+    (lambda x, y: x.T @ y.T, normal(70, 60), normal(90, 70)),
+    (lambda x, y: x @ y, normal(3, 20, 30), normal(3, 30, 40)),
+    (lambda x, y: x @ y, normal(20, 30, dtype=np.float64), normal(30, 40, dtype=np.float64)),
+    (lambda x, y: x @ y, normal(20, 30).astype(np.complex64), (1j * normal(30, 40)).astype(np.complex64)),
+    (lambda x, y: x @ y, normal(20, 30).astype(np.float16), normal(30, 40).astype(np.float16)),
+    (lambda x, y: x @ y, np.arange(600).reshape(20, 30), np.arange(1200).reshape(30, 40)),
+    (lambda x, w: np.maximum(x @ w + np.float32(1), 0), normal(256, 128), normal(128, 64)),
+    (lambda x, w: softmax(x @ w), normal(300, 40), normal(40, 120)),
+    (lambda x, w: np.sum(np.tanh(x @ w)), normal(200, 50), normal(50, 120)),
+    (lambda x, w: np.sum(np.tanh(x @ w), axis=0), normal(200, 50), normal(50, 120)),
+    (lambda x, w: (np.tanh(x @ w), np.sum(np.tanh(x @ w), axis=0)), normal(256, 300), normal(300, 96)),
+    (lambda x, w: x @ w.astype(np.float32), normal(8, 1024), normal(1024, 512).astype(np.float16)),
+    (lambda x, w: np.tanh(x * 2) @ w, normal(200, 60), normal(60, 300)),
+    (lambda x, w: fl.grad(lambda w: np.mean(softmax(np.tanh(x @ w) @ w.T) ** 2))(w), normal(100, 30), normal(30, 40)),
+    (lambda x, w: conv(x, w).reshape(2, -1) @ np.ones((5 * 17 * 19, 9), np.float32), normal(2, 3, 17, 19),
+     normal(5, 3, 3, 3)),
+    (lambda x, w: np.tanh(conv(x, w)) @ np.ones((14, 9), np.float32), normal(2, 32, 14, 14), normal(40, 32, 3, 3)),
+    (lambda x, w: fl.grad(lambda w: np.sum((conv(x, w) @ conv(x, w)) ** 2))(w), normal(2, 8, 9, 9),
+     normal(16, 8, 3, 3)),
+    (lambda w, xs: gru(w, w * 2, xs), normal(24, 24), normal(5, 10, 24)),
+    (conv, normal(2, 32, 14, 14), normal(40, 32, 1, 1)),
+    (lambda x, w: fl.grad(lambda w: np.sum(np.tanh(conv(conv(x, w), w[:32].reshape(32, 32, 1, 1)))))(w),
+     normal(2, 32, 9, 9), normal(32, 32, 1, 1)),
+    (lambda x, w: fl.grad(lambda w: np.mean((conv(x, w) @ conv(x, w)) ** 2))(w), normal(9, 16, 8, 8),
+     normal(70, 16, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("fun", "x", "y"), PRODUCTS)
+def test_small_tiles_give_the_same_bits(fun, x, y):
+    f = fl.jit(fun)
+    first = fl.tree.leaves(f(x, y))
+    executable = executable_of(f)
+    assert executable.is_quick and executable.short
+    executable.improve()
+    assert not executable.is_quick and not executable.short
+    for a, b in zip(fl.tree.leaves(f(x, y)), first, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.mark.parametrize(("fun", "x", "y"), PRODUCTS)
+def test_the_better_code_is_lowered_anew_and_has_room(fun, x, y):
+    optimized = pipeline.optimize(fl.jit(fun).lower(x, y).program)
+    usual, short = (native.lower_program(optimized, cutting) for cutting in (AS_USUAL, SHORT))
+    sizes = [native.plan_memory(low.function, low.in_place).size for low in (usual, short)]
+    assert sizes[0] <= sizes[1]
+    assert len(usual.constants) == len(short.constants)
+
+
+def test_there_is_less_code():
+    x, y = normal(256, 128), normal(128, 256)
+    f = fl.jit(lambda x, y: x @ y)
+    f(x, y)
+    executable = executable_of(f)
+    short = executable.ir
+    executable.improve()
+    assert short.count("\n") < executable.ir.count("\n") / 2
+
+
+def test_code_that_needs_more_memory_keeps_its_tiles():
+    x, y = normal(50, 60), normal(60, 70)
+    f = fl.jit(lambda x, y: np.tanh(x @ y) @ y.T)
+    first = f(x, y)
+    executable = executable_of(f)
+    lowered = executable.lowered
+    room, executable.arena_bytes = executable.arena_bytes, 0
+    executable.improve()
+    assert executable.lowered is lowered and not executable.is_quick
+    executable.arena_bytes = room
+    assert f(x, y).tobytes() == first.tobytes()
+
+
+def test_short_code_is_found_on_disk_and_improved_later():
+    x, y = normal(100, 60), normal(60, 70)
+
+    def made():
+        objects.forget()
+        f = fl.jit(lambda x, y: np.tanh(x @ y) * np.float32(2))
+        return f, f(x, y)
+
+    _, first = made()
+    f, again = made()
+    executable = executable_of(f)
+    assert isinstance(executable, saved.SavedExecutable) and executable.is_quick and executable.short
+    assert f(x, y).tobytes() == again.tobytes() == first.tobytes()
+    improver.finish()
+    assert not executable.is_quick and not executable.short
+    assert f(x, y).tobytes() == first.tobytes()
+    f, again = made()
+    assert not executable_of(f).is_quick and again.tobytes() == first.tobytes()
+
+
+def test_a_longer_first_call_has_small_tiles_in_well_made_code(monkeypatch):
+    monkeypatch.setattr(executables, "pays", lambda *_: False)
+    x, y = normal(50, 60), normal(60, 70)
+    for kept in (False, True):
+        objects.forget()
+        f = fl.jit(lambda x, y: x @ y)
+        first = f(x, y)
+        executable = executable_of(f)
+        assert executable.is_quick and executable.short and isinstance(executable, saved.SavedExecutable) == kept
+        assert kept or executable.level == engine.USUAL
+    executable.improve()
+    assert not executable.is_quick and f(x, y).tobytes() == first.tobytes()
+    assert executable.ir == f.lower(x, y).as_text("llvm")
+
+
+def test_what_runs_long_and_what_has_no_products_is_lowered_as_usual(monkeypatch):
+    x, w = normal(2, 32, 14, 14), normal(40, 32, 3, 3)
+    f = fl.jit(conv)
+    f(x, w)
+    assert not executable_of(f).short
+    monkeypatch.setattr(native, "may_be_short", lambda _: False)
+    f = fl.jit(lambda x, y: x @ y)
+    f(normal(50, 60), normal(60, 70))
+    assert not executable_of(f).short
+    monkeypatch.setattr(executables, "_is_bounded", lambda *_: False)
+    monkeypatch.setattr(native, "may_be_short", lambda _: True)
+    g = fl.jit(lambda x, y: x.T @ y)
+    x, y = normal(50, 60), normal(50, 70)
+    g(x, y)
+    assert not executable_of(g).short and executable_of(g).ir == g.lower(x, y).as_text("llvm")
+
+
+def test_products_are_found():
+    def found(fun, *args):
+        return cost.has_products(fl.jit(fun).lower(*args).program)
+
+    x, w = normal(10, 20), normal(20, 20)
+    assert found(lambda x, w: lax.scan(lambda c, _: (c @ w, None), x, None, length=7)[0], x, w)
+    assert not found(lambda x, w: x + w[:10], x, w)
+    assert not found(conv, normal(1, 2, 5, 5), normal(3, 2, 3, 3))
+    assert found(conv, normal(1, 2, 5, 5), normal(3, 2, 1, 1))
+
+
+def test_multiplications_are_counted():
+    def count(fun, *args):
+        return cost.multiplications(fl.jit(fun).lower(*args).program)
+
+    x, w = normal(10, 20), normal(20, 20)
+    assert count(lambda x, w: np.tanh(x @ w), x, w) == 4000
+    assert count(lambda x, w: lax.scan(lambda c, _: (c @ w, None), x, None, length=7)[0], x, w) == 28000
+    assert count(lambda x, w: lax.while_loop(lambda c: c[0, 0] < 1, lambda c: c @ w, x), x, w) == np.inf
+    assert count(conv, normal(1, 2, 5, 5), normal(3, 2, 3, 3)) == 3 * 25 * 18
+    assert not may_be_short(MOST_SHORT * 2) and may_be_short(4000)
+
+
+def test_an_operation_of_a_tile_counts_less():
+    ir, work = "\n" * 100, int(2 * PER_LINE * 100)
+    assert not pays(work, ir) and pays(work, ir, work / 2) and not pays(work * 3, ir, work) and pays(work // 3, ir)
+    assert not pays(5 * work, ir, np.inf) and not pays(int(1.5 * work), ir, np.inf, short=True)
+
+
+def test_quickly_made_transposes_have_no_shuffles():
+    x, y = normal(60, 70), normal(90, 70)
+    f = fl.jit(lambda x, y: x @ y.T)
+    f(x, y)
+    executable = executable_of(f)
+    kernel = next(k for k in executable.lowered.kernels if "dot_general" in k.name)
+    assert "transpose_32_simple" in kernel_module(kernel, quick=True)
+    assert "transpose_32_simple" not in kernel_module(kernel)
+
+
+@pytest.mark.parametrize("columns", [40, 300, 2500, 5000])
+@pytest.mark.parametrize("rows", [29, 256])
+@pytest.mark.parametrize("fun", [
+    lambda x, w, y: np.tanh(x @ w) * y,
+    lambda x, w, y: (np.tanh(x @ w) * y, x @ w),
+    lambda x, w, y: (y - np.float32(0.1) * (x @ w)),
+    lambda x, w, y: softmax(x @ w),
+    lambda x, w, y: np.sum(np.tanh(x @ w) * y),
+])
+def test_wide_epilogues_have_room_in_the_better_code(fun, rows, columns):
+    x, w, y = normal(rows, 20), normal(20, columns), normal(rows, columns)
+    f = fl.jit(fun, donate_argnums=2)
+    optimized = pipeline.optimize(f.lower(x, w, y).program)
+    usual, short = (native.lower_program(optimized, cutting) for cutting in (AS_USUAL, SHORT))
+    sizes = [native.plan_memory(low.function, low.in_place).size for low in (usual, short)]
+    assert sizes[0] <= sizes[1]
+    first = fl.tree.leaves(f(x, w, y.copy()))
+    executable = executable_of(f)
+    assert executable.short
+    executable.improve()
+    assert executable.ir == f.lower(x, w, y).as_text("llvm")
+    for a, b in zip(fl.tree.leaves(f(x, w, y.copy())), first, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
