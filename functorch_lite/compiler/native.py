@@ -51,14 +51,23 @@ def compile_native(
 
     donated: inputs whose memory outputs may take over. quick: make code quickly if that pays, and better code later.
     """
-    short = quick and has_products(optimized) and may_be_short(multiplications(optimized))
+    short = quick and _may_be_short(optimized)
     return Executable(program, optimized, lower_program(optimized, SHORT if short else AS_USUAL), donated, quick, short)
+
+
+def _may_be_short(optimized: Program) -> bool:
+    """Whether the first calls of a program may run code with small tiles."""
+    return has_products(optimized) and may_be_short(multiplications(optimized))
 
 
 def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:
     """What a call of the program will need: arguments, outputs, what it captured, and one arena."""
     lowered = lower_program(optimized)
     plan = plan_memory(lowered.function, lowered.in_place)
+    if _may_be_short(optimized):
+        short = lower_program(optimized, SHORT)
+        least = plan_memory(short.function, short.in_place)
+        lowered, plan = (short, least) if least.size > plan.size else (lowered, plan)
     sizes = [_nbytes(a) for a in program.in_avals]
     kept = sum(sizes[: len(captured)]) + sum(c.nbytes for c in lowered.constants)
     arguments, outputs = sum(sizes[len(captured) :]), sum(map(_nbytes, program.out_avals))

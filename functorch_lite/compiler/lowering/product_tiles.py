@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from functorch_lite.compiler.loop_ir.builder import Builder
+from functorch_lite.compiler.loop_ir.builder import LOCAL_BYTES, Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
 from functorch_lite.compiler.lowering.tiles import (
@@ -419,7 +419,8 @@ class Matrix:
         if not meets and not lacks and epilogue.fits([a.out for a in (*outer, self.rows, self.columns) if a.size > 1]):
             self.epilogue = epilogue
         room = self._room_of_sums() if self.epilogue is not None and not epilogue.holds_sums() else 0
-        self.room = 2 * room if self.machine.cutting.short else 0  # as the usual cut of rows may need, of two sizes
+        in_arena = self.machine.cutting.short and room * ITEM_BYTES[self.kind] > LOCAL_BYTES
+        self.room = 2 * room if in_arena else 0  # as the usual cut of rows may need, of two sizes
         if room == 0 or room * ITEM_BYTES[self.kind] > SUMS_BYTES:
             self.out = epilogue.sums
 

@@ -213,14 +213,12 @@ def _assign(plan: Plan, in_place: dict[Buffer, list[Buffer]], sections: list[Sec
 
 def _bundles(plan: Plan, in_place: dict[Buffer, list[Buffer]]) -> list[tuple[tuple[int, int], list[Buffer]]]:
     """Buffers in order of first use, each with those that live exactly as long, if many do: the results of a call."""
-    alike: dict[tuple[int, int], list[Buffer]] = {}
     alone = {*in_place, *itertools.chain.from_iterable(in_place.values())}
+    alike: dict[Any, list[Buffer]] = {}
     for buffer, life in plan.lifetimes.items():
-        if buffer not in alone:
-            alike.setdefault(life, []).append(buffer)
-    found = [(life, bundle) for life, bundle in alike.items() if len(bundle) >= MANY]
-    together = {buffer for _, bundle in found for buffer in bundle}
-    found += [(life, [buffer]) for buffer, life in plan.lifetimes.items() if buffer not in together]
+        alike.setdefault((buffer if buffer in alone else None, life), []).append(buffer)
+    parts = [[bundle] if len(bundle) >= MANY else [[b] for b in bundle] for bundle in alike.values()]
+    found = [(plan.lifetimes[bundle[0]], bundle) for part in parts for bundle in part]
     return sorted(found, key=lambda item: item[0][0])
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WAYS = 4
 LEAST_VECTORS = 2 * WAYS
+MOST_CARRIED = 2
 MOST_OPERATIONS = 6
 _COMBINED = frozenset({"add", "max", "min"})
 _FREE = frozenset({"constant", "index"})
@@ -29,7 +30,7 @@ _KINDS = frozenset({"f32", "f64"})
 def has_ways(loop: nodes.Loop, lanes: int) -> bool:
     """Whether a vector loop is long, and waits for what it carries."""
     assert isinstance(loop.extent, int)
-    if not loop.carried or len(loop.carried) * WAYS > 2 * WAYS or loop.extent < LEAST_VECTORS * lanes:
+    if not 0 < len(loop.carried) <= MOST_CARRIED or loop.extent < LEAST_VECTORS * lanes:
         return False
     if any(c.combine not in _COMBINED or c.value.kind not in _KINDS for c in loop.carried):
         return False
