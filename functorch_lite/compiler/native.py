@@ -60,14 +60,17 @@ def _may_be_short(optimized: Program) -> bool:
     return has_products(optimized) and may_be_short(multiplications(optimized))
 
 
-def forecast(program: Program, optimized: Program, captured: Sequence[Any]) -> MemoryForecast:
-    """What a call of the program will need: arguments, outputs, what it captured, and one arena."""
+def forecast(program: Program, optimized: Program, captured: Sequence[Any], quick: bool = False) -> MemoryForecast:
+    """What a call of the program will need: arguments, outputs, what it captured, and one arena.
+
+    quick: the first call may run quickly made code, whose arena stays.
+    """
     lowered = lower_program(optimized)
     plan = plan_memory(lowered.function, lowered.in_place)
-    if _may_be_short(optimized):
+    if quick and _may_be_short(optimized):
         short = lower_program(optimized, SHORT)
-        least = plan_memory(short.function, short.in_place)
-        lowered, plan = (short, least) if least.size > plan.size else (lowered, plan)
+        own = plan_memory(short.function, short.in_place)
+        lowered, plan = (short, own) if own.size > plan.size else (lowered, plan)
     sizes = [_nbytes(a) for a in program.in_avals]
     kept = sum(sizes[: len(captured)]) + sum(c.nbytes for c in lowered.constants)
     arguments, outputs = sum(sizes[len(captured) :]), sum(map(_nbytes, program.out_avals))

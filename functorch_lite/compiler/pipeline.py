@@ -81,7 +81,7 @@ def _compile(program: Program, donated: Sequence[int], mode: str, quick: bool, t
     saved = _loaded("runtime.saved") if mode == "plain" and not tunes else None
     key = saved.key_of(optimized, donated) if saved is not None else None
     if saved is not None and key is not None:
-        found = saved.find(program, optimized, key)
+        found = saved.find(program, optimized, key, quick)
         if found is not None:
             return found
     native = _native()
@@ -125,9 +125,9 @@ def stage_text(program: Program, stage: str, executable: Any = None) -> str:
     return found if tuned is None else f"{found}\n{tuned()}"
 
 
-def forecast(program: Program, captured: Sequence[Any]) -> Any:
+def forecast(program: Program, captured: Sequence[Any], quick: bool = False) -> Any:
     """The memory that a call of the program will need."""
-    return _native().forecast(program, optimize(program), captured)
+    return _native().forecast(program, optimize(program), captured, quick)
 
 
 def cost(program: Program) -> Any:

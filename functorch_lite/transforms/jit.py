@@ -196,7 +196,7 @@ class Jitted:
         >>> jit(lambda x: x + 1).memory(np.zeros(100)).peak
         1600
         """
-        return self.lower(*args, **kwargs).memory_analysis()
+        return self.lower(*args, **kwargs).memory_analysis(jitted=True)
 
     def profile(self) -> Any:
         """Of the signature called last: seconds, operations and bytes by kernel and by line, the mean of its calls.

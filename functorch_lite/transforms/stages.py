@@ -57,9 +57,12 @@ class Lowered:
             raise ArgumentError(f"as_text: there is no stage {stage!r}. The stages are {', '.join(self.stages)}.")
         return pipeline.stage_text(self.program, stage, self._executable)
 
-    def memory_analysis(self) -> Any:
-        """What a call will need, as a `MemoryForecast`; nothing is run, and no machine code made."""
-        return pipeline.forecast(self.program, self._traced.captured)
+    def memory_analysis(self, *, jitted: bool = False) -> Any:
+        """What a call will need, as a `MemoryForecast`; nothing is run, and no machine code made.
+
+        jitted: a call of the jitted function, which runs quickly made code at first, instead of one that is compiled.
+        """
+        return pipeline.forecast(self.program, self._traced.captured, quick=jitted)
 
     def cost_analysis(self) -> Any:
         """Operations and bytes of a call, as a `Cost`."""

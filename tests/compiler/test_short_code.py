@@ -242,3 +242,17 @@ def test_wide_epilogues_have_room_in_the_better_code(fun, rows, columns):
     assert executable.ir == f.lower(x, w, y).as_text("llvm")
     for a, b in zip(fl.tree.leaves(f(x, w, y.copy())), first, strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.mark.parametrize(("fun", "rows", "columns"), [
+    (lambda x, y: softmax(x @ y), 300, 300), (lambda x, y: np.maximum(x @ y, 0) @ y.T, 256, 500),
+    (lambda x, y: np.sort(x @ y, 0) + np.cumsum(x @ y, 1), 400, 400),
+], ids=("softmax", "relu", "sort"))
+def test_forecasts_cover_first_calls_and_compiled_ones(fun, rows, columns):
+    args = normal(rows, 200), normal(200, columns)
+    f = fl.jit(fun)
+    f(*args)
+    lowered = f.lower(*args)
+    assert executable_of(f).arena_bytes <= f.memory(*args).temporaries
+    compiled = lowered.compile()._executable  # short code on disk does not take its place
+    assert not compiled.short and compiled.arena_bytes == lowered.memory_analysis().temporaries

@@ -114,12 +114,14 @@ def _source_stamp() -> tuple[int, int, int]:
     return count, total, newest
 
 
-def find(program: Program, optimized: Program, key: str) -> SavedExecutable | None:
-    """The code kept under a key."""
+def find(program: Program, optimized: Program, key: str, quick: bool) -> SavedExecutable | None:
+    """The code kept under a key. quick: code that was made quickly will do; its arena may be larger than the usual."""
     data = objects.find(key)
     if data is None:
         return None
     executable = SavedExecutable(program, optimized, data)
+    if executable.short and not quick:
+        return None
     _store_when_improved(key, executable)
     return executable
 
