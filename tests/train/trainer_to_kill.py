@@ -25,6 +25,7 @@ import functorch_lite as fl
 from functorch_lite import nn, optim, train
 
 STEPS = 420
+ROUNDS = 12  # until kills come in the middle of the run, and of a write, on a disk of whatever speed
 
 
 class State(NamedTuple):
@@ -141,10 +142,12 @@ def main(folder, n_kills, seed):
     attempt(folder / "whole", None, once_begun=False)
     longest_life = 1.2 * (time.perf_counter() - begin) / n_kills  # seconds; in the mean all lives are 0.6 of the run
     rng, places, torn = random.Random(seed), None, 0
-    while places is None:
+    for _ in range(ROUNDS):
         shutil.rmtree(folder / "killed", ignore_errors=True)
         places, torn = kill(folder / "killed", n_kills, longest_life, rng)
-        longest_life /= 2
+        if places is not None and torn and len(set(places)) > 1:
+            break
+        longest_life *= 0.6 if places is None else 1.3  # it ended before; it came nowhere, or no write was met
     attempt(folder / "killed", None, once_begun=False)
     print(json.dumps({"places": places, "torn": torn, "left": len(list(folder.glob("*/*.tmp-*")))}))
 
@@ -156,7 +159,7 @@ def kill(folder, n_kills, longest_life, rng):
     """
     places, torn = [], 0
     while len(places) < n_kills:
-        if attempt(folder, rng.uniform(0.0, longest_life), once_begun=rng.random() < 0.9):
+        if attempt(folder, rng.triangular(0.0, 2 * longest_life, 0.0), once_begun=rng.random() < 0.9):
             return None, 0
         torn += bool(list(folder.glob("*.tmp-*")))
         places.append(max(train.Checkpoints(folder).steps(), default=0))
