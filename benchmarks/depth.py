@@ -6,15 +6,16 @@
 --what: the first call, whose code is made quickly, and which runs it; or `f.lower(...).compile()`, which traces, makes
 the usual code and runs nothing.
 
-Each is made in a process of its own, without a cache on disk. What is measured is the processor time of the
-calling thread, which other processes disturb little. A line a workload: the best of the rounds for each depth, and the
-ratio of the deepest to the shallowest. --kind: blocks of the library in a list; of a class of the user's, which is
-traced layer by layer; `nn.Stacked`, whose program has one layer in it; or the same network in JAX, layers in a list
-(of the process's time, since XLA compiles in threads of its own).
+Each is made in a process of its own, without a cache on disk. What is measured is the processor time of that process,
+which others disturb little: threads that make code of a long module beside the caller count, too. A line a workload:
+the median of the rounds for each depth, which take turns, and the median of the ratios of the deepest to the shallowest
+in a round. --kind: blocks of the library in a list; of a class of the user's, which is traced layer by layer;
+`nn.Stacked`, whose program has one layer in it; or the same network in JAX, layers in a list.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -80,20 +81,19 @@ def seconds(name: str, layers: int, kind: str, what: str) -> float:
     fun, args = WORKLOADS[name](model(layers, kind))
     x = np.ones((2, 16, WIDTH), np.float32)
     jitted = fl.jit(fun)
-    start = time.thread_time()
+    start = time.process_time()
     if what == "compile":
         jitted.lower(*args, x).compile()
     else:
         jitted(*args, x)
-    return time.thread_time() - start
+    return time.process_time() - start
 
 
-def measured(name: str, layers: int, rounds: int, kind: str, what: str) -> float:
-    """The best of some rounds, each in a process of its own."""
+def measured(name: str, layers: int, kind: str, what: str) -> float:
+    """Seconds in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.depth", "--child", name, str(layers), "--kind", kind, "--what", what]
     environment = {**os.environ, "FUNCTORCH_LITE_CACHE_DIR": ""}
-    return min(float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-               for _ in range(rounds))
+    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 def main(argv: Sequence[str] = ()) -> None:
@@ -112,8 +112,10 @@ def main(argv: Sequence[str] = ()) -> None:
     title = "compile, ms" if options.what == "compile" else "first call, ms"
     print(f"{title:<16}" + "".join(f"{n:>6} layers" for n in depths) + "   ratio")
     for name in WORKLOADS:
-        times = [measured(name, n, options.rounds, options.kind, options.what) for n in depths]
-        print(f"{name:<16}" + "".join(f"{1e3 * t:>13.0f}" for t in times) + f"{times[-1] / times[0]:>8.2f}", flush=True)
+        rounds = [[measured(name, n, options.kind, options.what) for n in depths] for _ in range(options.rounds)]
+        times = map(statistics.median, zip(*rounds, strict=True))
+        ratio = statistics.median([times[-1] / times[0] for times in rounds])
+        print(f"{name:<16}" + "".join(f"{1e3 * t:>13.0f}" for t in times) + f"{ratio:>8.2f}", flush=True)
 
 
 if __name__ == "__main__":

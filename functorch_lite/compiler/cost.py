@@ -6,12 +6,14 @@ a kernel's inner loops read again from cache is not counted again: bytes are tho
 """
 
 import math
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Function, Value, blocks
 from functorch_lite.compiler.lowering.program import Lowered
 from functorch_lite.core.program import Equation, Program, memoized, subprograms
+from functorch_lite.primitives.attention import attention_cotangents_p, attention_p
 from functorch_lite.primitives.contraction import dot_general_p
 from functorch_lite.primitives.convolution import conv_general_dilated_p
 from functorch_lite.primitives.loops import scan_p, while_p
@@ -20,7 +22,10 @@ _FREE = frozenset({"constant", "load", "index", "variable", "carried", "result",
                    "select"})
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "rem", "neg", "abs", "max", "min", "sqrt", "floor", "ceil",
                          "round", "trunc", "copysign"})
+TRANSCENDENTAL = 8
+"""What such an operation counts among others."""
 _PRODUCTS = (dot_general_p, conv_general_dilated_p)
+_IN_TILES = (*_PRODUCTS, attention_p, attention_cotangents_p)
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 
 
@@ -51,14 +56,12 @@ def cost_of_kernel(kernel: Function) -> Cost:
 
 
 def has_products(program: Program) -> bool:
-    """Whether there are products, or convolutions that are such, in programs inside too."""
+    """Whether there are products, convolutions or attention, in programs inside too."""
     return memoized(program, "has products", lambda: (any(map(_has_products, program.equations)),))[0]
 
 
 def _has_products(equation: Equation) -> bool:
-    if equation.prim is conv_general_dilated_p:
-        return math.prod(equation.inputs[1].aval.shape[2:]) == 1
-    return equation.prim is dot_general_p or any(map(has_products, subprograms(equation.params)))
+    return equation.prim in _IN_TILES or any(map(has_products, subprograms(equation.params)))
 
 
 def multiplications(program: Program) -> float:
@@ -76,6 +79,37 @@ def _multiplications(equation: Equation) -> float:
     if equation.prim is while_p or (equation.prim is scan_p and params["length"] is None):
         return math.inf
     return inside * params["length"] if equation.prim is scan_p else inside
+
+
+def operations(statements: Iterable[Any], without: Container[int] = ()) -> tuple[int, int, int]:
+    """Operations of statements that run once, stores among them, and transcendental ones as several; those of sums of
+    products; and how many statements these are. A call counts as none, so do loops in `without` (identities).
+    """
+    total = [0, 0, 0]
+    _operations(statements, 1, without, total)
+    return total[0], total[1], total[2]
+
+
+def _operations(statements: Iterable[Any], times: int, without: Container[int], total: list[int]) -> None:
+    for s in statements:
+        total[2] += 1
+        kind = type(s)
+        if kind is Value:
+            if s.op == "fma":
+                total[1] += 2 * times
+            elif s.op in _ARITHMETIC or (s.op not in _FREE and s.kind not in _FLOATS):
+                total[0] += times
+            elif s.op not in _FREE:
+                total[0] += TRANSCENDENTAL * times
+        elif kind is nodes.Loop:
+            if id(s) not in without:
+                many = times * s.extent if isinstance(s.extent, int) else times
+                _operations(s.body, many, without, total)
+        elif kind is nodes.Store:
+            total[0] += times
+        else:
+            for block in blocks(s):
+                _operations(block, times, without, total)
 
 
 def _cost_of(statements: list[Any], known: dict[str, Cost]) -> Cost:

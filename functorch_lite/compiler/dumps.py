@@ -3,10 +3,11 @@
 
 from collections.abc import Callable, Sequence
 
+from functorch_lite.compiler.codegen.llvm.levels import Levels
 from functorch_lite.compiler.codegen.llvm.program import write_module
 from functorch_lite.compiler.loop_ir.printer import function_text
 from functorch_lite.compiler.lowering.program import Lowered, lower_program
-from functorch_lite.compiler.memory.plan import Plan, plan_memory
+from functorch_lite.compiler.memory.plan import Plan
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.schedule.choices import USUAL, Choices, choices_text
 from functorch_lite.compiler.schedule.fusion import Schedule
@@ -34,23 +35,26 @@ def stage_names(passes: Sequence[Pass]) -> list[str]:
 
 def _memory(program: Program, choices: Choices) -> str:
     lowered = lower_program(program, choices.cutting)
-    plan = plan_memory(lowered.function, lowered.in_place)
+    plan = lowered.plan()
     lines = [f"arena of {plan.size} bytes"]
     for buffer, (first, last) in plan.lifetimes.items():
         lines.append(f"  {buffer} at {plan.offsets[buffer]}, alive from statement {first} to {last}")
     return "\n".join(lines)
 
 
-def module_of(lowered: Lowered, plan: Plan, *, sharing: bool = True, choices: Choices = USUAL) -> str:
+def module_of(
+    lowered: Lowered, plan: Plan, *, sharing: bool = True, choices: Choices = USUAL, levels: Levels | None = None
+) -> str:
     """The LLVM module of a lowered program for this machine.
 
-    sharing: whether threads share its long loops. choices: which of them, and what they stream.
+    sharing: whether threads share its long loops. choices: which of them, and what they stream. levels: for code that
+    is made quickly, tells which functions are made well all the same.
     """
     machine = engine.target()
     return write_module(
         lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, plan,
         parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes, sharing=sharing,
-        choices=choices,
+        choices=choices, levels=levels,
     )
 
 
@@ -60,7 +64,7 @@ def _choices(program: Program, choices: Choices) -> str:
 
 def _llvm(program: Program, choices: Choices) -> str:
     lowered = lower_program(program, choices.cutting)
-    return module_of(lowered, plan_memory(lowered.function, lowered.in_place), choices=choices)
+    return module_of(lowered, lowered.plan(), choices=choices)
 
 
 _LATER: dict[str, Callable[[Program, Choices], str]] = {

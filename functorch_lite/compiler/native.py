@@ -34,12 +34,12 @@ from functorch_lite.compiler.lowering import special as special
 from functorch_lite.compiler.lowering import spectral as spectral
 from functorch_lite.compiler.lowering import transcendental as transcendental
 from functorch_lite.compiler.lowering import windows as windows
-from functorch_lite.compiler.lowering.cutting import AS_USUAL, SHORT
+from functorch_lite.compiler.lowering.cutting import AS_USUAL, LOOPED, SHORT, Cutting
 from functorch_lite.compiler.lowering.program import can_lower as can_lower
 from functorch_lite.compiler.lowering.program import lower_program
 from functorch_lite.compiler.memory.forecast import MemoryForecast, live_at_peak
-from functorch_lite.compiler.memory.plan import plan_memory
 from functorch_lite.compiler.runtime.executable import Executable
+from functorch_lite.compiler.runtime.executable import may_replace as may_replace
 from functorch_lite.compiler.runtime.tiers import may_be_short
 from functorch_lite.core.program import Program
 
@@ -51,13 +51,15 @@ def compile_native(
 
     donated: inputs whose memory outputs may take over. quick: make code quickly if that pays, and better code later.
     """
-    short = quick and _may_be_short(optimized)
-    return Executable(program, optimized, lower_program(optimized, SHORT if short else AS_USUAL), donated, quick, short)
+    cutting = _first_cutting(optimized) if quick else AS_USUAL
+    return Executable(program, optimized, lower_program(optimized, cutting), donated, quick, cutting != AS_USUAL)
 
 
-def _may_be_short(optimized: Program) -> bool:
-    """Whether the first calls of a program may run code with small tiles."""
-    return has_products(optimized) and may_be_short(multiplications(optimized))
+def _first_cutting(optimized: Program) -> Cutting:
+    """How products and convolutions are cut in the code of a first call."""
+    if not has_products(optimized):
+        return AS_USUAL
+    return SHORT if may_be_short(multiplications(optimized)) else LOOPED
 
 
 def forecast(program: Program, optimized: Program, captured: Sequence[Any], quick: bool = False) -> MemoryForecast:
@@ -66,10 +68,10 @@ def forecast(program: Program, optimized: Program, captured: Sequence[Any], quic
     quick: the first call may run quickly made code, whose arena stays.
     """
     lowered = lower_program(optimized)
-    plan = plan_memory(lowered.function, lowered.in_place)
-    if quick and _may_be_short(optimized):
-        short = lower_program(optimized, SHORT)
-        own = plan_memory(short.function, short.in_place)
+    plan = lowered.plan()
+    if quick and (cutting := _first_cutting(optimized)) != AS_USUAL:
+        short = lower_program(optimized, cutting)
+        own = short.plan()
         lowered, plan = (short, own) if own.size > plan.size else (lowered, plan)
     sizes = [_nbytes(a) for a in program.in_avals]
     kept = sum(sizes[: len(captured)]) + sum(c.nbytes for c in lowered.constants)

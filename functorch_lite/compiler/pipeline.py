@@ -33,6 +33,8 @@ from functorch_lite.compiler.passes.merge import merge_calls
 from functorch_lite.compiler.passes.recompute import recompute_in_scans
 from functorch_lite.compiler.passes.roll import roll_blocks
 from functorch_lite.compiler.passes.turn import turn_products
+from functorch_lite.compiler.passes.turn_gathers import turn_gathers
+from functorch_lite.compiler.passes.turn_reductions import turn_reductions
 from functorch_lite.config import config
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.program import Program, memoized
@@ -47,7 +49,7 @@ class Executable(Protocol):
 PASSES: Sequence[Callable[[Program], Program]] = (
     merge_calls, inline_calls, eliminate_dead_code, fold_constants, canonicalize, eliminate_common, fuse_attention,
     roll_blocks, simplify, eliminate_common, hoist_invariants, accumulate_after, eliminate_common, recompute_in_scans,
-    eliminate_dead_code, turn_products, hold_keys,
+    turn_gathers, eliminate_dead_code, turn_reductions, turn_products, hold_keys,
 )
 
 

@@ -215,13 +215,12 @@ class GroupNorm(Module):
                 f"GroupNorm: expected [..., {self.num_channels}] and {n} spatial axes, got shape {x.shape}. "
                 "`n_spatial` says how many axes follow the channels."
             )
-        grouped = fnp.reshape(x, (*x.shape[:axis], self.num_groups, -1))
-        centred = grouped - fnp.mean(grouped, axis=-1, keepdims=True)
-        variance = fnp.mean(centred * centred, axis=-1, keepdims=True)
-        out = fnp.reshape(centred * lax.rsqrt(variance + self.eps), x.shape)
-        shape = (self.num_channels, *(1,) * n)
-        weight, bias = (p if p is None else fnp.reshape(p, shape) for p in (self.weight, self.bias))
-        return _affine(out, weight, bias)
+        groups = self.num_groups, self.num_channels // self.num_groups  # channels apart: one kernel for what follows
+        grouped = fnp.reshape(x, (*x.shape[:axis], *groups, math.prod(x.shape[axis + 1 :])))
+        centred = grouped - fnp.mean(grouped, axis=(-2, -1), keepdims=True)
+        variance = fnp.mean(centred * centred, axis=(-2, -1), keepdims=True)
+        weight, bias = (p if p is None else fnp.reshape(p, (*groups, 1)) for p in (self.weight, self.bias))
+        return fnp.reshape(_affine(centred * lax.rsqrt(variance + self.eps), weight, bias), x.shape)
 
 
 def _as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -17,7 +17,9 @@ from functorch_lite.optim.base import (
     is_optax,
     map_updates,
     stateless,
+    stateless_leafwise,
 )
+from functorch_lite.optim.leafwise import Leafwise
 
 SMALLEST = 1e-6
 """PyTorch adds it to norms, which keeps 0 / 0 out."""
@@ -26,7 +28,7 @@ SMALLEST = 1e-6
 def clip(bound: float) -> GradientTransformation:
     """Each element cut to [-bound, bound], bound above 0."""
     check_positive("clip", "bound", bound)
-    return stateless(lambda grads, params: map_updates(lambda g: fnp.clip(g, -bound, bound), grads))
+    return stateless_leafwise(lambda params: Leafwise(lambda g, p: (fnp.clip(g, -bound, bound),)))
 
 
 def clip_by_global_norm(bound: float, *, compat: Compat = "torch") -> GradientTransformation:
@@ -55,11 +57,11 @@ def clip_by_norm(bound: float) -> GradientTransformation:
     """
     check_positive("clip_by_norm", "bound", bound)
 
-    def cut(g):
+    def cut(g, p):
         norm = fnp.sqrt(fnp.sum(fnp.real(g * fnp.conj(g))))
-        return g * fnp.minimum(bound / (norm + SMALLEST), 1.0)
+        return (g * fnp.minimum(bound / (norm + SMALLEST), 1.0),)
 
-    return stateless(lambda grads, params: map_updates(cut, grads))
+    return stateless_leafwise(lambda params: Leafwise(cut))
 
 
 def global_norm(values: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.orders import stable_order
 from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
@@ -69,12 +70,18 @@ def check_indices(name: str, x: Aval, indices: tuple[Aval, ...], mode: str) -> t
 
 
 @shape_rules.register(gather_p)
-def _(x, *indices, mode):
-    return Aval((*check_indices("gather", x, indices, mode), *x.shape[len(indices) :]), x.dtype)
+def _(x, *indices, mode, lead=0):
+    found = check_indices("gather", Aval(x.shape[lead:], x.dtype), indices, mode)
+    return Aval((*x.shape[:lead], *found, *x.shape[lead + len(indices) :]), x.dtype)
 
 
 @eval_rules.register(gather_p)
-def _(xp, x, *indices, mode):
+def _(xp, x, *indices, mode, lead=0):
+    if lead:  # axes before the indexed ones: the compiler's, see `passes/turn_gathers.py`
+        k, s = len(indices), indices[0].ndim
+        moved = xp.moveaxis(x, range(lead, lead + k), range(k))
+        found = eval_rules[gather_p](xp, moved, *indices, mode=mode)
+        return xp.ascontiguousarray(xp.moveaxis(found, range(s), range(lead, lead + s)))
     if mode in ("raise", "unchecked"):
         return _take(xp, x, indices, mode)
     places, inside = _resolve(xp, indices, x.shape, mode)
@@ -86,9 +93,9 @@ def _(xp, x, *indices, mode):
 
 
 @numpy_form(gather_p)
-def _(x, *indices, mode):
+def _(x, *indices, mode, lead=0):
     places = ", ".join([f"{{{i + 1}}}" for i in range(len(indices))])
-    return f"{{0}}[{places}]" if mode in ("raise", "unchecked") and len(indices) > 1 else None
+    return f"{{0}}[{places}]" if mode in ("raise", "unchecked") and len(indices) > 1 and not lead else None
 
 
 def _take(xp, x, indices, mode):
@@ -451,17 +458,17 @@ def _traced_places(indices, sizes, mode):
     return select(outside, np.int64(_size(sizes[: len(indices)])), flat)
 
 
-# --- index_order: the stable order that sorts integers ----------------------------------------------------------------
+# --- index_order: the stable order that sorts numbers -----------------------------------------------------------------
 index_order_p = Primitive("index_order", Kind.OPAQUE)
 
 
 def index_order(x: Any) -> Any:
-    """Int64 positions that sort the integers `x` along the last axis, equal ones in their given order."""
+    """Int64 positions that sort `x` along the last axis, equal ones in their given order; NaN last."""
     return bind1(index_order_p, x)
 
 
 shape_rules.add(index_order_p, lambda x: Aval(x.shape, np.dtype(np.int64)))
-eval_rules.add(index_order_p, lambda xp, x: xp.argsort(x, axis=-1, kind="stable"))
+eval_rules.add(index_order_p, lambda xp, x: stable_order(xp, x.astype(np.float32) if x.dtype.kind == "V" else x))
 batch_rules.add(index_order_p, lambda size, args, batched: (index_order(args[0]), True))
 zero_derivative(index_order_p)
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.orders import stable_order
 from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval, aval_of
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.rules import batch_rules, eval_rules, jvp_rules, shape_rules
-from functorch_lite.core.tracer import bind
+from functorch_lite.core.tracer import Tracer, bind
 from functorch_lite.errors import DTypeError, ShapeError
 from functorch_lite.primitives.broadcast import iota
 from functorch_lite.primitives.declare import not_linear
-from functorch_lite.primitives.indexing import gather, widen
+from functorch_lite.primitives.indexing import gather, index_order, widen
 
 # --- sort -------------------------------------------------------------------------------------------------------------
 sort_p = Primitive("sort", Kind.OPAQUE, multiple=True)
@@ -33,6 +34,8 @@ def sort(*operands: Any, num_keys: int = 1, stable: bool = True) -> list[Any]:
 
 def argsort(x: Any, stable: bool = True) -> Any:
     """The int64 positions that sort `x` along its last axis."""
+    if stable or isinstance(x, Tracer):  # what is compiled is stable
+        return index_order(x)
     return sort(x, constant(positions(aval_of(x).shape), x), num_keys=1, stable=stable)[1]
 
 
@@ -57,9 +60,8 @@ def _sortable(xp, x):
 
 
 def _order(xp, keys, stable):
-    kind = "stable" if stable or xp is not np else None
     if len(keys) == 1:
-        return xp.argsort(keys[0], axis=-1, kind=kind)
+        return stable_order(xp, keys[0]) if stable or xp is not np else np.argsort(keys[0], axis=-1)
     if xp is np or keys[0].ndim == 1:
         rows = keys[::-1] if xp is np else xp.stack(keys[::-1])
         return xp.lexsort(rows)

@@ -261,13 +261,11 @@ def leaf_types(
     transform: str, fun: Callable[..., Any], leaves: Sequence[Any], paths: Callable[[], list[str]]
 ) -> tuple[tuple[Any, ...], ...]:
     """(shape, dtype, is weak) of each leaf: an array, a number, or anything with shape and dtype."""
-    types = []
-    for i, leaf in enumerate(leaves):
-        if type(leaf) is np.ndarray:
-            types.append((leaf.shape, leaf.dtype, False))
-        elif isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            types.append((tuple(leaf.shape), leaf.dtype, isinstance(leaf, Tracer) and leaf.weak))
-        else:
-            (value,), (weak,) = canonical_leaves(transform, fun, [leaf], lambda i=i: [paths()[i]])
-            types.append((value.shape, value.dtype, weak))
-    return tuple(types)
+    def of(i: int, leaf: Any) -> tuple[Any, ...]:
+        if isinstance(leaf, ShapeDtype) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            return tuple(leaf.shape), leaf.dtype, isinstance(leaf, Tracer) and leaf.weak
+        (value,), (weak,) = canonical_leaves(transform, fun, [leaf], lambda: [paths()[i]])
+        return value.shape, value.dtype, weak
+
+    return tuple([(leaf.shape, leaf.dtype, False) if type(leaf) is np.ndarray else of(i, leaf)
+                  for i, leaf in enumerate(leaves)])

@@ -13,6 +13,16 @@ from functorch_lite.compiler.schedule.parallel import shared_loops
 from tests.compiler.guarded import Guarded
 from tests.compiler.support import run_kernel
 
+BATCHED = {
+    "batch": ("bik,bkj->bij", (5, 9, 11), (5, 11, 33)),
+    "two batches": ("abik,abkj->abij", (2, 3, 9, 11), (2, 3, 11, 17)),
+    "shared": ("bik,kj->bij", (5, 9, 11), (11, 33)),
+    "two contracted": ("ikl,klj->ij", (30, 4, 5), (4, 5, 36)),
+    "outer": ("i,j->ij", (30,), (70,)),
+    "rows in the middle": ("bik,bjk->ibj", (5, 9, 11), (5, 33, 11)),
+}
+"""Products with other axes than rows and columns: as `einsum` writes them, with the shapes of the operands."""
+
 
 def check_stays_inside(fun: Callable[..., Any], args: Sequence[np.ndarray], at_end: bool) -> None:
     """The one kernel of a product in `fun`, on arrays of one dtype, touches nothing beside its arrays."""

@@ -5,6 +5,7 @@ import ctypes
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 
@@ -105,6 +106,36 @@ def _reader(b, buffer, aval):
 
 
 __all__ = ["kernel_module", "rule_kernel", "run_kernel", "run_rule"]
+
+
+def in_threads(number: int, work) -> None:
+    """`work(k)` for each k below `number`, in a thread each; returns when all have ended."""
+    started = [threading.Thread(target=work, args=(k,)) for k in range(number)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+
+
+FORKS_BESIDE = """
+expected, stop, wrong = run(), [], []
+def work():
+    while not stop:
+        if run() != expected:
+            wrong.append(1)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(10):
+    time.sleep(0.005)
+    child = os.fork()
+    if not child:
+        os._exit(0 if run() == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.append(1)
+thread.join()
+print(len(wrong))
+"""
+"""A program that forks ten times while a thread calls `run()`, which gives bytes; prints how often they were others."""
 
 
 def in_a_new_process(code: str) -> str:

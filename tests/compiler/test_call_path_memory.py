@@ -2,7 +2,6 @@
 import ctypes
 import gc
 import sys
-import threading
 import weakref
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.compiler.native_calls import F32, I64, MATRIX, Layer, Pair, StatusError, assert_keeps_nothing, native
+from tests.compiler.support import in_threads
 
 
 def test_a_status_is_given_to_the_failure_callable():
@@ -173,11 +173,7 @@ def test_threads_share_a_program_with_the_gil_released():
             if value != 2 * (1000 * k + i):
                 wrong.append((k, i, value))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    in_threads(4, work)
     assert not wrong
 
 

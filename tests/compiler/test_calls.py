@@ -9,7 +9,6 @@ import functorch_lite.numpy as fnp
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.printer import function_text
 from functorch_lite.compiler.loop_ir.verify import verify
-from functorch_lite.compiler.memory.plan import plan_memory
 from tests.compiler.interpreting import run_interpreted, with_constants
 
 RNG = np.random.default_rng(1)
@@ -80,7 +79,7 @@ def test_three_ways(name):
     assert len(lowered.parts) == 1
     verify(with_constants(lowered))
     expected = fun(X)
-    plan = plan_memory(lowered.function, lowered.in_place)
+    plan = lowered.plan()
     for found in (run_interpreted(lowered, [X], program.out_avals, plan)[0], fl.jit(fun)(X)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 import functorch_lite as fl
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.interpret import interpret
-from functorch_lite.compiler.loop_ir.nodes import Loop
+from functorch_lite.compiler.loop_ir.nodes import Loop, Prefetch, Value
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.compiler.schedule.columns import BLOCKS, LONGEST, SHORTEST
 from functorch_lite.compiler.schedule.parallel import every, shared_loops
@@ -108,3 +108,29 @@ def test_several_results_of_several_rows(dtype):
 def test_a_product_goes_on_row_by_row():
     x = floats(4, 640, 64, dtype=np.float64) / 8 + 1
     np.testing.assert_allclose(fl.jit(lambda x: x.prod(1))(x), x.prod(1), rtol=1e-12)
+
+
+# --- several rows of a block ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows,at_once", [(64, {8}), (35, {7}), (20, {5}), (22, {8, 6}), (37, {8, 5}), (17, {8, 1})])
+def test_rows_go_through_a_block_several_at_a_time_each_fetched_ahead(rows, at_once):
+    x = floats(rows, LEAST)
+    (kernel,) = compiled(total_of, x).lowered.kernels
+    verify(kernel)
+    blocks = [s for s in every(kernel.body) if isinstance(s, Loop) and s.vector and s.extent < LEAST]
+    loads = {sum(isinstance(v, Value) and v.op == "load" and v.attr[0].role == "in" for v in s.body) for s in blocks}
+    fetched = {sum(isinstance(v, Prefetch) for v in s.body) for s in blocks}
+    assert loads == at_once and fetched == {n for n in at_once if n > 1} | ({0} if 1 in at_once else set())
+    out = np.full(LEAST, np.nan, np.float32)
+    interpret(kernel, [x.reshape(-1), out])
+    np.testing.assert_array_equal(out, in_order(x))
+    for number in (1, 2):
+        np.testing.assert_array_equal(compiled(total_of, x, number=number)(x)[0], in_order(x))
+
+
+def test_what_is_written_beside_a_sum_is_written_for_each_row_of_a_block():
+    x, weights = floats(24, LEAST), floats(LEAST)
+    outs = compiled(lambda x, w: ((x * w).sum(0), x * w, x.min(0)), x, weights)(x, weights)
+    for got, expected in zip(outs, (in_order(x * weights), x * weights, x.min(0)), strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -21,6 +21,7 @@ from functorch_lite.compiler.schedule.fusion import Schedule
 from functorch_lite.compiler.schedule.parallel import shared_loops
 from functorch_lite.compiler.schedule.printer import schedule_text
 from functorch_lite.core.evaluate import Evaluator
+from tests.compiler import products
 from tests.compiler.products import check_stays_inside, check_threads
 from tests.compiler.test_programs_three_ways import check
 
@@ -152,15 +153,7 @@ def test_layouts_of_operands_and_results(name, sizes):
     check(LAYOUTS[name], operands(*sizes), interpreted=False)
 
 
-BATCHED = {
-    "batch": ("bik,bkj->bij", (5, 9, 11), (5, 11, 33)),
-    "two batches": ("abik,abkj->abij", (2, 3, 9, 11), (2, 3, 11, 17)),
-    "shared": ("bik,kj->bij", (5, 9, 11), (11, 33)),
-    "two contracted": ("ikl,klj->ij", (30, 4, 5), (4, 5, 36)),
-    "outer": ("i,j->ij", (30,), (70,)),
-    "inner": ("bk,bk->b", (80, 7), (80, 7)),
-    "rows in the middle": ("bik,bjk->ibj", (5, 9, 11), (5, 33, 11)),
-}
+BATCHED = {**products.BATCHED, "inner": ("bk,bk->b", (80, 7), (80, 7))}
 
 
 @pytest.mark.parametrize("name", BATCHED)

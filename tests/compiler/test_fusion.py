@@ -13,6 +13,7 @@ from functorch_lite.compiler.loop_ir.printer import function_text
 from functorch_lite.compiler.lowering.program import lower_program
 from functorch_lite.compiler.schedule.fusion import Schedule
 from functorch_lite.compiler.schedule.printer import schedule_text
+from functorch_lite.primitives.indexing import gather
 from tests.compiler.test_programs_three_ways import check
 
 GOLDEN = Path(__file__).parent / "golden" / "fusion"
@@ -135,3 +136,77 @@ def test_an_optimizer_step_of_equal_leaves_shares_one_kernel(leaves):
 def test_compiling_twice_gives_the_same_code():
     program = optimized("layer_norm_backward")
     assert native.compile_native(program, program).ir == native.compile_native(program, program).ir
+
+
+# --- gathers that are read through their indices ----------------------------------------------------------------------
+
+PLACES = np.random.default_rng(2).integers(-9, 12, (7, 5))
+
+
+def looked_up(fun, *args):
+    """The schedule of a program, which gives the same as the function."""
+    found, expected = fl.jit(fun)(*args), fun(*args)
+    for a, b in zip(found if isinstance(found, tuple) else (found,),
+                    expected if isinstance(expected, tuple) else (expected,), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    return fl.jit(fun).lower(*args).as_text("schedule")
+
+
+@pytest.mark.parametrize("mode", ["clip", "wrap", "fill", "zero", "unchecked"])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.int32])
+def test_a_gather_that_cannot_fail_is_read_through_its_indices(mode, dtype):
+    x = (numbers(8, 6) * 9).astype(dtype)
+    places = np.abs(PLACES) % 8 if mode == "unchecked" else PLACES
+
+    def rows(x, i):
+        return gather(x, i, mode=mode) * x.dtype.type(2) + x.dtype.type(1)
+
+    def elements(x, i):
+        return gather(x, i, i % 6, mode=mode) * x.dtype.type(2)
+
+    for fun in (rows, elements):
+        assert "gather" not in looked_up(fun, x, places)
+
+
+def test_a_gather_along_an_axis_with_weights():
+    x, i, w = numbers(4, 9, 6), np.abs(PLACES[0]) % 9, numbers(5)
+
+    def between(x, i, w):
+        low, high = (np.take(x, i + k, axis=1, mode="clip") for k in (0, 1))
+        return low * (1 - w)[:, None] + high * w[:, None]
+
+    assert "gather" not in looked_up(between, x, i, w)
+
+
+@pytest.mark.parametrize("fun", [
+    lambda x, i: gather(x, i, mode="raise") * F32(2),
+    lambda x, i: gather(x, i, mode="clip"),
+    lambda x, i: (lambda y: (y, y + F32(1)))(gather(x, i, mode="clip")),
+    lambda x, i: gather(x, i, mode="clip").sum(0),
+    lambda x, i: gather(x, i, mode="clip") @ x.T,
+])
+def test_what_may_fail_or_is_read_otherwise_is_a_step(fun):
+    assert "step gather" in looked_up(fun, numbers(12, 6), PLACES)
+
+
+def test_the_array_may_be_computed_and_the_indices_too():
+    def fun(x, i):
+        y = np.exp(x)
+        return gather(y, np.maximum(i, 0) // 2, mode="clip") + y[0]
+
+    assert "gather" not in looked_up(fun, numbers(7, 6), PLACES)
+
+
+def test_an_output_does_not_take_the_place_of_what_is_looked_up():
+    f = fl.jit(lambda x, i: gather(x, i, mode="clip") * F32(2), donate_argnums=0)
+    x, i = numbers(1000), np.arange(1000)[::-1].copy()
+    expected = x[::-1] * 2
+    np.testing.assert_array_equal(f(x.copy(), i), expected)
+
+
+def test_a_search_reads_its_probes_in_the_kernels_that_need_them():
+    a, v = np.sort(numbers(100)), numbers(300)
+    for side in ("left", "right"):
+        f = fl.jit(lambda a, v, side=side: np.searchsorted(a, v, side))
+        assert "gather" not in f.lower(a, v).as_text("schedule")
+        np.testing.assert_array_equal(f(a, v), np.searchsorted(a, v, side))

@@ -141,9 +141,30 @@ def test_products_of_every_dtype(dtype):
         check_dot(array((3, m, k), dtype), array((3, n, k), dtype), ((2,), (2,)), ((0,), (0,)))
 
 
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("size", ((1, 40, 37), (37, 1, 40), (6, 40, 100), (1, 1, 300), (9, 17, 33), (200, 70, 260),
+                                  (130, 260, 300), (300, 300, 570)), ids=str)
+def test_complex_products_of_operands_in_every_order(size, machine):
+    m, n, k = size
+    for dtype in ("complex64", "complex128"):
+        x, y = array((m, k), dtype), array((k, n), dtype)
+        for orders in itertools.product(((0, 1), (1, 0)), repeat=2):
+            check_dot(x, y, ((1,), (0,)), machine=machine, orders=orders)
+
+
+@pytest.mark.parametrize("size", ((9, 40, 50), (140, 300, 300)), ids=str)
+def test_complex_operands_are_read_as_they_lie(size):
+    """The parts of a product's result are nowhere but in registers and in the output."""
+    m, n, k = size
+    function, _ = kernel(dot_general_p, array((m, k), "complex64"), array((k, n), "complex64"),
+                         {"contract": ((1,), (0,)), "batch": NONE})
+    assert [b.name for b in function.scratch] == ["packed"]
+
+
 WAYS = {  # what of each size is in the kernel, when neither operand is transposed and when x is
-    (130, 300, 490): ({"packed"}, {"packed", "fetched"}), (140, 300, 600): ({"packed", "ordered"},) * 2,
-    (130, 260, 512): ({"packed", "ordered"},) * 2,
+    (130, 300, 490): ({"packed"}, {"packed", "fetched"}), (140, 300, 600): ({"packed"}, {"packed", "ordered"}),
+    (130, 260, 512): ({"packed"}, {"packed", "ordered"}),
+    (300, 300, 2200): ({"packed", "fetched"}, {"packed", "ordered", "fetched"}),
     (65, 1040, 100): ({"packed"},) * 2, (600, 130, 400): ({"packed"}, {"packed", "fetched"}),
     (600, 40, 100): (set(), {"fetched"}), (20, 1000, 90): (set(), set()), (20, 1100, 90): ({"packed"},) * 2,
     (16, 1100, 90): (set(), set()), (32, 512, 90): ({"packed"},) * 2, (32, 500, 90): (set(), set()),
@@ -209,6 +230,16 @@ def test_threads_share_a_product_as_one_loop_of_jobs():
             assert all(id(s) in shared for s in function.body if type(s) is Loop and time_of(s) > WORTH_AWAKE_NS)
 
 
+@pytest.mark.parametrize(("size", "jobs"), (((256, 256, 256), 4), ((300, 256, 280), 4), ((512, 512, 512), 8),
+                                            ((128, 2048, 128), 4), ((2048, 2048, 2048), 16)), ids=str)
+def test_light_products_are_few_jobs_of_wide_panels(size, jobs):
+    m, n, k = size
+    function, _ = kernel(dot_general_p, array((m, k), "float32"), array((k, n), "float32"),
+                         {"contract": ((1,), (0,)), "batch": NONE})
+    loops = [s for s in function.body if type(s) is Loop]
+    assert loops[0].extent == jobs and set(shared_loops(function)) == {id(loops[0])}
+
+
 @pytest.mark.parametrize("threads", (1, 2, 4))
 def test_products_are_the_same_bits_on_any_number_of_threads(threads):
     for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512)):
@@ -247,13 +278,14 @@ def test_random_products(case):
     check(dot_general_p, array(left, dtype), array(right, dtype), params, machine, orders)
 
 
+@pytest.mark.parametrize("dtype", ("float32", "complex64"))
 @pytest.mark.parametrize("at_end", (True, False))
-def test_kernels_touch_no_memory_outside_their_arrays(at_end):
-    for m, n, k in ((1, 7, 19), (9, 37, 5), (40, 50, 70)):
+def test_kernels_touch_no_memory_outside_their_arrays(at_end, dtype):
+    for m, n, k in ((1, 7, 19), (9, 37, 5), (40, 50, 70), (140, 270, 260)):
         for order in ((0, 1), (1, 0)):
-            x, y = laid_out(array((m, k), "float32"), order), laid_out(array((k, n), "float32"), order)
+            x, y = laid_out(array((m, k), dtype), order), laid_out(array((k, n), dtype), order)
             function, aval = kernel(dot_general_p, x[1], y[1], {"contract": ((1,), (0,)), "batch": NONE})
-            guarded = [Guarded(a.size, np.dtype(np.float32), at_end) for a in (x[0], y[0], np.empty(aval.shape))]
+            guarded = [Guarded(a.size, np.dtype(dtype), at_end) for a in (x[0], y[0], np.empty(aval.shape))]
             for g, a in zip(guarded, (x[0], y[0]), strict=False):
                 g.array[:] = a.ravel()
             run_kernel(function, [g.array for g in guarded])
@@ -334,6 +366,7 @@ def test_the_interpreter_computes_what_compiled_kernels_do():
     cases = [(dot_general_p, array((9, 20), "float32"), array((35, 20), "float32"), params)]
     first = {"contract": ((0,), (0,)), "batch": NONE}
     cases.append((dot_general_p, array((24, 130), "float32"), array((24, 70), "float32"), first))
+    cases.append((dot_general_p, array((24, 13), "complex64"), array((24, 40), "complex64"), first))
     params = {"strides": (2, 1), "padding": ((1, 1), (1, 0)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
               "groups": 1, "batch_groups": 1}
     cases.append((conv_general_dilated_p, array((1, 2, 6, 18), "float32"), array((3, 2, 3, 3), "float32"), params))
@@ -341,7 +374,7 @@ def test_the_interpreter_computes_what_compiled_kernels_do():
         function, aval = kernel(prim, x, y, params)
         out = np.empty(aval.shape, aval.dtype)
         scratch = [np.zeros(b.size, np.float32) for b in function.scratch]
-        interpret(function, [x, y, out, *scratch])
+        interpret(function, [*(a.view(np.float32) for a in (x, y, out)), *scratch])
         assert_close(out, eval_rules[prim](np, x, y, **params), x.size)
 
 

@@ -187,6 +187,27 @@ def test_channels_may_be_last(case, way, monkeypatch):
     check(x, w, {**params, "order": (1, 0, *spatial)}, MACHINES[1])
 
 
+OF_PARTS: dict[str, Any] = {
+    "strides": ((3, 64, 9, 8), (64, 1, 3, 3), (2, 1), ((1, 1), (1, 1)), None, None, 64),
+    "transposed": ((3, 48, 9, 8), (48, 1, 4, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), None, 48),
+    "channels of a part": ((2, 64, 7, 7), (64, 2, 3, 3), (1, 1), ((1, 1), (1, 1)), None, None, 32),
+    "one axis": ((2, 208, 30), (208, 1, 4), (1,), ((3, 0),), None, None, 208),
+    "a single output": ((2, 96, 3, 3), (96, 1, 3, 3), (1, 1), ((0, 0), (0, 0)), None, None, 96),
+}
+
+
+@pytest.mark.parametrize("case", OF_PARTS)
+def test_parts_go_in_blocks_of_vectors(case, monkeypatch):
+    x, w, *how = OF_PARTS[case]
+    x, w, params = drawn(*x, dtype="float32"), drawn(*w, dtype="float32"), params_of(*how)
+    params = {**params, "order": (0, *range(2, x.ndim), 1)}
+    for most in (1 << 30, 0):
+        monkeypatch.setattr(parts, "NEAR_BYTES", most)
+        for machine in MACHINES:
+            check(x, w, params, machine, layout="last")
+            check(x, w, params, machine, layout="exchanged")
+
+
 @pytest.mark.parametrize("way", ["outputs, in blocks of rows", "pixels"])
 @pytest.mark.parametrize("case", FORWARD | LONG | {"gradient": GRADIENTS["of a kernel"]})
 def test_a_kernel_may_be_read_backwards(case, way, monkeypatch):
@@ -419,6 +440,7 @@ def test_any_number_of_threads_gives_the_same_bits(case):
 LAST: dict[str, Any] = {
     "channels": ((16, 28, 28, 16), (3, 3, 16, 32), 1),
     "depthwise": ((16, 28, 28, 40), (3, 3, 1, 40), 40),
+    "depthwise, in blocks of parts": ((8, 14, 14, 320), (5, 5, 1, 320), 320),
     "few outputs of a large kernel": ((8, 7, 7, 256), (3, 3, 256, 256), 1),
 }
 

@@ -174,3 +174,20 @@ def test_many_of_the_largest_are_selected(dtype):
             assert selection.pays(shape[-1], k, x.dtype.itemsize)
             check(p.top_k_p, x, k=k)
             check(p.top_k_p, np.zeros_like(x), k=k)
+
+
+@pytest.mark.parametrize("payload", ("int32", "uint32", "float32"))
+@pytest.mark.parametrize("dtype", ("bool", "int8", "uint16", "int32", "uint32"))
+def test_integer_keys_and_a_number_each(dtype, payload):
+    for shape in ((300,), (3, 1000)):
+        x = whole(shape, dtype) if dtype != "bool" else RNG.random(shape) < 0.5
+        y = special(shape, payload) if payload == "float32" else whole(shape, payload)
+        check(p.sort_p, x, y, num_keys=1, stable=True)
+
+
+def test_words_in_no_near_cache_have_lines_fetched():
+    def fetches(n):
+        text = fl.jit(np.argsort).lower(np.zeros(n, np.float32)).as_text("loop_ir")
+        return text.count("prefetch keys")
+
+    assert fetches(10_000) == 0 and fetches(100_000) and fetches(radix.LONG)

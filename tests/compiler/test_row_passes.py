@@ -10,7 +10,7 @@ import pytest
 import functorch_lite as fl
 from functorch_lite import numpy as fnp
 from functorch_lite.compiler import native, pipeline
-from functorch_lite.compiler.codegen.llvm.ways import has_ways
+from functorch_lite.compiler.codegen.llvm.ways import FAR, has_ways
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.interpret import interpret
 from functorch_lite.compiler.loop_ir.nodes import Loop, Prefetch
@@ -68,6 +68,20 @@ def test_sums_and_extrema_of_any_length(combines, kind, lanes_bytes):
         quick = np.empty_like(out)
         run_kernel(function, [x, quick], lanes_bytes, quick=True)
         assert out.tobytes() == quick.tobytes()
+
+
+@pytest.mark.parametrize("lanes_bytes", (64, 16))
+@pytest.mark.parametrize("n", (FAR - 1, FAR, FAR + 61, 2 * FAR + 64))
+def test_vectors_of_a_very_long_loop_are_a_quarter_of_it_apart(n, lanes_bytes):
+    x = np.random.default_rng(n).integers(-9, 9, n).astype(np.float32)
+    x[-1] = 40
+    function, out = reductions("f32", ["add", "max"], n), np.empty(2, np.float32)
+    run_kernel(function, [x, out], lanes_bytes)
+    np.testing.assert_array_equal(out, [x.sum(), 40])
+    lanes = lanes_bytes // 4
+    quarter = n // (4 * lanes) * lanes
+    text = kernel_module(function, lanes_bytes)
+    assert [f", {k * quarter}\n" in text for k in (1, 2, 3)] == [n >= FAR] * 3
 
 
 @pytest.mark.parametrize("place", (0, 17, 100, 500, 1002))
@@ -184,16 +198,16 @@ def test_threads_run_every_iteration_once(number):
     if pool is None:
         pytest.skip("pools are for Linux")
     count = engine.load(COUNT, cache=False)
-    words = (ctypes.c_int64 * (WORDS["sections"] + 1)).from_address(pool.address)
-    share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-        words[WORDS["share"]])
+    words = (ctypes.c_int64 * (WORDS["short"] + 1)).from_address(pool.address)
+    loop = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     sections = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(
         words[WORDS["sections"]])
     for n in (1, 2, 3, 7, 8, 9, 40, 97, 1000, 1024):
         for grain in (1, 3, 16, 25):
-            counts = np.zeros(n, np.int64)
-            share(pool.address, count.address("count"), counts.ctypes.data, n, grain)
-            np.testing.assert_array_equal(counts, 1, f"{n} iterations, {grain} at a time")
+            for share in (loop(words[WORDS["share"]]), loop(words[WORDS["short"]])):
+                counts = np.zeros(n, np.int64)
+                share(pool.address, count.address("count"), counts.ctypes.data, n, grain)
+                np.testing.assert_array_equal(counts, 1, f"{n} iterations, {grain} at a time")
         counts = np.zeros(n, np.int64)
         sections(pool.address, count.address("count"), counts.ctypes.data, n, 4, None)
         np.testing.assert_array_equal(counts, 1, f"{n} sections")

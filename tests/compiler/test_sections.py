@@ -17,7 +17,6 @@ from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Copy, Index, KernelCall, Sections
 from functorch_lite.compiler.loop_ir.verify import LoopIRError, verify
 from functorch_lite.compiler.lowering.program import Lowered
-from functorch_lite.compiler.memory.plan import plan_memory
 from functorch_lite.compiler.schedule import sections
 from tests.compiler.interpreting import run_interpreted, with_constants
 from tests.compiler.random_programs import STEPS, Recipe, function_of, inputs_of
@@ -223,7 +222,7 @@ def test_the_forecast_is_what_a_call_needs(name):
     fun, args = PROGRAMS[name]
     executable = compiled(fun, *args)
     lowered = executable.lowered
-    assert plan_memory(lowered.function, lowered.in_place).size == executable.arena_bytes
+    assert lowered.plan().size == executable.arena_bytes
     assert fl.jit(fun).memory(*args).temporaries == executable.arena_bytes
 
 

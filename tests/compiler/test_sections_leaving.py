@@ -3,7 +3,6 @@
 
 import os
 import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from tests.compiler.side_by_side import (
     positive,
     sections_of,
 )
-from tests.compiler.support import in_a_new_process
+from tests.compiler.support import FORKS_BESIDE, in_a_new_process, in_threads
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
 
@@ -195,24 +194,10 @@ print(heard)
 @on_linux
 def test_a_fork_while_another_thread_runs_sections():
     code = _START.format(number=3) + """
-run = compiled(lambda x: long(1, 3000)(x) + long(2, 3000)(x), x)
-expected, stop, wrong = run(x)[0].tobytes(), [], []
-def work():
-    while not stop:
-        if run(x)[0].tobytes() != expected:
-            wrong.append(1)
-thread = threading.Thread(target=work)
-thread.start()
-for _ in range(10):
-    time.sleep(0.005)
-    child = os.fork()
-    if not child:
-        os._exit(0 if run(x)[0].tobytes() == expected else 1)
-    assert os.waitpid(child, 0)[1] == 0
-stop.append(1)
-thread.join()
-print(len(wrong))
-"""
+program = compiled(lambda x: long(1, 3000)(x) + long(2, 3000)(x), x)
+def run():
+    return program(x)[0].tobytes()
+""" + FORKS_BESIDE
     assert in_a_new_process(code) == "0\n"
 
 
@@ -248,9 +233,5 @@ def test_many_callers_at_once():
     def work(k):
         wrong.extend(k for _ in range(20) if executable(*inputs[k])[0].tobytes() != expected[k])
 
-    callers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for c in callers:
-        c.start()
-    for c in callers:
-        c.join()
+    in_threads(6, work)
     assert not wrong

@@ -3,7 +3,6 @@
 
 import os
 import sys
-import threading
 import time
 from typing import Any
 
@@ -17,11 +16,12 @@ from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Function, Loop
 from functorch_lite.compiler.runtime import threads
+from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.compiler.schedule import parallel
 from functorch_lite.compiler.schedule.parallel import shared_loops
 from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.evaluate import Evaluator
-from tests.compiler.support import in_a_new_process
+from tests.compiler.support import FORKS_BESIDE, in_a_new_process, in_threads
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pools are for Linux")
 THREADS = (1, 2, 3, 8)
@@ -127,6 +127,62 @@ def test_short_loops_are_not_shared():
     executable = compiled(lambda x: x + x, x)
     assert not shares(executable)
     assert "%pool" not in executable.ir
+
+
+PRODUCT = """
+import ctypes, time
+import numpy as np
+import functorch_lite as fl
+from functorch_lite.compiler.runtime import threads
+from functorch_lite.compiler.runtime.pool_ir import WORDS
+from functorch_lite.compiler.runtime.tiers import improver
+fl.config.update(num_threads=2)
+x = np.ones((128, 128), np.float32)
+f = fl.jit(np.matmul)
+f(x, x)
+f(x, x)
+improver.finish()
+words = (ctypes.c_int64 * (WORDS["sleepers"] + 1)).from_address(threads.find_pool(2).address)
+def in_a_row():
+    for _ in range(50):
+        f(x, x)
+def sleeps():
+    return words[WORDS["sleepers"]] == threads.workers()
+"""
+
+
+def test_short_loops_that_compute_are_shared_when_workers_are_awake():
+    x = floats(128, 128)
+    (kernel,) = compiled(fnp.matmul, x, x).lowered.kernels
+    assert all(shared.short for shared in shared_loops(kernel).values()) and shared_loops(kernel)
+    longer = compiled(fnp.matmul, floats(300, 300), floats(300, 300)).lowered.kernels[0]
+    assert not any(shared.short for shared in shared_loops(longer).values())
+    y = floats(100_000)
+    assert not shares(compiled(lambda x: x + x, y))
+
+
+def test_a_short_loop_alone_wakes_nobody():
+    code = PRODUCT + """
+time.sleep(0.05)
+f(x, x)
+print(threads.workers())
+for _ in range(100):  # after it was held up, a caller works alone for a while
+    in_a_row()
+    if threads.workers():
+        break
+    time.sleep(0.02)
+time.sleep(0.05)
+before = words[WORDS["bell"]]
+f(x, x)
+print(threads.workers(), sleeps(), words[WORDS["bell"]] - before)
+for _ in range(100):
+    in_a_row()
+    if words[WORDS["bell"]] > before:
+        break
+    time.sleep(0.02)
+print(words[WORDS["bell"]] > before)
+"""
+    assert in_a_new_process(code) == "0\n1 True 0\nTrue\n"
 
 
 # --- which loops may be shared ----------------------------------------------------------------------------------------
@@ -354,23 +410,9 @@ if not child:
 
 def test_a_fork_while_another_thread_shares_a_loop():
     code = LATER.format(number=3) + """
-expected, stop, wrong = f(x), [], []
-def work():
-    while not stop:
-        if not np.array_equal(f(x), expected):
-            wrong.append(1)
-thread = threading.Thread(target=work)
-thread.start()
-for _ in range(10):
-    time.sleep(0.005)
-    child = os.fork()
-    if not child:
-        os._exit(0 if np.array_equal(f(x), expected) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-stop.append(1)
-thread.join()
-print(len(wrong))
-"""
+def run():
+    return f(x).tobytes()
+""" + FORKS_BESIDE
     assert in_a_new_process(code) == "0\n"
 
 
@@ -385,11 +427,7 @@ def test_eight_threads_call_at_once():
         with fl.config(num_threads=3):
             wrong.extend(k for _ in range(20) if f(args[k]).tobytes() != expected[k])
 
-    callers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for c in callers:
-        c.start()
-    for c in callers:
-        c.join()
+    in_threads(8, work)
     assert not wrong
 
 
@@ -444,6 +482,7 @@ def test_workers_sleep_when_there_is_nothing_to_do():
     x = floats(300_001)
     executable = compiled(fnp.exp, x, number=3)
     executable(x)
+    improver.finish()  # what other tests left it to make
     time.sleep(0.05)
     before = time.process_time()
     time.sleep(0.2)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """jit: static and donated arguments, weak types, methods, pickling, caches; and the tools that show a program."""
 
+import gc
 import pickle
 import threading
 
@@ -239,3 +240,57 @@ def test_ensure_compile_time_eval_runs_at_once():
 def test_check_purity_accepts_effects():
     with fl.config(check_purity=True):
         assert fl.jit(lambda x: (fl.debug.callback(lambda v: None, x), x * 2)[1])(3.0) == 6.0
+
+
+# --- garbage collection -----------------------------------------------------------------------------------------------
+
+
+def collecting(seen):
+    """A function that notes whether there is automatic garbage collection while Python runs in a call."""
+
+    def note(x):
+        seen.append(gc.isenabled())
+        return x
+
+    return note
+
+
+def test_tracing_and_compiling_are_not_held_up_by_garbage_collection():
+    traced = []
+
+    def fun(x):
+        traced.append(gc.isenabled())
+        return np.sin(x) + 1
+
+    f = fl.jit(fun)
+    for _ in range(3):
+        f(np.ones(3))
+        assert gc.isenabled()
+    assert traced == [False]
+    gc.disable()
+    try:
+        fl.jit(fun)(np.ones(4))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_steps_in_python_have_garbage_collection_in_a_first_call():
+    seen = []
+    f = fl.jit(lambda x: fl.pure_callback(collecting(seen), x, x) * 2)
+    for _ in range(2):
+        np.testing.assert_array_equal(f(np.ones(3)), 2 * np.ones(3))
+    assert seen == [True, True] and gc.isenabled()
+
+
+def test_errors_leave_garbage_collection_on():
+    def wrong(x):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fl.jit(wrong)(np.ones(3))
+    assert gc.isenabled()
+    x = np.ones(3)
+    with pytest.raises(IndexError):
+        fl.jit(lambda x, i: x[i])(x, np.array([7]))
+    assert gc.isenabled()

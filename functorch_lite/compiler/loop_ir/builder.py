@@ -48,6 +48,7 @@ class Builder:
         self.function = Function(name, [])
         self._blocks: list[list[Any]] = [self.function.body]
         self._memos: list[dict[Any, Value]] = [{}]
+        self.brief = False  # whether there should be little code, which runs longer
         self._floor = 0  # values are not placed outside this block: the innermost branch or while
 
     # --- parameters and locals --------------------------------------------------------------------------------------

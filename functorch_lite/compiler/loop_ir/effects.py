@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Index, Value, blocks
+from functorch_lite.compiler.loop_ir.nodes import Buffer, Index, Value, blocks
 
 
 class Effects:
@@ -51,14 +51,16 @@ class Effects:
             self._use(*(t for t, _ in v.attr.terms))
 
     def _kernel_call(self, s: nodes.KernelCall) -> None:
+        reads, writes, touches = self.reads, self.writes, self.touches
         for (buffer, at), param in zip(s.places, s.kernel.params, strict=True):
-            self._place(self.reads if param.role == "in" else self.writes, buffer, at)
+            (reads if param.role == "in" else writes)[buffer] = touches[buffer] = None
+            if at.terms or buffer.role == "growing":
+                self._place(touches, buffer, at)
         self.can_fail |= s.kernel.can_fail
         if s.failure is not None:
             for buffer, at in s.failure.places:
                 self._place(self.reads, buffer, at)
-        if s.kernel.arena is not None:
-            self.calls_python |= _has_steps(s.kernel)
+        self.calls_python |= s.kernel.has_steps
 
     def _rarer(self, s: Any) -> None:
         if isinstance(s, nodes.Store):
@@ -131,16 +133,3 @@ class Effects:
             self.grows = True
         if index.terms:
             self._use(*(v for v, _ in index.terms))
-
-
-def _has_steps(part: Function) -> bool:
-    """Whether a part of a program calls Python, other than to raise an error."""
-    return any(map(_calls_python, part.body))
-
-
-def _calls_python(s: Any) -> bool:
-    if isinstance(s, nodes.HostCall):
-        return True
-    if isinstance(s, nodes.KernelCall):
-        return s.kernel.arena is not None and _has_steps(s.kernel)
-    return any(_calls_python(inside) for block in blocks(s) for inside in block)

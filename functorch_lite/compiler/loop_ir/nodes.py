@@ -361,7 +361,8 @@ class Function:
 
     integers: i64 parameters after the buffers. scratch: the parameters at the end of `params` that are working space,
     which the caller provides and nothing else uses meanwhile. arena: of a part, the last parameter, in which its locals
-    live. can_fail: it may leave with a status. facts: what was found out about this body (schedule/parallel.py).
+    live. can_fail: it may leave with a status. has_steps: of a part, it calls Python, other than to raise an error.
+    facts: what was found out about this body (schedule/parallel.py).
     """
 
     name: str
@@ -373,12 +374,13 @@ class Function:
     scratch: list[Buffer] = field(default_factory=list)
     arena: Buffer | None = None
     can_fail: bool = False
+    has_steps: bool = False
     facts: Any = field(default=None, repr=False)
 
     def with_body(self, body: list[Any]) -> "Function":
         """The same function of another body."""
         return Function(self.name, self.params, body, self.integers, self.locals, self.growing, self.scratch,
-                        self.arena, self.can_fail)
+                        self.arena, self.can_fail, self.has_steps)
 
 
 Statement = (

@@ -20,7 +20,7 @@ maximum: a row is short against the caches of a CPU.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
+from functorch_lite.compiler.loop_ir.nodes import Buffer, Index, Value
 from functorch_lite.compiler.lowering.attention_tiles import FEWEST_ROWS, VECTORS, Kernel, Seen, Sizes
 from functorch_lite.compiler.lowering.rules import Operand, kernel_rules
 from functorch_lite.compiler.lowering.tiles import Cut, row_cuts
@@ -53,13 +53,15 @@ class Forward(Kernel):
 
                 def rows(row: Index, count: int, queries=queries, head=head) -> None:
                     seen = self.seen(row, count)
-                    self.products(q, (queries + row) * s.e, count, keys, s.e, seen,
-                                  self.score(row, seen, self.weights, ZERO))
+                    self.each(self.tiles_of(count), lambda r, few: self.products(
+                        q, (queries + row + r) * s.e, few, keys, s.e, seen,
+                        self.score(row + r, seen, self.weights, r * self.stride)))
                     with b.loop(count) as r:
                         self._soften(r, seen)
                     self._sums(count, lse, queries + row)
-                    self._values(count, seen, v, (seen.first * self.width + head * s.m) * s.f, out,
-                                 (queries + row) * s.f)
+                    at = (seen.first * self.width + head * s.m) * s.f
+                    self.each(self.tiles_of(count), lambda r, few: self._values(
+                        r, few, seen, v, at, out, (queries + row + r) * s.f))
 
                 self.each(self.parts, rows)
 
@@ -93,13 +95,17 @@ class Forward(Kernel):
                 found = b.op("add", found, b.op("sub", top, top))
             b.store(lse, at + r, found)
 
-    def _values(self, rows: int, seen: Seen, v: Buffer, at: Index, out: Buffer, to: Index) -> None:
+    def _values(
+        self, first: Index, rows: int, seen: Seen, v: Buffer, at: Index, out: Buffer, to: Index
+    ) -> None:
+        """The outputs of some rows of a block."""
         b = self.b
 
         def put(r: int, column: Index, total: Value) -> None:
-            b.store(out, to + (column + r * self.sizes.f), b.op("mul", total, b.load(self.inverse, r)))
+            b.store(out, to + (column + r * self.sizes.f), b.op("mul", total, b.load(self.inverse, first + r)))
 
-        self.weighted(lambda r, k: b.load(self.weights, k + r * self.stride), rows, seen.keys, v, at, self.sizes.f, put)
+        self.weighted(lambda r, k: b.load(self.weights, k + (first + r) * self.stride), rows, seen.keys, v, at,
+                      self.sizes.f, put)
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Backward(Kernel):
             self.products(x.ct, (at + r) * s.f, few, self.values_turned, s.f, seen,
                           lambda k, column, value: b.store(self.pulled, into + (column + k * self.stride), value))
 
-        tiles = row_cuts(count, self.most_rows, FEWEST_ROWS)
+        tiles = self.tiles_of(count)
         self.each(tiles, rows)
         with b.loop(count) as r:
             self._pull(x, r, seen, at + r)
@@ -201,8 +207,9 @@ class Backward(Kernel):
 
     def _to_keys(self, weights: Buffer, x: Buffer, at: Index, size: int, count: int, seen: Seen, total: Buffer) -> None:
         """total[j] += sum over the block's queries i of weights[i, j] x[i]."""
-        b, keys = self.b, self.width // 4
-        with b.loop(self.times(seen.count, 4)) as t:
+        b, parts = self.b, 8 if self.b.brief else 4
+        keys = self.width // parts
+        with b.loop(self.times(seen.count, parts)) as t:
             first = t * keys
             to = (seen.first * self.width + first) * size
 

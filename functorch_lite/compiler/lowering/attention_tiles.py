@@ -12,7 +12,7 @@ from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.attention_mask import MaskRows
 from functorch_lite.compiler.lowering.contraction import this_machine
 from functorch_lite.compiler.lowering.rules import Operand
-from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, most_rows, multiply_add, row_cuts, tile
+from functorch_lite.compiler.lowering.tiles import SHORT_ROWS, Cut, Walk, cuts, most_rows, multiply_add, row_cuts, tile
 
 VECTORS = 2  # side by side in a tile
 FEWEST_ROWS, MOST_ROWS = 6, 12  # of a tile
@@ -71,6 +71,12 @@ class Kernel:
     def parts_of_queries(self) -> list[Cut]:
         """The queries in parts, whose scores are there at one time."""
         return row_cuts(self.sizes.n, self.most_rows, FEWEST_ROWS)
+
+    def tiles_of(self, count: int) -> list[Cut]:
+        """The rows of tiles over so many queries."""
+        if self.b.brief:
+            return row_cuts(count, SHORT_ROWS, SHORT_ROWS // 2)
+        return row_cuts(count, self.most_rows, FEWEST_ROWS)
 
     def each(self, cut_list: Sequence[Cut], body: Callable[[Index, int], None]) -> None:
         """Run the body with the first row and the size of every part."""

@@ -6,37 +6,47 @@ caller provides: working space that is free again after the call. Where an outpu
 and what a loop calls if it is made of numbers or could be one kernel, the equations are lowered in place.
 """
 
+from collections.abc import Sequence
+
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, KernelCall, blocks
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, Index, KernelCall, blocks
 from functorch_lite.compiler.loop_ir.polls import has_polls, mark_polls
 from functorch_lite.compiler.lowering.places import Place, is_one
 from functorch_lite.compiler.lowering.program import ProgramLowering, can_lower
-from functorch_lite.compiler.lowering.rules import kind_of, step_rules, words
+from functorch_lite.compiler.lowering.rules import layout, step_rules
 from functorch_lite.compiler.memory.plan import Part, plan_memory, takeovers, touched
 from functorch_lite.compiler.schedule.sections import in_sections
 from functorch_lite.core.program import Equation, Program
 from functorch_lite.primitives.higher_order import jit_p
 
+Operand = tuple[Buffer, Index]
+"""Where an array is: a buffer, and the element at which it begins."""
+
 
 @step_rules.register(jit_p)
 def _(low: ProgramLowering, equation: Equation):
     program = low.called(equation.params["program"])
-    if _is_apart(low, equation, program):
-        _call(low, equation, part_of(low, program))
-        return
+    if _may_be_apart(low, program):
+        sources = [low.place(a).operand for a in equation.inputs]
+        if _is_apart(low, equation, sources):
+            _call(low, equation, part_of(low, program), sources)
+            return
     targets = [low.target_of(v) for v in equation.outputs]
     found = low.call(program, [low.given(a) for a in equation.inputs], targets)
     for var, result in zip(equation.outputs, found, strict=True):
         low.define(var, result)
 
 
-def _is_apart(low: ProgramLowering, equation: Equation, program: Program) -> bool:
-    """Whether a call is of a part: outside loops, or of steps on arrays; and no output is wanted where an input is."""
-    if not can_lower(program) or (low.b.depth and not _is_worth(low, program)):
-        return False
+def _may_be_apart(low: ProgramLowering, program: Program) -> bool:
+    """Whether calls of a program may be of a part: outside loops, or of steps on arrays."""
+    return can_lower(program) and (not low.b.depth or _is_worth(low, program))
+
+
+def _is_apart(low: ProgramLowering, equation: Equation, sources: Sequence[Operand]) -> bool:
+    """Whether no output of a call is wanted where an input is."""
     wanted = [low.scope.wanted[v].buffer for v in equation.outputs if v in low.scope.wanted]
-    return not wanted or not {low.place(a)[0] for a in equation.inputs}.intersection(wanted)
+    return not wanted or not {buffer for buffer, _ in sources}.intersection(wanted)
 
 
 def _is_worth(low: ProgramLowering, program: Program) -> bool:
@@ -46,11 +56,10 @@ def _is_worth(low: ProgramLowering, program: Program) -> bool:
         map(is_one, (*program.inputs, *program.outputs)))
 
 
-def _call(low: ProgramLowering, equation: Equation, part: Part) -> None:
-    """Call a part."""
+def _call(low: ProgramLowering, equation: Equation, part: Part, sources: Sequence[Operand]) -> None:
+    """Call a part. sources: where its inputs are."""
     function = part.function
-    sources = [low.place(a)[:2] for a in equation.inputs]
-    targets = [low.out_place(v)[:2] for v in equation.outputs]
+    targets = [low.out_place(v).operand for v in equation.outputs]
     constants = [(b, ZERO) for b in function.params[len(sources) + len(targets) : -1]]
     assert function.arena is not None
     low.b.add(KernelCall(function, [*sources, *targets, *constants, low.scratch(function.arena)]))
@@ -84,13 +93,14 @@ class _Making:
         return self._finished(in_sections(self.b.finish(), low.in_place, program))
 
     def _place(self, new, name: str, aval) -> Place:
-        return Place(new(name, kind_of(aval.dtype), words(aval)), ZERO, aval)
+        return Place(new(name, *layout(aval)), ZERO, aval)
 
     def _finished(self, function: Function) -> Part:
         function.params += _constants(function, set(self.low.constant_buffers))
         function.name = f"part{len(self.low.parts)}"  # parts inside this one came first
         mark_polls(function)
         function.can_fail = _can_fail(function.body) or has_polls(function.body)
+        function.has_steps = _has_steps(function.body)
         plan = plan_memory(function, self.low.in_place)
         ins, outs = function.params[: len(self.program.inputs)], function.params[len(self.program.inputs) :]
         in_place = takeovers(function, self.low.in_place, ins, outs[: len(self.program.outputs)])
@@ -120,5 +130,14 @@ def _can_fail(statements) -> bool:
         isinstance(s, nodes.HostCall | nodes.Grow | nodes.Exit)
         or (isinstance(s, KernelCall) and s.kernel.can_fail)
         or any(map(_can_fail, blocks(s)))
+        for s in statements
+    )
+
+
+def _has_steps(statements) -> bool:
+    """Whether one of the statements is a step in Python, other than to raise an error."""
+    return any(
+        isinstance(s, nodes.HostCall) or (isinstance(s, KernelCall) and s.kernel.has_steps)
+        or any(map(_has_steps, blocks(s)))
         for s in statements
     )

@@ -71,8 +71,7 @@ def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any
             used.setdefault(place.buffer, []).append(i)
     schedule, own = low.schedule(program), set(program.inputs)
     apart = [k for k, t in enumerate(targets) if type(t) is Place and t.buffer not in used]
-    found = Overlap({k for k in apart if program.outputs[k] not in schedule.home
-                     and _memory(schedule, program.outputs[k]) in own})
+    found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in own})
     for k, target in enumerate(targets):
         if type(target) is not Place or target.buffer not in used:
             continue

@@ -11,7 +11,7 @@
 What lies across the order of the copy is computed in its own order first, in small pieces that are turned. A left
 operand is computed some rows at a time where one job has all columns. Where the axes of the product and
 those of what is read do not go together, an operand is written whole first. Where several jobs read the
-left operand, it is computed in order once, as one is copied whose rows would meet in a cache.
+left operand, it is computed in order once.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,21 @@ from typing import Any
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.product_tiles import ALIAS_BYTES, PAD, Axis, Left, Matrix, Sums
+from functorch_lite.compiler.lowering.product_tiles import PAD, Axis, Left, Matrix, Sums
 from functorch_lite.compiler.lowering.prologue import Operand, Source, in_memory
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Panels, Walk, even_cuts, over, rows_of
 
 ROWS_BYTES = 96 << 10  # of rows of a left operand that are computed at a time: part of a second-level cache
 LEAST_ROWS = 28
+ALIAS_BYTES = 2048  # a multiple of it between rows: they meet in a few places of the first-level cache
 TURNED = 64  # numbers of a row or column that are turned at a time
 FEW = 4  # rows, or columns, of products with k in the lanes: each number of the other operand is read once
 
 
 def product_matrix(
     b: Builder, machine: Any, x: Operand, y: Operand, out: Buffer | None, rows: Axis, columns: Axis,
-    contracted: tuple[Axis, ...], outer: Sequence[Axis],
+    contracted: tuple[Axis, ...], outer: Sequence[Axis], parts: int = 1,
 ) -> Matrix:
     """The writer of a matrix product inside loops over `outer`, with operands in memory or computed."""
     inside = (*outer, rows, columns, *contracted)
@@ -41,7 +42,7 @@ def product_matrix(
     y = _walked(b, y, [a.y for a in inside if a.size > 1], all(a.y for a in outer), "y_written")
     around = outer[0].size if outer else 1
     if isinstance(x, Buffer) and isinstance(y, Buffer):
-        return Matrix(b, machine, x, y, out, rows, columns, contracted, around)
+        return Matrix(b, machine, x, y, out, rows, columns, contracted, around, parts)
     return ComputedMatrix(b, machine, x, y, out, rows, columns, contracted, around)  # type: ignore[arg-type]
 
 

@@ -8,8 +8,9 @@ and the contracted ones make a matrix product (`product_tiles`), the others are 
     columns   y's columns are in the lanes; y is copied into panels where it is transposed, or large
     inner     both operands are in order along k and there are few rows: k is in the lanes
 
-Half precision is widened to float32 first. A complex product is a real one over twice the contracted axis:
-`re = [xr, -xi] . [yr, yi]`, `im = [xi, xr] . [yr, yi]`.
+Half precision is widened to float32 first. The tiles of complex products have real and imaginary parts in vectors of
+their own. A complex convolution is a real one over twice the contracted axis: `re = [xr, -xi] . [yr, yi]`,
+`im = [xi, xr] . [yr, yi]`.
 """
 
 from collections.abc import Sequence
@@ -33,11 +34,7 @@ from functorch_lite.primitives.contraction import dot_general_p
 
 
 class Bilinear(Protocol):
-    """A product or convolution of real numbers, told by its axes."""
-
-    def doubled(self, batch: Axis, contracted: Axis) -> "Bilinear":
-        """The same with one more batch axis and one more contracted axis."""
-        ...
+    """A product or convolution, told by its axes."""
 
     def write(self, b: Builder, x: Operand, y: Operand, out: Buffer, machine: Machine) -> None:
         """Compute it."""
@@ -63,13 +60,19 @@ class Product:
             return tuple(Axis(a.size, a.y, a.x, a.out) for a in axes)
         return Product(swap(self.batch), swap(self.columns), swap(self.rows), swap(self.contracted))
 
-    def doubled(self, batch: Axis, contracted: Axis) -> "Product":
-        """The product with one more axis of each of these sorts."""
-        return Product((batch, *self.batch), self.rows, self.columns, (contracted, *self.contracted))
+    def of_parts(self) -> "Product":
+        """The same product of complex numbers, its strides those of their parts."""
+        def twice(axes):
+            return tuple(Axis(a.size, a.x * 2, a.y * 2, a.out * 2) for a in axes)
+        return Product(*map(twice, (self.batch, self.rows, self.columns, self.contracted)))
 
     def write(self, b: Builder, x: Operand, y: Operand, out: Buffer, machine: Machine) -> None:
         """Compute it, on buffers of one kind that is not half precision."""
         _write_product(b, self, x, y, out, machine, None)
+
+    def write_complex(self, b: Builder, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+        """Compute it, on the parts of complex numbers."""
+        _write_product(b, self.of_parts(), x, y, out, machine, None, 2)
 
     def write_with(self, b: Builder, x: Operand, y: Operand, machine: Machine, epilogue: Epilogue) -> None:
         """Compute it in jobs, each with the epilogue after it."""
@@ -197,7 +200,9 @@ def bilinear_kernel(
         return b.finish()
     x, y = (s for s in sources if isinstance(s, Buffer))
     out = b.output("out", kind, sizes[2] * parts)
-    if parts == 2:
+    if parts == 2 and isinstance(problem, Product):
+        problem.write_complex(b, x, y, out, machine)
+    elif parts == 2:
         _complex(b, problem, x, y, out, machine)
     elif kind in ("f16", "bf16"):
         total = b.scratch("out_wide", "f32", out.size)
@@ -218,7 +223,7 @@ def _convert(b: Builder, source: Buffer, target: Buffer) -> None:
         b.store(target, i, b.op("convert", b.load(source, i), kind=target.kind))
 
 
-def _complex(b: Builder, problem: Bilinear, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
+def _complex(b: Builder, problem: Any, x: Buffer, y: Buffer, out: Buffer, machine: Machine) -> None:
     nx, ny, n = x.size // 2, y.size // 2, out.size // 2
     parts = b.scratch("x_parts", x.kind, 4 * nx), b.scratch("y_parts", y.kind, 2 * ny)
     total = b.scratch("out_parts", out.kind, 2 * n)
@@ -237,16 +242,16 @@ def _complex(b: Builder, problem: Bilinear, x: Buffer, y: Buffer, out: Buffer, m
 
 def _write_product(
     b: Builder, product: Product, x: Operand, y: Operand, out: Buffer | None, machine: Machine,
-    epilogue: Epilogue | None,
+    epilogue: Epilogue | None, parts: int = 1,
 ) -> None:
     """Loops around a matrix product whose output is in order along its columns, if it is in order at all."""
     rows, columns = merged(product.rows), merged(product.columns)
-    if not columns or (rows and columns[-1].out != 1):
+    if not columns or (rows and columns[-1].out != parts):
         product, x, y, rows, columns = product.swapped(), y, x, columns, rows
     rows, columns = merged(product.rows), merged(product.columns)
     outer = merged((*product.batch, *rows[:-1], *columns[:-1]))
     matrix = product_matrix(b, machine, x, y, out, (rows or (ONE,))[-1], (columns or (ONE,))[-1],
-                            merged(product.contracted) or (ONE,), outer)
+                            merged(product.contracted) or (ONE,), outer, parts)
     if epilogue is not None:
         matrix.end_with(epilogue, outer)
     over_axes(b, outer, matrix.write)

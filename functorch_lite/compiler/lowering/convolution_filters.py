@@ -62,6 +62,7 @@ SUMS_BYTES = 2 << 20  # of all jobs' sums
 FEW_OUTPUTS = 32  # of all examples: a kernel in order would be read that often
 ONE_TILE = 9  # outputs of a tile with kernel columns in the lanes
 MOST_ROWS = 28  # outputs of a few examples together
+LEAST_SUMS = 8  # of a tile that comes again and again
 FEW = 8  # jobs
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 
@@ -326,18 +327,54 @@ class Filters(Way):
     def _tiles(self, block: "_Block", panel: Panels, at: Index, to: Index) -> None:
         """The outputs of some examples, for the filters of some panels."""
         step = self.filters.out if self.turned is None else 1
-        columns = [v * panel.width * step for v in range(panel.vectors)]
         reads, writes = self._rows(block.image)
         if self.turned is not None:
             writes = [k * self.turned.columns for k in range(len(writes))]
-        for first, size in ((c.start + k * c.size, c.size) for c in panel.rows for k in range(c.count)):
-            left = Walk(block.image.buffer, at, reads[first : first + size], self._along(block.image))
-            with self.b.loop(panel.count) as i:
+        vectors = panel.vectors
+        if vectors % 2 == 0 and not self._rows_alike(vectors):  # half a panel at a time, then
+            vectors //= 2
+        alike, pieces = self._pieces(reads, writes, panel.rows, vectors)
+        if not alike:
+            vectors = panel.vectors
+        columns, part = [v * panel.width * step for v in range(vectors)], vectors * panel.width
+
+        def write(first: int, size: int, dx: Index, do: Index) -> None:
+            left = Walk(block.image.buffer, at + dx, reads[first : first + size], self._along(block.image))
+            with self.b.loop(panel.count) as i, self.b.loop(panel.vectors // vectors) as h:
                 filters = i * panel.size + panel.start
-                rows = [to + filters * step + o for o in writes[first : first + size]]
-                tile(self.b, panel.width, block.extents, left,
-                     packed_walk(self.packed, panel, filters, block.extents),
-                     store_tile(self.b, block.target, rows, columns, step, self.adds))
+                right = packed_walk(self.packed, panel, filters, block.extents)
+                right = right._replace(at=right.at + h * part, offsets=right.offsets[:vectors])
+                rows = [to + do + (filters + h * part) * step + o for o in writes[first : first + size]]
+                tile(self.b, panel.width, block.extents, left, right,
+                     store_tile(self.b, block.target, rows, columns, step, self.adds),
+                     unrolled=self.machine.cutting.unrolled)
+
+        for first, size in pieces:
+            over_axes(self.b, alike, lambda dx, _, do, first=first, size=size: write(first, size, dx, do))
+
+    def _pieces(
+        self, reads: list[int], writes: list[int], usual: Sequence[Cut], vectors: int
+    ) -> tuple[list[Axis], list[tuple[int, int]]]:
+        """The rows of each tile, and the axes along which all of them come again, where there should be little code."""
+        axes = [Axis(n, reads[k] - reads[0], 0, writes[k] - writes[0]) for n, k in self._rows_alike(vectors)]
+        rows = len(reads) // math.prod(a.size for a in axes)
+        if axes and reads == _places(axes, "x", reads[:rows]) and writes == _places(axes, "out", writes[:rows]):
+            return axes, [(0, rows)]
+        return [], [(c.start + k * c.size, c.size) for c in usual for k in range(c.count)]
+
+    def _rows_alike(self, vectors: int) -> list[tuple[int, int]]:
+        """Where there should be little code: how often tiles come again along each axis, and so many rows further.
+
+        The rows of a tile are those of the last axes, which fit the registers; nothing where it would have few sums.
+        """
+        sizes = [self.group, *(v.out for v in self.conv.windows)]
+        axis, rows, most = len(sizes), 1, most_rows(vectors, self.machine.registers)
+        while axis and rows * sizes[axis - 1] <= most:
+            axis -= 1
+            rows *= sizes[axis]
+        if not self.machine.cutting.looped or rows * vectors < LEAST_SUMS:
+            return []
+        return [(sizes[k], math.prod(sizes[k + 1 :])) for k in range(axis) if sizes[k] > 1]
 
     def _inner_tiles(self, block: "_Block", at: Index, to: Index) -> None:
         """The outputs of some examples, with kernel columns in the lanes."""
@@ -345,18 +382,22 @@ class Filters(Way):
         reads, writes = self._rows(block.image)
         vectors = max(1, min(registers // (min(len(reads), ONE_TILE) + 1), step.size))
         along = self._along(block.image)
-        for part in cuts(len(reads), most_rows(vectors, registers)):
-            for first in range(part.start, part.start + part.count * part.size, part.size):
-                left = Walk(block.image.buffer, at, reads[first : first + part.size], along[:-1], along[-1])
-                for cut in cuts(step.size, vectors):
-                    with self.b.loop(cut.count) as i:
-                        f = i * cut.size + cut.start
-                        right = Walk(self.w, kernel.at + f * step.y, [k * step.y for k in range(cut.size)],
-                                     kernel.along[:-1], kernel.along[-1])
-                        rows = [block.at + to + f * step.out + o for o in writes[first : first + part.size]]
-                        columns = [k * step.out for k in range(cut.size)]
-                        inner_tile(self.b, block.extents[-1], block.extents[:-1], left, right,
-                                   store_tile(self.b, block.target, rows, columns, 0, self.adds))
+        alike, pieces = self._pieces(reads, writes, cuts(len(reads), most_rows(vectors, registers)), vectors)
+
+        def write(first: int, size: int, dx: Index, do: Index) -> None:
+            left = Walk(block.image.buffer, at + dx, reads[first : first + size], along[:-1], along[-1])
+            for cut in cuts(step.size, vectors):
+                with self.b.loop(cut.count) as i:
+                    f = i * cut.size + cut.start
+                    right = Walk(self.w, kernel.at + f * step.y, [k * step.y for k in range(cut.size)],
+                                 kernel.along[:-1], kernel.along[-1])
+                    rows = [block.at + to + do + f * step.out + o for o in writes[first : first + size]]
+                    columns = [k * step.out for k in range(cut.size)]
+                    inner_tile(self.b, block.extents[-1], block.extents[:-1], left, right,
+                               store_tile(self.b, block.target, rows, columns, 0, self.adds))
+
+        for first, size in pieces:
+            over_axes(self.b, alike, lambda dx, _, do, first=first, size=size: write(first, size, dx, do))
 
     def _rows(self, image: Image) -> tuple[list[int], list[int]]:
         """Where in the image and in the output the rows of tiles are: all outputs of a few examples."""
@@ -369,6 +410,12 @@ class Filters(Way):
     def _along(self, image: Image) -> list[int]:
         """The steps of an image along channels and kernel axes."""
         return [*image.of_channels[1:], *image.walk()]
+
+
+def _places(axes: Sequence[Axis], of: str, first: Sequence[int]) -> list[int]:
+    """Where the rows of all tiles are that come again along some axes. of: which of their strides counts."""
+    steps = [[k * getattr(a, of) for k in range(a.size)] for a in axes]
+    return [sum(at) + place for at in itertools.product(*steps) for place in first]
 
 
 @dataclass

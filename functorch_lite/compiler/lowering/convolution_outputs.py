@@ -349,7 +349,8 @@ class Outputs(Way):
             left = Walk(self.image.buffer, at, reads[start : start + size], along_x)
             rows = [to + o for o in writes[start : start + size]]
             tile(self.b, panel.width, extents, left, Walk(self.packed, kernel, columns, along_w, 1),
-                 store_tile(self.b, self.out if self.direct else self.sums, rows, columns, 1, False), taps)
+                 store_tile(self.b, self.out if self.direct else self.sums, rows, columns, 1, False), taps,
+                 unrolled=self.machine.cutting.unrolled)
 
     def _steps(self, phase: tuple[Phase, ...], panel: Panels, rows: int, columns: int):
         """The loops over channels and kernel axes: extents, steps in the image and in a panel; the taps written out."""
@@ -359,7 +360,8 @@ class Outputs(Way):
         extents, along_x, along_w = sizes[:n], list(self.image.of_channels[1:]), strides[:n]
         axes = [tuple((v.kernel - 1 - k if v.w < 0 else k, s) for k, s in p.taps)
                 for p, v in zip(phase, self.conv.windows, strict=True)]
-        written = WRITTEN_OUT if self._is_written_out(phase, rows, panel.vectors, columns) else 0
+        fits = self._is_written_out(phase, rows, panel.vectors, columns)
+        written = self.machine.cutting.written_out(WRITTEN_OUT) if fits else 0
         for k, (x, w) in enumerate(zip(self.image.strides, strides[n:], strict=True)):
             if len(axes[k]) == 1 or math.prod(map(len, axes[k:])) * rows * panel.vectors <= written:
                 continue

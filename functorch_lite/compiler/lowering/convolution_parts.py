@@ -6,8 +6,9 @@ and the output, so a tile is some outputs side by side, each a vector of parts:
 
     out[t, part] = sum over k of  w[k, part] * image[t * step + shift[k], part]
 
-`Parts` is for small kernels: jobs are blocks of examples and of their rows. `PartSums` is for kernels larger than the
-output, as in a kernel's gradient: jobs add up blocks of channels, or of kernel rows, and the sums are added up.
+`Parts` is for small kernels: jobs are blocks of examples, of their parts and of their rows. `PartSums` is for kernels
+larger than the output, as in a kernel's gradient: jobs add up blocks of channels, or of kernel rows, and the sums are
+added up.
 """
 
 import itertools
@@ -40,6 +41,8 @@ from functorch_lite.compiler.lowering.tiles import Cut, Machine, cuts, multiply_
 BLOCK_BYTES = 288 << 10  # of a block of outputs, whose rows overlap the next one's: part of a second-level cache
 IMAGE_BYTES = 96 << 10  # of a block of a large kernel
 MOST_OUTPUTS = 8  # of a tile
+MOST_VECTORS = 6  # of a block of parts
+NEAR_BYTES = 32 << 10  # of what a tile reads of an image: more would not be in the first-level cache for the next row's
 MOST_SUMS = 25  # of a tile, where the kernel is large
 WRITTEN_OUT = 300  # products: taps of no more are written out, else they are a loop
 UNROLLED = 4  # kernel columns that are written out
@@ -106,9 +109,10 @@ class Parts(Lanes):
         self.phases = [phases_of(w) for w in self.conv.windows]
 
     def write(self) -> None:
-        """Loop over examples and blocks of their outputs."""
+        """Loop over examples, blocks of their parts and blocks of their outputs."""
         c, b = self.conv, self.b
         self.kernel, self.of_kernel = self._kernel()
+        self._cut_parts()
         loops = merged((*self.others, *c.examples))
         examples = math.prod(a.size for a in loops)
         wanted = -(-self.jobs // examples) if examples < self.jobs and examples * self._products() >= WORTH else 1
@@ -122,6 +126,22 @@ class Parts(Lanes):
             over_blocks(b, loops, self.jobs, self.image.clear, lambda x, w, out: self._cuts(x, w, out, lambda: None))
         else:
             over_axes(b, loops, lambda x, w, out: self._cuts(x, w, out, self.image.clear))
+
+    def _cut_parts(self) -> None:
+        """Make blocks of many parts, where whole vectors divide them: an axis of blocks, and one in a block."""
+        lanes, part = self.machine.lanes(self.out.kind), self.part
+        if part.size % lanes or self._tile_bytes() <= NEAR_BYTES:
+            return
+        size = lanes * divisor(part.size // lanes, MOST_VECTORS)
+        if lanes < size < part.size:
+            self.others.append(Axis(part.size // size, size, size * part.y, size))
+            self.part = part._replace(size=size)
+
+    def _tile_bytes(self) -> int:
+        """What the tiles of all parts read of an image."""
+        *_, last = blocks = [[Cut(0, 1, 1)] for _ in self.phases]
+        last[0] = Cut(0, 1, min(MOST_OUTPUTS, max(p.count for p in self.phases[-1])))
+        return self._image_bytes(blocks)
 
     def _cuts(self, x: Index, w: Index, out: Index, begin: Callable[[], None]) -> None:
         """The blocks of an example, each of which begins with `begin`; the image's border stays what it was."""
@@ -153,6 +173,7 @@ class Parts(Lanes):
                 self.b.store(packed, place + i, self.b.load(self.w, source))
 
         over_axes(self.b, axes, copied)
+        self.part = self.part._replace(y=1)
         return packed, to
 
     def _block(self, x: Index, w: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
@@ -184,7 +205,7 @@ class Parts(Lanes):
         extents, along = [c.size for c in self.channels], [list(self.image.of_channels[:-1]), self.of_kernel[:n]]
         axes = [p.taps for p in phase]
         for k, stride in enumerate(self.of_kernel[n:]):
-            if math.prod(map(len, axes)) * outputs > WRITTEN_OUT and len(axes[k]) > 1:
+            if math.prod(map(len, axes)) * outputs > self.machine.cutting.written_out(WRITTEN_OUT) and len(axes[k]) > 1:
                 (k0, s0), (k1, s1) = axes[k][:2]
                 extents.append(len(axes[k]))
                 along[0].append((s1 - s0) * self.image.strides[k])
@@ -195,7 +216,7 @@ class Parts(Lanes):
                 for tap in itertools.product(*axes)]
 
         def vector(part: Index) -> None:
-            kernel = part if self.kernel is not self.w else w + part * self.part.y
+            kernel = w + part * self.part.y
             offsets = [u * step for u in range(outputs)]
             sums = self.sums_of(self.image.buffer, self.kernel, offsets, extents, along, taps, at + part, kernel)
             for u, value in enumerate(sums):

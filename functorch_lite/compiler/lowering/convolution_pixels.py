@@ -26,7 +26,7 @@ from functorch_lite.compiler.lowering.epilogue import Span
 from functorch_lite.compiler.lowering.pooled import Pooled
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
-from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, most_rows, store_tile, tile
+from functorch_lite.compiler.lowering.tiles import Cut, Walk, cuts, cycles, filter_cuts, most_rows, store_tile, tile
 
 IMAGE_BYTES = 192 << 10  # of a block: part of a second-level cache
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
@@ -162,7 +162,7 @@ class Pixels(Way):
         self.to = [p.every * v.to for p, v in zip(phase, windows, strict=True)]
         self.target, self.far = self.out, self.filters.out
         tiling = self._tiling(phase)
-        for cut in cuts(self.filters.size, tiling.filters):
+        for cut in filter_cuts(self.filters.size, tiling.filters, self.machine):
             with self.b.loop(cut.count) as f:
                 first = f * cut.size + cut.start
                 self._filters(phase, tiling, cut.size, at, w + first * self.filters.y, out + first * self.filters.out)
@@ -174,7 +174,7 @@ class Pixels(Way):
         extents = [p.count for p in phase]
         self.to, self.target, self.far = strides_of(extents), self.sums, math.prod(extents)
         tiling = self._tiling(phase)
-        for cut in cuts(self.filters.size, tiling.filters):
+        for cut in filter_cuts(self.filters.size, tiling.filters, self.machine):
             with self.b.loop(cut.count) as f:
                 first = f * cut.size + cut.start
                 self._filters(phase, tiling, cut.size, at, w + first * self.filters.y, ZERO)
@@ -221,7 +221,7 @@ class Pixels(Way):
         right = Walk(self.image.buffer, at, offsets, along_x, self.walk[-1])
         to = [out + f * self.far for f in range(filters)]
         put = store_tile(self.b, self.target, to, columns, self.to[-1], False)
-        tile(self.b, strip.width, extents, left, right, put, taps)
+        tile(self.b, strip.width, extents, left, right, put, taps, unrolled=self.machine.cutting.unrolled)
 
     def _taps(self, phase: tuple[Phase, ...], sums: int):
         """Loops over channels and leading kernel axes, with their steps in w and the image; and the taps inside."""
@@ -231,7 +231,7 @@ class Pixels(Way):
         axes = [p.taps for p in phase]
         for k in range(len(axes)):
             left = math.prod(len(a) for a in axes)
-            if left * sums <= WRITTEN_OUT or len(axes[k]) < 2:
+            if left * sums <= self.machine.cutting.written_out(WRITTEN_OUT) or len(axes[k]) < 2:
                 continue
             (k0, s0), (k1, s1) = axes[k][:2]
             between = image.between(k, s0, s1)

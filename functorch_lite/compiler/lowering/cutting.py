@@ -14,13 +14,15 @@ class Cutting(NamedTuple):
 
     jobs: times as many jobs are wanted. direct: times as large a right operand of a product is read where it is.
     lanes: whether a convolution has filters in the lanes where outputs are estimated to cost less, and the reverse.
-    short: whether tiles have few sums, and short loops over k stay loops: less code, which runs longer.
+    short: whether tiles of products have few sums: less code, which runs longer.
+    looped: whether short loops over k, and over the elements of a convolution's kernel, stay loops; the same.
     """
 
     jobs: float = 1.0
     direct: int = 1
     lanes: bool = False
     short: bool = False
+    looped: bool = False
 
     def __str__(self) -> str:
         jobs = "" if self.jobs == 1 else f"{self.jobs:g} times as many jobs"
@@ -30,7 +32,11 @@ class Cutting(NamedTuple):
     @property
     def unrolled(self) -> int:
         """Products of a tile: a loop of no more is written out."""
-        return 8 if self.short else 64
+        return 8 if self.looped else 64
+
+    def written_out(self, usual: int) -> int:
+        """Products of a tile: elements of a convolution's kernel are written out where there are no more."""
+        return min(usual, 32) if self.looped else usual
 
     @property
     def vectors(self) -> tuple[int, ...]:
@@ -43,6 +49,7 @@ class Cutting(NamedTuple):
 
 
 AS_USUAL = Cutting()
-SHORT = Cutting(short=True)
+SHORT = Cutting(short=True, looped=True)
+LOOPED = Cutting(looped=True)
 OF_CONVOLUTIONS = (Cutting(lanes=True), Cutting(jobs=2.0))
 OF_PRODUCTS = (Cutting(jobs=2.0), Cutting(direct=4), Cutting(jobs=0.5))

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import Builder, identity
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
+from functorch_lite.compiler.lowering.cutting import Cutting
 from functorch_lite.compiler.lowering.group_key import group_key
 from functorch_lite.compiler.lowering.prologue import Prologue, wide_kind
-from functorch_lite.compiler.lowering.rules import Element, kind_of, reduction_rules, words
+from functorch_lite.compiler.lowering.rules import Element, kind_of, layout, reduction_rules, words
 from functorch_lite.compiler.lowering.tiles import even_cuts
 from functorch_lite.compiler.lowering.walked_group import WalkedGroup
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
@@ -75,8 +75,8 @@ class Epilogue(WalkedGroup):
     def cutting(self, wanted: Cutting) -> Cutting:
         """How the product may be cut where it is wanted so: the order of what is added up goes by jobs and boxes."""
         if self.is_total:
-            return AS_USUAL
-        return Cutting(short=wanted.short) if self.adds else wanted
+            return Cutting(looped=wanted.looped)
+        return Cutting(short=wanted.short, looped=wanted.looped) if self.adds else wanted
 
     def prologue(self, operand: Any) -> Prologue | None:
         """The prologue that computes an operand of the product, if there is one."""
@@ -121,7 +121,7 @@ class Epilogue(WalkedGroup):
         self.b, self.inputs = b, {}
         self.find_inputs()
         for k, var in enumerate(self.results):
-            self.outputs[var] = b.output(f"out{k}", kind_of(var.aval.dtype) or "", words(var.aval))
+            self.outputs[var] = b.output(f"out{k}", *layout(var.aval))
         self._find_levels()
         self._start_ends()
 

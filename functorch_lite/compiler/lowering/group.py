@@ -20,6 +20,7 @@ from functorch_lite.compiler.lowering.rules import (
     elementwise_rules,
     is_complex,
     kind_of,
+    layout,
     linear,
     load_element,
     movement_rules,
@@ -63,7 +64,7 @@ class GroupLowering:
         """The kernel: parameters are the arrays it reads, then `stored`."""
         self.find_inputs()
         for var in self.stored:
-            self.outputs[var] = self.b.output(f"out{len(self.outputs)}", _kind(var), words(var.aval))
+            self.outputs[var] = self.b.output(f"out{len(self.outputs)}", *layout(var.aval))
         self._find_levels()
         self._choose_rows()
         self._start_ends()
@@ -85,7 +86,7 @@ class GroupLowering:
                     self.identical[source] = same and self.identical.get(source, True)
                     if source not in self.inputs:
                         self.inputs[source] = self.b.input(
-                            f"{self.prefix}{len(self.inputs)}", _kind(source), words(source.aval))
+                            f"{self.prefix}{len(self.inputs)}", *layout(source.aval))
 
     def is_given(self, source: Any) -> bool:
         """Whether an array that is read is not a parameter of the kernel."""

@@ -9,7 +9,7 @@ rule, which raises the error that names the index.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from functorch_lite.compiler.lowering.rules import (
     Element,
     Operand,
     Pair,
+    Point,
     is_complex,
     kernel_rules,
     load_element,
+    movement_rules,
     store_element,
     strides_of,
 )
@@ -124,9 +126,9 @@ def copy_whole(b: Builder, target: Buffer, source: Buffer) -> None:
 
 
 @kernel_rules.register(gather_p)
-def _(b, inputs, outputs, *, mode):
+def _(b, inputs, outputs, *, mode, lead=0):
     (x, *indices), (out,) = inputs, outputs
-    sizes, count = x.shape[: len(indices)], indices[0].aval.size
+    sizes, count = x.shape[lead : lead + len(indices)], indices[0].aval.size
     if not count:
         return
     if mode == "raise":
@@ -134,11 +136,39 @@ def _(b, inputs, outputs, *, mode):
     if 0 in sizes:
         _gather_from_nothing(b, out, mode)
         return
-    width = math.prod(x.shape[len(indices) :]) * words_each(x.aval.dtype)
-    if width == 1:
-        _gather_elements(b, x, indices, out, mode)
-    elif width:
-        _gather_rows(b, x, indices, out, width, mode)
+    width = math.prod(x.shape[lead + len(indices) :]) * words_each(x.aval.dtype)
+    first = math.prod(x.shape[:lead])
+    if not width * first:
+        return
+    gather = _gather_elements if width == 1 else _gather_rows
+    if first == 1:
+        gather(b, x, indices, out, ZERO, ZERO, sizes, width, mode)
+        return
+    with b.loop(first) as k:
+        gather(b, x, indices, out, k * (math.prod(sizes) * width), k * (count * width), sizes, width, mode)
+
+
+def _looked_up(at: Point, reads: Sequence[Callable[..., Element]], index: Sequence[Index], *, mode: str, lead: int = 0):
+    """The element that a gather reads, where the schedule has it read by who needs it."""
+    read, *indices = reads
+    sizes, s = at.avals[0].shape[lead:], len(at.avals[1].shape)
+    where, places, all_inside = index[lead : lead + s], [], None
+    for number, n in zip(indices, sizes, strict=False):
+        found = number(where)
+        assert isinstance(found, Value)
+        place, inside = resolve(at.b, found, n, mode)
+        places.append(at.b.index_of(place))
+        if inside is not None:
+            all_inside = inside if all_inside is None else at.op("and", all_inside, inside)
+    element = read([*index[:lead], *places, *index[lead + s :]])
+    if all_inside is None:
+        return element
+    nan = mode == "fill" and dtypes.is_inexact(at.out.dtype)
+    fill, zero = at.constant(np.nan if nan else 0), at.constant(0)
+    return at.select(all_inside, element, Pair(fill, zero) if isinstance(element, Pair) else fill)
+
+
+movement_rules.add(gather_p, _looked_up)
 
 
 def _gather_from_nothing(b, out, mode):
@@ -148,26 +178,32 @@ def _gather_from_nothing(b, out, mode):
         b.exit(OUT_OF_RANGE)
 
 
-def _gather_elements(b, x, indices, out, mode):
+def _gather_elements(b, x, indices, out, start, to, sizes, width, mode):
     fill = _fill_value(b, out, mode)
-    with b.loop(out.aval.size, vector=True) as i:
-        at, inside = place(b, indices, i, x.shape[: len(indices)], 1, mode)
-        found = b.load(x.buffer, at)
-        b.store(out.buffer, i, found if inside is None else b.op("select", inside, found, fill))
+    with b.loop(indices[0].aval.size, vector=True) as i:
+        at, inside = place(b, indices, i, sizes, width, mode)
+        found = b.load(x.buffer, start + at)
+        b.store(out.buffer, to + i, found if inside is None else b.op("select", inside, found, fill))
 
 
-def _gather_rows(b, x, indices, out, width, mode):
+def _gather_rows(b, x, indices, out, start, to, sizes, width, mode):
     each = words_each(x.aval.dtype)
     with b.loop(indices[0].aval.size) as i:
-        at, inside = place(b, indices, i, x.shape[: len(indices)], width, mode)
+        at, inside = place(b, indices, i, sizes, width, mode)
 
         def copy(i=i, at=at):
-            copy_run(b, out.buffer, i * width, x.buffer, at, width)
+            copy_run(b, out.buffer, to + i * width, x.buffer, start + at, width)
 
         if inside is None:
             copy()
         else:
-            b.branch(inside, copy, lambda i=i: _store_fill(b, out, i * (width // each), width // each, mode))
+            b.branch(inside, copy, lambda i=i: _store_fill(b, out, _elements(to, each) + i * (width // each),
+                                                           width // each, mode))
+
+
+def _elements(words: Index, each: int) -> Index:
+    """A place in words of so many an element, in elements."""
+    return Index(words.constant // each, tuple((v, c // each) for v, c in words.terms))
 
 
 def _store_fill(b, out, at, count, mode):

@@ -14,7 +14,7 @@ import numpy as np
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, KernelCall, LibraryCall, Value
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
-from functorch_lite.compiler.lowering.rules import Operand, kind_of, step_rules, words
+from functorch_lite.compiler.lowering.rules import Operand, layout, step_rules, words
 from functorch_lite.compiler.passes.dead_code import eliminate_dead_code
 from functorch_lite.compiler.runtime import libraries
 from functorch_lite.core import dtypes
@@ -58,19 +58,13 @@ def kernel(
     found = low.kernels.get(key)
     if found is None:
         b = Builder(f"{equation.prim.name}_{len(low.kernels)}")
-        ins = [Operand(b.input(f"x{k}", _kind(p), words(p.aval)), p.aval) for k, p in enumerate(reads)]
-        outs = [Operand(b.output(f"out{k}", _kind(p), words(p.aval)), p.aval) for k, p in enumerate(writes)]
+        ins = [Operand(b.input(f"x{k}", *layout(p.aval)), p.aval) for k, p in enumerate(reads)]
+        outs = [Operand(b.output(f"out{k}", *layout(p.aval)), p.aval) for k, p in enumerate(writes)]
         build(b, ins, outs)
         found = low.kernels[key] = b.finish()
     low.sources.setdefault(found.name, []).append(equation)
     scratch = [low.scratch(s) for s in found.scratch]
     low.b.add(KernelCall(found, [*(p.operand for p in (*reads, *writes)), *scratch]))
-
-
-def _kind(place: Place) -> str:
-    kind = kind_of(place.aval.dtype)
-    assert kind is not None
-    return kind
 
 
 def lead_of(place: Place, ndim: int) -> int:

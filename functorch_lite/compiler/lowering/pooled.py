@@ -24,7 +24,7 @@ from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.prologue import wide_kind
-from functorch_lite.compiler.lowering.rules import kind_of, strides_of, words
+from functorch_lite.compiler.lowering.rules import kind_of, layout, strides_of, words
 from functorch_lite.compiler.lowering.sliding import Box, Numbers, Put, Slide, Windows
 from functorch_lite.compiler.lowering.tail import tail_of
 from functorch_lite.compiler.lowering.windows import COMBINES
@@ -84,7 +84,7 @@ class Pooled(Epilogue):
         if self.tail is not None:
             self.tail.begin(b)
         result: Any = self.results[0].aval
-        self.target = b.output("out0", kind_of(result.dtype) or "", words(result))
+        self.target = b.output("out0", *layout(result))
         self._find_levels()
         self._spaces: dict[tuple[str, int], Buffer] = {}
         shape = zip(strides_of(self.made.aval.shape), self.product.aval.shape, strict=True)

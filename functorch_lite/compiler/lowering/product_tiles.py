@@ -7,15 +7,16 @@ and with panels of its own, or where columns are few, tiles of rows. A job goes 
 rows stay in the first-level cache and the panels of a block in the second; later blocks add to what earlier ones
 stored. Many rows go by whole if all panels fit the second-level cache: then what is written is in order.
 
-A left operand that is large, or whose rows would meet in a cache, is copied first: tile after tile, in each k after k,
-its rows side by side. So a tile is read in order, and while it meets its panels the next one is fetched into the cache.
-Of a smaller one that is transposed, a tile's numbers for each k are in a line or two, which are fetched some k before:
-no thread waits for another's copy.
+A left operand is read as it lies, but for a large one that is transposed. That is copied first: tile after tile, in
+each k after k, its rows side by side. So a tile is read in order, and while it meets its panels the next one is fetched
+into the cache. Of a smaller one that is transposed, a tile's numbers for each k are in a line or two, which are fetched
+some k before: no thread waits for another's copy.
 
 An epilogue (`lowering/epilogue.py`) goes over the values of a job, or of some rows of it, as soon as they are complete;
 until then they are in working space, if that is small.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,15 +25,17 @@ from typing import Any, NamedTuple
 from functorch_lite.compiler.loop_ir.builder import LOCAL_BYTES, Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
+from functorch_lite.compiler.lowering.inner_products import inner_products
 from functorch_lite.compiler.lowering.tiles import (
+    LINE_BYTES,
     Ahead,
     Cut,
     Machine,
     Panels,
     Walk,
     cuts,
-    element_of,
     even_cuts,
+    lines,
     over,
     pack,
     packed_walk,
@@ -43,12 +46,13 @@ from functorch_lite.compiler.lowering.tiles import (
 from functorch_lite.compiler.schedule.epilogues import DEPTH, MANY_ROWS, PACKED_BYTES
 
 DEPTH_BYTES = 4 * DEPTH  # of a row in one block of k
-DEEP_BYTES = 2 << 10  # the same of large products: the output is read again less often
+DEEP_BYTES = 4 << 10  # the same of large products: the output is read again less often
+DEEP_PACKED_BYTES = 512 << 10  # their panels of a block: half of a second-level cache
 DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is; half of it
-SOME_ROWS = 128  # where more rows are served, or
-LINE_BYTES = 64  # where its rows lie an even number of cache lines apart, and meet in parts of a cache
+SOME_ROWS = 128  # where more rows are served, or its rows lie an even number of cache lines apart, and meet in a cache
 JOBS = 8  # blocks of columns at least, where there are enough columns, and no loop of so many around
 LEAST_VECTORS = 2  # of columns in a block: a panel
+LIGHT = 1 << 25  # products: no more are half as many jobs, of panels twice as wide
 MOST_VECTORS = 32  # so that what is written is in order for half a page
 STREAMS = 16  # rows of y that are read side by side, at least
 FEW_ROWS = 32
@@ -59,22 +63,22 @@ FAR_BYTES = 512  # from one number of a row of x to the next: they meet in parts
 STEPS_AHEAD = 4  # of k: so much before such numbers are needed they are fetched
 PAGE_BYTES = 4 << 10
 MEETING_BYTES = 1 << 10  # a multiple of it between rows of y: a few of them fill their places of a cache
-ALIAS_BYTES = 2048  # a multiple of it between rows of x: they meet in a few places of the first-level cache
 ORDERED_BYTES = 16 << 20  # of rows of x that are copied at a time
 ORDERED_ROWS = 256  # at least
-ALIAS_SERVED = 256  # columns that make a copy of x worth while
+LARGE_SERVED = 256  # columns for each of which all of x is read
 SIDE_BY_SIDE = 8  # steps of k that are copied at a time from rows that lie side by side
 BOX_BYTES = 16 << 10  # of values that an epilogue goes over at once: part of a first-level cache
 SUMS_BYTES = 128 << 10  # of values at once that have working space of their own: part of a second-level cache
 PAD = 16  # elements between copied rows
 LONG = 1 << 23  # products of one tile's code in a job: so many are worth four steps of k written out
+SHORT_LONG = range(1 << 22, 1 << 25)  # in short code, of which there is little: where LLVM's lowest level makes it
 
 
 class Left(NamedTuple):
     """Rows of x from `at` of a buffer on: as they lie, `step` apart, or copied in tiles, each in order along k.
 
     along: for a step of each contracted axis. in_tiles: in each k of a tile its rows are side by side. k: where in the
-    tiles a block of k begins.
+    tiles a block of k begins. parts: 2 of complex numbers.
     """
 
     buffer: Any
@@ -83,6 +87,7 @@ class Left(NamedTuple):
     step: int
     in_tiles: bool = False
     k: Index = ZERO
+    parts: int = 1
 
     def from_k(self, k: Index) -> "Left":
         """The same rows from k on."""
@@ -94,9 +99,10 @@ class Left(NamedTuple):
 
     def tile(self, rows: int) -> Walk:
         """How a tile of the first rows is read."""
-        if self.in_tiles:
-            return Walk(self.buffer, self.at + self.k * rows, range(rows), [rows])
-        return Walk(self.buffer, self.at, [r * self.step for r in range(rows)], self.along)
+        if not self.in_tiles:
+            return Walk(self.buffer, self.at, [r * self.step for r in range(rows)], self.along, imag=self.parts - 1)
+        size = rows * self.parts
+        return Walk(self.buffer, self.at + self.k * size, range(0, size, self.parts), [size], imag=self.parts - 1)
 
 
 class Turn(NamedTuple):
@@ -157,7 +163,8 @@ def over_axes(b: Builder, axes: Sequence[Axis], body: Callable[[Index, Index, In
 class Matrix:
     """Writes one matrix product: an axis of rows, one of columns, and contracted ones.
 
-    around: iterations of the outermost loop around it; where there are many, threads share that one.
+    around: iterations of the outermost loop around it; where there are many, threads share that one. parts: 2 of
+    complex numbers, whose parts lie side by side; strides are those of real ones.
     """
 
     b: Builder
@@ -169,16 +176,21 @@ class Matrix:
     columns: Axis
     contracted: tuple[Axis, ...]
     around: int = 1
+    parts: int = 1
 
     @property
     def kind(self) -> str:
-        """The kind of all numbers."""
+        """The kind of all numbers, or of their parts."""
         return self.x.kind
+
+    @property
+    def item(self) -> int:
+        """The bytes of a number."""
+        return ITEM_BYTES[self.kind] * self.parts
 
     def __post_init__(self):
         """Choose how to compute it."""
         n = self.columns.size
-        item = ITEM_BYTES[self.kind]
         self.depth = math.prod(a.size for a in self.contracted)
         self.inner = self._is_inner()
         whole = self.inner or len(self.contracted) > 1
@@ -187,11 +199,11 @@ class Matrix:
         packs = not self.inner and self._is_packed()
         self.jobs = [Cut(0, 1, n)] if self.inner else self._jobs(packs)
         widest = max(c.size for c in self.jobs)
-        self.packed = self.b.scratch("packed", self.kind, self.deepest * widest) if packs else None
+        self.packed = self.b.scratch("packed", self.kind, self.deepest * widest * self.parts) if packs else None
         self.row_blocks = [Cut(0, 1, self.rows.size)]
         self.ordered: Buffer | None = None
         if not self.inner and self._is_ordered():
-            self.row_blocks = even_cuts(self.rows.size, max(ORDERED_BYTES // (self.depth * item), ORDERED_ROWS))
+            self.row_blocks = even_cuts(self.rows.size, max(ORDERED_BYTES // (self.depth * self.item), ORDERED_ROWS))
             most = max(c.size for c in self.row_blocks)
             self.ordered = self.b.scratch("ordered", self.kind, most * self._step_of_ordered())
         self.fetches = self.ordered is None and self._is_far() and not self.machine.cutting.short
@@ -202,10 +214,11 @@ class Matrix:
     def _is_inner(self) -> bool:
         """Whether k goes in the lanes."""
         first, *others = self.contracted
-        if others or first.x != 1 or first.y != 1 or self.columns.y == 1:
+        if others or not first.x == first.y == self.parts or self.columns.y == self.parts:
             return False
         lanes = self.machine.lanes(self.kind)
-        return self.rows.size == self.columns.size == 1 or (self.rows.size <= INNER_ROWS and self.depth >= lanes)
+        most = INNER_ROWS if self.parts == 1 else ONE_TILE
+        return self.rows.size == self.columns.size == 1 or (self.rows.size <= most and self.depth >= lanes)
 
     def _is_packed(self) -> bool:
         """Whether y's columns are copied: they serve many rows, and are out of order, or more than a cache holds."""
@@ -242,51 +255,48 @@ class Matrix:
         """Of a block of k. Where y is streamed, the more often the output is read again the more rows it has."""
         if self._is_streamed():
             return max(STREAMS, min(STREAMS * self.rows.size // 4, 4 * STREAMS))
-        return (DEEP_BYTES if self._is_large() else DEPTH_BYTES) // ITEM_BYTES[self.kind]
+        return (DEEP_BYTES if self._is_large() else DEPTH_BYTES) // self.item
 
     def _right_bytes(self) -> int:
-        return self.depth * self.columns.size * ITEM_BYTES[self.kind]
+        return self.depth * self.columns.size * self.item
 
     def _is_far(self) -> bool:
         """Whether the rows of x are its fastest axis, and too far apart along k for the first-level cache."""
         first, *others = self.contracted
-        return not others and self.rows.x == 1 and first.x * ITEM_BYTES[self.kind] >= FAR_BYTES
+        return not others and self.rows.x == self.parts and first.x * ITEM_BYTES[self.kind] >= FAR_BYTES
 
     def _is_ordered(self) -> bool:
         """Whether x is copied first."""
-        return self._meets_itself() or self._is_large()
-
-    def _meets_itself(self) -> bool:
-        """Whether many rows of x lie so far apart that a cache has room for few of them at once."""
-        first, *others = self.contracted
-        alias = self.rows.x * ITEM_BYTES[self.kind] % ALIAS_BYTES == 0 and first.x == 1 and not others
-        return alias and self.rows.size > FEW_ROWS and self.columns.size >= ALIAS_SERVED
+        return self.rows.x == self.parts and self._is_large()
 
     def _is_large(self) -> bool:
         """Whether all of x is read again and again from beyond the second-level cache."""
         first, *others = self.contracted
-        if others or 1 not in (self.rows.x, first.x) or self.columns.size < ALIAS_SERVED:
+        if others or self.parts not in (self.rows.x, first.x) or self.columns.size < LARGE_SERVED:
             return False
-        return self.rows.size > FEW_ROWS and self.rows.size * self.depth * ITEM_BYTES[self.kind] > PACKED_BYTES
+        return self.rows.size > FEW_ROWS and self.rows.size * self.depth * self.item > PACKED_BYTES
 
     def _in_tiles(self) -> bool:
         """Whether rows of x are copied in tiles."""
         return self.ordered is not None
 
     def _step_of_ordered(self) -> int:
-        return self.depth
+        return self.depth * self.parts
 
     def _jobs(self, packs: bool) -> list[Cut]:
         """The columns of each job: whole vectors, and in a job of its own what is left."""
         n, lanes = self.columns.size, self.machine.lanes(self.kind)
         vectors, rest = divmod(n, lanes)
-        room = PACKED_BYTES // (self.deepest * ITEM_BYTES[self.kind] * lanes)
-        jobs = 1 if self.around >= JOBS else self.machine.cutting.wanted(JOBS)
-        wanted = min(max(vectors // jobs, LEAST_VECTORS), 2 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
+        most = DEEP_PACKED_BYTES if self._is_large() else PACKED_BYTES
+        room = most // (self.deepest * self.item * lanes)
+        light = self.rows.size * n * self.depth <= LIGHT
+        jobs, least = (JOBS // 2, 2 * LEAST_VECTORS) if light else (JOBS, LEAST_VECTORS)
+        jobs = 1 if self.around >= JOBS else self.machine.cutting.wanted(jobs)
+        wanted = min(max(vectors // jobs, least), 2 * MOST_VECTORS if self._is_streamed() else MOST_VECTORS,
                      max(room, 1))
         if not packs and (not self._is_few() or self._is_direct()):
             return [Cut(0, 1, n)]
-        if (vectors < jobs * LEAST_VECTORS or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
+        if (vectors < jobs * least or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
             return [Cut(0, 1, n)]
         found = [Cut(c.start * lanes, c.count, c.size * lanes) for c in even_cuts(vectors, wanted)]
         return [*found, Cut(vectors * lanes, 1, rest)] if rest else found
@@ -306,33 +316,28 @@ class Matrix:
     def _rows(self, rows: int, r: Index, x: Index, y: Index, out: Index) -> None:
         """All of a block of rows from r on."""
         at = x + r * self.rows.x
-        left = Left(self.x, at, [a.x for a in self.contracted], self.rows.x)
+        left = Left(self.x, at, [a.x for a in self.contracted], self.rows.x, parts=self.parts)
         if self.ordered is not None:
             self._order(self.ordered, rows, at)
-            left = Left(self.ordered, ZERO, [1], self._step_of_ordered(), self._in_tiles())
+            left = Left(self.ordered, ZERO, [1], self._step_of_ordered(), self._in_tiles(), parts=self.parts)
         for job in self.jobs:
             over(self.b, job, lambda c, job=job: self._job(job, rows, c, left, y, out + r * self.rows.out))
 
     def _order(self, ordered: Buffer, rows: int, at: Index) -> None:
-        """Copy rows of x from a place on: tile after tile, in each k after k, its rows side by side."""
-        for cut in self._tiles_of(rows):
-            if self.rows.x == 1:
-                self._order_columns(ordered, cut, at)
-                continue
-            over(self.b, cut, lambda r, cut=cut: self.b.transpose(
-                ordered, r * self.depth, self.x, at + r * self.rows.x, cut.size, self.depth, self.rows.x, cut.size))
+        """Copy rows of x, which lie side by side: tile after tile, in each k after k, its rows.
 
-    def _order_columns(self, ordered: Buffer, cut: Cut, at: Index) -> None:
-        """The same of rows that lie side by side: all tiles for some k, so that memory is read in order."""
-        along = self.contracted[0].x
-        for some in cuts(self.depth, SIDE_BY_SIDE):
+        All tiles for some k, so that memory is read in order.
+        """
+        along, parts = self.contracted[0].x, self.parts
+        for cut, some in itertools.product(self._tiles_of(rows), cuts(self.depth, SIDE_BY_SIDE)):
             with self.b.loop(some.count) as i, self.b.loop(cut.count) as t, self.b.loop(some.size) as j:
                 k, row = i * some.size + some.start + j, t * cut.size + cut.start
-                self.b.copy(ordered, self.x, cut.size, row * self.depth + k * cut.size, at + k * along + row)
+                self.b.copy(ordered, self.x, cut.size * parts, row * (self.depth * parts) + k * (cut.size * parts),
+                            at + k * along + row * parts)
 
     def _tiles_of(self, rows: int) -> list[Cut]:
         """The rows of all tiles: what those over the widest panels have room for."""
-        found = [p for job in self.jobs for p in panels_of(rows, job.size, self.kind, self.machine)]
+        found = [p for job in self.jobs for p in panels_of(rows, job.size, self.kind, self.machine, self.parts)]
         return max(found, key=lambda p: p.vectors).rows
 
     def _job(self, job: Cut, rows: int, c: Index, left: Left, y: Index, out: Index) -> None:
@@ -454,7 +459,7 @@ class Matrix:
 
     def _panels(self, rows: int, columns: int) -> list[Panels]:
         """The panels of a block of columns; for an epilogue all with the same tiles of rows."""
-        found = panels_of(rows, columns, self.kind, self.machine)
+        found = panels_of(rows, columns, self.kind, self.machine, self.parts)
         if self._in_tiles():
             return [p._replace(rows=self._tiles_of(rows)) for p in found]
         if self._is_in_boxes(rows, columns):
@@ -497,7 +502,8 @@ class Matrix:
                 row = t * cut.size + cut.start
                 a = left.from_row(row).tile(cut.size)
                 rows = sum(c.count * c.size for c in p.rows if c.size == cut.size)
-                steps = 4 if rows * p.count * p.size * self.depth >= LONG and not self.machine.cutting.short else 1
+                many, short = rows * p.count * p.size * self.depth, self.machine.cutting.short
+                steps = 4 if (many in SHORT_LONG if short else many >= LONG) else 1
                 ahead = self._next_rows(a, cut.size) if self.fetches else None
                 if turn is not None and left.in_tiles:
                     ahead = self._ahead(left, a, cut.size, turn, i)
@@ -510,25 +516,31 @@ class Matrix:
         first = i * p.size + p.start
         at = sums.at + first * sums.column + row * sums.row
         rows = [at + r * sums.row for r in range(len(a.offsets))]
-        columns = [v * p.width * sums.column for v in range(p.vectors)]
+        columns = [v * p.width * sums.column + part for v in range(p.vectors) for part in range(self.parts)]
+        if add is not False and steps > 1 and sums.column == self.parts:  # what is added to is fetched while k goes by
+            for r in rows:
+                for o in lines(p.step, self.kind):
+                    self.b.prefetch(sums.buffer, r + o, near=True)
         tile(self.b, p.width, extents, a, self._panel(p, extents, right, first),
              store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps, ahead=ahead,
              unrolled=self.machine.cutting.unrolled)
 
     def _ahead(self, left: Left, a: Walk, rows: int, turn: Turn, panel: Index) -> Ahead:
         """The part of the next tile's rows that is fetched while this one meets a panel."""
-        step = max(rows // turn.count, 1)
-        return Ahead(left.buffer, a.at + rows * self.depth + (panel + turn.first) * (step * self.deepest), step)
+        step = max(rows * self.parts // turn.count, 1)
+        at = a.at + rows * self._step_of_ordered() + (panel + turn.first) * (step * self.deepest)
+        return Ahead(left.buffer, at, step)
 
     def _next_rows(self, a: Walk, rows: int) -> Ahead:
         """The numbers of the same rows some steps of k later, which lie side by side."""
-        return Ahead(a.buffer, a.at + STEPS_AHEAD * a.along[0], a.along[0], sorted({0, rows - 1}), near=True)
+        ends = sorted({0, rows * self.parts - 1})
+        return Ahead(a.buffer, a.at + STEPS_AHEAD * a.along[0], a.along[0], ends, near=True)
 
     def _panel(self, p: Panels, extents: Sequence[int], right: Walk, first: Index) -> Walk:
         """How a tile reads y's columns from the first one of a panel on."""
         if self.packed is None:
             offsets = [v * p.width * right.step for v in range(p.vectors)]
-            return right._replace(at=right.at + first * right.step, offsets=offsets)
+            return right._replace(at=right.at + first * right.step, offsets=offsets, imag=self.parts - 1)
         return packed_walk(self.packed, p, first, extents)
 
     # --- k in the lanes -----------------------------------------------------------------------------------------------
@@ -546,38 +558,9 @@ class Matrix:
         b = self.b
         left = [x + (row + r) * self.rows.x for r in range(rows.size)]
         right = [y + (column + c) * self.columns.y for c in range(columns.size)]
-        sums = self._inner_sums(left, right)
+        sums = inner_products(b, self.machine.lanes(self.kind), self.x, self.y, self.depth, left, right, self.parts)
         for r in range(rows.size):
             for c in range(columns.size):
-                b.store(to.buffer, to.at + (row + r) * to.row + (column + c) * to.column, sums[r * len(right) + c])
-
-    def _inner_sums(self, left: list[Index], right: list[Index]) -> list[Value]:
-        """The inner products of each of the left rows with each of the right ones."""
-        b = self.b
-        zero = b.constant(0, self.kind)
-        lanes = self.machine.lanes(self.kind)
-        ways = 4 if len(left) * len(right) < 4 else 1  # more sums, so that one need not wait for the last
-        length = self.depth // (ways * lanes) * lanes if ways > 1 else self.depth
-        sums = [zero] * (len(left) * len(right))
-        parts = [(k * length, length) for k in range(ways)] if length else []
-
-        def step(i: Index, starts: list[int], totals: Sequence[Value]) -> list[Value]:
-            found = []
-            for w, start in enumerate(starts):
-                a = [element_of(b, self.x, at + i + start) for at in left]
-                c = [element_of(b, self.y, at + i + start) for at in right]
-                for k in range(len(sums)):
-                    product = b.op("mul", a[k // len(right)], c[k % len(right)])
-                    found.append(b.op("add", totals[w * len(sums) + k], product))
-            return found
-
-        def run(starts: list[int], n: int, totals: list[Value]) -> list[Value]:
-            return b.reduce(n, totals, lambda i, *s: step(i, starts, s), combine=["add"] * len(totals), vector=True)
-
-        if parts:
-            found = run([s for s, _ in parts], length, sums * ways)
-            for w in range(ways):
-                part = found[w * len(sums) : (w + 1) * len(sums)]
-                sums = part if w == 0 else [b.op("add", s, p) for s, p in zip(sums, part, strict=True)]
-        done = ways * length
-        return run([done], self.depth - done, sums) if done < self.depth else sums
+                at = to.at + (row + r) * to.row + (column + c) * to.column
+                for part in range(self.parts):
+                    b.store(to.buffer, at + part, sums[(r * len(right) + c) * self.parts + part])

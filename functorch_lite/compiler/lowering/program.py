@@ -5,8 +5,6 @@ The result is one `Function` whose parameters are the program's inputs and outpu
 (the memory plan gives them offsets), and which calls kernels. The bodies of loops and branches are lowered in place.
 """
 
-import itertools
-import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +45,7 @@ from functorch_lite.compiler.lowering.rules import (
 from functorch_lite.compiler.lowering.scope import needed, scope_of
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.lowering.tail import call_pool
-from functorch_lite.compiler.memory.plan import Part
+from functorch_lite.compiler.memory.plan import Part, Plan, plan_memory
 from functorch_lite.compiler.schedule.columns import in_columns, several_rows
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.partial import in_parts
@@ -97,6 +95,10 @@ class Lowered:
     sources: dict[str, list[Equation]]
     made: dict[Buffer, tuple[Any, Any]]
     parts: list[Part]
+
+    def plan(self) -> Plan:
+        """Where its temporaries live."""
+        return plan_memory(self.function, self.in_place)
 
 
 def can_lower(program: Program) -> bool:
@@ -195,17 +197,15 @@ class ProgramLowering:
 
     def _aim(self, program: Program, inputs, targets) -> None:
         """Have outputs computed where they are wanted, what is only moved too, if no input is there."""
-        schedule, given = self.scope.schedule, {p.buffer for p in inputs if type(p) is Place}
+        schedule, wanted, given = self.scope.schedule, self.scope.wanted, {p.buffer for p in inputs if type(p) is Place}
         for atom, target in zip(program.outputs, targets, strict=True):
             if type(target) is not Place or type(atom) is Literal:
                 continue
-            if target.aval is atom.aval and atom in schedule.home:
-                self.scope.wanted.setdefault(atom, target)
+            root = same_memory(schedule, atom)
+            if root in wanted:
                 continue
-            root = self._same_memory(atom)
-            moved = root in schedule.movement and target.buffer not in given
-            if (root in schedule.home or moved) and root not in self.scope.wanted:
-                self.scope.wanted[root] = Place(target.buffer, target.start, root.aval)
+            if root in schedule.home or (root in schedule.movement and target.buffer not in given):
+                wanted[root] = target if root is atom else Place(target.buffer, target.start, root.aval)
 
     def _same_memory(self, atom: Any) -> Any:
         return same_memory(self.scope.schedule, atom)
@@ -297,7 +297,7 @@ class ProgramLowering:
 
     def growing(self, aval: Any) -> Buffer:
         """Memory for any number of arrays, none at first."""
-        buffer = Buffer(f"stack{len(self.b.function.growing)}", _kind_of(aval), 0, "growing")
+        buffer = Buffer(f"stack{len(self.b.function.growing)}", layout(aval)[0], 0, "growing")
         self.b.function.growing.append(buffer)
         return buffer
 
@@ -349,7 +349,7 @@ class ProgramLowering:
         key = (value.dtype.str + str(value.dtype)).encode() + value.tobytes()
         buffer = self._constant_places.get(key)
         if buffer is None:
-            buffer = Buffer(f"c{len(self.constants)}", _kind(literal), words(literal.aval), "in")
+            buffer = Buffer(f"c{len(self.constants)}", *layout(literal.aval), "in")
             self._constant_places[key] = buffer
             self.constants.append(value)
             self.constant_buffers.append(buffer)
@@ -412,12 +412,10 @@ class ProgramLowering:
         if not pairs:
             return
         read, written = Counter([b for b, _ in sources]), {b for b, _ in targets}
-        free = [b if read[b] == 1 and b not in written and not start.terms else None for b, start in sources]
-        for target, group in itertools.groupby(pairs, key=_second):
-            new, at = targets[target]
-            found = [b for b in [free[source] for source, _ in group] if b is not None]
-            if found and not at.terms:
-                self.in_place.setdefault(new, []).extend(found)
+        for source, target in pairs:
+            old, start = sources[source]
+            if read[old] == 1 and old not in written and not start.terms and not targets[target][1].terms:
+                self.in_place.setdefault(targets[target][0], []).append(old)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
         """The kernel, or an equal one that there is already; keys are made where two might be equal."""
@@ -458,11 +456,11 @@ class ProgramLowering:
                 self._update_in_place(equation)
                 return
         b = Builder(f"k{len(self._built)}_{equation.prim.name}")
+        b.brief = self.cutting.short
         known = self._built.get(equation)
         if known is None:
-            ins = [Operand(b.input(f"x{k}", _kind(a), words(a.aval)), a.aval) for k, a in enumerate(equation.inputs)]
-            outs = [Operand(b.output(f"out{k}", _kind(v), words(v.aval)), v.aval)
-                    for k, v in enumerate(equation.outputs)]
+            ins = [Operand(b.input(f"x{k}", *layout(a.aval)), a.aval) for k, a in enumerate(equation.inputs)]
+            outs = [Operand(b.output(f"out{k}", *layout(v.aval)), v.aval) for k, v in enumerate(equation.outputs)]
             kernel_rules[equation.prim](b, ins, outs, **equation.params)
             known = self._built[equation] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
         kernel = known[0]
@@ -501,8 +499,8 @@ class ProgramLowering:
         known = self._built.get((equation, "in place"))
         if known is None:
             b = Builder(f"k{len(self._built)}_{equation.prim.name}_in_place")
-            ins = [Operand(b.input(f"x{k}", _kind(a), words(a.aval)), a.aval) for k, a in enumerate(others)]
-            whole = Operand(b.inout("out", _kind(equation.outputs[0]), words(target.aval)), target.aval)
+            ins = [Operand(b.input(f"x{k}", *layout(a.aval)), a.aval) for k, a in enumerate(others)]
+            whole = Operand(b.inout("out", *layout(target.aval)), target.aval)
             IN_PLACE[equation.prim](b, whole, ins, **equation.params)
             known = self._built[equation, "in place"] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
         kernel = known[0]
@@ -533,9 +531,6 @@ class ProgramLowering:
         return HostCall(len(self.steps) - 1, places, len(reads))
 
 
-_second = operator.itemgetter(1)
-
-
 def _is_empty(atom) -> bool:
     return atom.aval.size == 0
 
@@ -561,13 +556,3 @@ def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list
             if same and words(source.aval) == words(var.aval) and source.aval.dtype == var.aval.dtype:
                 pairs.append((i, k))
     return pairs
-
-
-def _kind(atom) -> str:
-    return _kind_of(atom.aval)
-
-
-def _kind_of(aval) -> str:
-    kind = kind_of(aval.dtype)
-    assert kind is not None
-    return kind

@@ -42,18 +42,18 @@ def scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> Sco
 def needed(schedule: Schedule) -> set[Var]:
     """The variables that are read outside the group that computes them."""
     found: set[Var] = set()
-    home = schedule.home
     for group in schedule.groups:
         for equation in group.equations:
             if group.domain is None and schedule.is_in_memory(equation.inputs):
                 found.update([a for a in equation.inputs if type(a) is Var])
                 continue
             for atom in equation.inputs:
-                if type(atom) is not Var or atom in schedule.alias or atom in schedule.movement:
-                    _need(schedule, atom, group, found)
-                elif home.get(atom) is not group:
-                    found.add(atom)
-    for atom in schedule.program.outputs:
+                _need(schedule, atom, group, found)
+    outputs = schedule.program.outputs
+    if schedule.is_in_memory(outputs):
+        found.update([a for a in outputs if type(a) is Var])
+        return found
+    for atom in outputs:
         _need(schedule, atom, None, found)
     return found
 

@@ -47,6 +47,9 @@ def _(b, inputs, outputs, *, num_keys, stable):
         return
 
     n = x.shape[-1]
+    if num_keys == 1 and len(inputs) == 2 and n > IN_STEP[8] and _fit_in_words(*inputs):
+        _sort_pairs(b, inputs, outputs, n)
+        return
 
     def store(row, i, place):
         for x, out in zip(inputs, outputs, strict=True):
@@ -112,6 +115,30 @@ def _sort_each(b, x, out, rows, n):
         at = sort_words(w, ZERO, bits)
         with b.loop(n, vector=True) as i:
             out.store(b, r * n + i, value_of_key(b, b.load(w.keys, at + i), x.kind))
+
+
+def _fit_in_words(x, payload):
+    """Whether keys, which can be turned back into values, and what goes with them are the halves of 64-bit words."""
+    return x.kind in ("bool", "i8", "u8", "i16", "u16", "i32", "u32") and payload.kind in ("i32", "u32", "f32") and (
+        payload.aval.dtype.kind != "c")
+
+
+def _sort_pairs(b, inputs, outputs, n):
+    """Integer keys with a number each, which is in the lower half of the key's word: nothing is looked up."""
+    (x, payload), (keys, found) = inputs, outputs
+    bits = 8 * ITEM_BYTES[x.kind]
+    w = make_words(b, n, bits, ordered=True)
+    with b.loop(math.prod(x.shape[:-1])) as r:
+        if x.aval.size > n:
+            w.clear()
+        with b.loop(n, vector=True) as i:
+            w.put(i, ordered_key(b, x.load(b, r * n + i)), b.op("bitcast", payload.load(b, r * n + i), kind="u32"))
+        at = sort_words(w, ZERO, bits)
+        with b.loop(n, vector=True) as i:
+            word = b.load(w.keys, at + i)
+            key = b.op("convert", w.key(word), kind="u32")
+            keys.store(b, r * n + i, value_of_key(b, key, x.kind))
+            found.store(b, r * n + i, b.op("bitcast", b.op("convert", word, kind="u32"), kind=payload.kind))
 
 
 def _restore_alike(b, x, out, rows, n):
@@ -198,7 +225,7 @@ def _first_in_order(b, x, values, order, k):
 def _largest(b, x, values, order, k):
     n = x.shape[-1]
     kind = _key_kind(x)
-    best = Best(b, x, b.local("best", kind, k + 1), b.local("places", "i64", k), b.local("block", kind, BLOCK), k)
+    best = Best(b, x, b.local("best", kind, k + 1), b.local("places", "i64", k), k)
     with b.loop(math.prod(x.shape[:-1])) as r:
         best.fill(r * n, n)
         with b.loop(k) as j:
@@ -210,14 +237,13 @@ def _largest(b, x, values, order, k):
 class Best(NamedTuple):
     """The k largest keys of a row so far, descending, and their positions. Before them is a key as large as any.
 
-    A place that is free has the key 0. block: the keys of the entries that are looked at.
+    A place that is free has the key 0.
     """
 
     b: Builder
     x: Operand
     keys: Buffer
     places: Buffer
-    block: Buffer
     k: int
 
     def fill(self, base: Index, n: int) -> None:
@@ -231,14 +257,12 @@ class Best(NamedTuple):
             if n % BLOCK:  # the last block begins among the entries of the one before it
                 seen = b.value_of(start)
                 start = b.index_of(b.op("min", seen, b.constant(n - BLOCK, "i64")))
-            some = self.that_belong(base + start)
-            if self.may_be_free:
-                early = b.op("lt", b.value_of(t * BLOCK), b.constant(self.k, "i64"))
-                some = b.op("select", early, b.constant((1 << BLOCK) - 1, "i32"), some)
+            early = b.op("lt", b.value_of(t * BLOCK), b.constant(self.k, "i64"))  # there may be free places
+            some = b.op("select", early, b.constant((1 << BLOCK) - 1, "i32"), self.that_may_belong(base, start))
             if seen is not None:
                 again = b.op("convert", b.op("sub", seen, b.value_of(start)), kind="i32")
                 some = b.op("and", some, b.op("shl", b.constant(-1, "i32"), again))
-            self.look_at(start, some)
+            self.look_at(base, start, some)
 
     @property
     def may_be_free(self) -> bool:
@@ -251,20 +275,20 @@ class Best(NamedTuple):
         key = ordered_key(b, x.load(b, at))
         return b.op("add", key, b.constant(1, key.kind)) if x.kind in ("bool", "i8", "u8", "i16", "u16") else key
 
-    def that_belong(self, at: Index) -> Value:
-        """Make the keys of a block; which are larger than the smallest one listed is told by the bits of an i32."""
+    def that_may_belong(self, base: Index, start: Index) -> Value:
+        """Which entries of a block are not at most the smallest one listed, NaN among them: the bits of an i32."""
         b = self.b
-        last, one, none = b.load(self.keys, self.k), b.constant(1, "i32"), b.constant(0, "i32")
+        last = self.x.load(b, base + b.index_of(b.load(self.places, self.k - 1)))
+        one, none = b.constant(1, "i32"), b.constant(0, "i32")
 
         def look(i, found):
-            key = self.key(at + i)
-            b.store(self.block, i, key)
-            bit = b.op("select", b.op("gt", key, last), b.op("shl", one, b.value_of(i, "i32")), none)
-            return [b.op("or", found, bit)]
+            smaller = b.op("le", self.x.load(b, base + start + i), last)
+            return [b.op("or", found, b.op("select", smaller, b.op("shl", one, b.value_of(i, "i32")), none))]
 
-        return b.reduce(BLOCK, [none], look, combine=["or"], vector=True)[0]
+        smaller = b.reduce(BLOCK, [none], look, combine=["or"], vector=True)[0]
+        return b.op("xor", smaller, b.constant((1 << BLOCK) - 1, "i32"))
 
-    def look_at(self, start: Index, some: Value) -> None:
+    def look_at(self, base: Index, start: Index, some: Value) -> None:
         """Insert what belongs among the largest, of those entries of a block whose bits are on."""
         b = self.b
         none, last = b.constant(0, "i32"), b.constant(self.k - 1, "i64")
@@ -272,7 +296,7 @@ class Best(NamedTuple):
         def look(left):
             lowest = b.op("and", left, b.op("sub", none, left))
             i = b.index_of(_number_of_bit(b, lowest))
-            key = b.load(self.block, i)
+            key = self.key(base + start + i)
             b.branch(self.belongs(key, start + i), lambda: self.insert(key, b.value_of(start + i), last))
             return [b.op("xor", left, lowest)]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ZERO, Function, Index, KernelCall, Value
 from functorch_lite.compiler.lowering.group_key import group_key
-from functorch_lite.compiler.lowering.rules import Element, Operand, kind_of, words
+from functorch_lite.compiler.lowering.rules import Element, Operand, layout
 from functorch_lite.compiler.lowering.walked_group import WalkedGroup
 from functorch_lite.compiler.lowering.windows import write_pool
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
@@ -91,9 +91,9 @@ def _kernel(name: str, group: Group, tail: Tail) -> Function:
     b, equation = Builder(name), group.pool
     assert equation is not None
     x: Any = equation.inputs[0].aval
-    source = b.input("x", kind_of(x.dtype) or "", words(x))
+    source = b.input("x", *layout(x))
     tail.begin(b)
     result: Any = tail.result.aval
-    target = b.output("out", kind_of(result.dtype) or "", words(result))
+    target = b.output("out", *layout(result))
     write_pool(b, equation.prim, Operand(source, x), equation.outputs[0].aval.shape, target, tail, **equation.params)
     return b.finish()

@@ -24,6 +24,7 @@ from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 MAX_LANES = 16
 MOST_ROWS = 14
 SHORT_ROWS = 4
+LINE_BYTES = 64  # of a cache
 LEAST_RUN = 8  # elements of a column in order that are worth a transpose
 Put = Callable[[Index, list[list[Value]]], None]
 
@@ -59,7 +60,8 @@ def element_of(b: Builder, source: Buffer | Computed, at: Index) -> Value:
 class Walk(NamedTuple):
     """How a tile reads an operand: from position `at` of a buffer, at `offsets` for its rows (or vectors).
 
-    step: from one lane to the next (0: the same in all). along: for a step of each contracted axis.
+    step: from one lane to the next (0: the same in all). along: for a step of each contracted axis. imag: from the real
+    part of a complex number to the imaginary one.
     """
 
     buffer: Any
@@ -67,13 +69,14 @@ class Walk(NamedTuple):
     offsets: Sequence[int]
     along: Sequence[int]
     step: int = 0
+    imag: int = 0
 
 
 class Ahead(NamedTuple):
     """What a tile fetches into a cache while it goes: from position `at` of a buffer on, `step` on for each k.
 
     offsets: the places of a step whose lines are fetched. near: into the first-level cache, in each step of k;
-    else into the second, once for the steps that are written out.
+    else into the second, all that lies between, once for the steps that are written out.
     """
 
     buffer: Buffer
@@ -123,6 +126,14 @@ def row_cuts(n: int, most: int, least: int) -> list[Cut]:
     return cuts(n, most)
 
 
+def filter_cuts(n: int, most: int, machine: Machine) -> list[Cut]:
+    """n filters in parts of at most `most`; where there should be little code in few, of one size if that can be."""
+    if not machine.cutting.looped:
+        return cuts(n, most)
+    most = min(most, SHORT_ROWS)
+    return row_cuts(n, most, -(-most // 2))
+
+
 def over(b: Builder, cut: Cut, body: Callable[[Index], None]) -> None:
     """Run the body for each part of a cut, with its first number."""
     with b.loop(cut.count) as i:
@@ -139,6 +150,11 @@ def cycles(rows: int, vectors: int) -> float:
     return max(rows * vectors / 2, 0.92 * (rows + vectors), 4) + 0.2
 
 
+def lines(count: int, kind: str) -> range:
+    """The first elements of the cache lines that so many elements of a kind fill."""
+    return range(0, count, LINE_BYTES // ITEM_BYTES[kind])
+
+
 def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
     """total + a y, rounded once if the numbers are floats."""
     if total.kind in ("f32", "f64"):
@@ -153,6 +169,7 @@ def tile(
 ) -> None:
     """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
 
+    Of complex numbers, the real and the imaginary parts of a vector's sums are beside one another.
     taps: further pairs of offsets in left and right to add up over, written out. steps: of the last axis of k that are
     written out, where they divide it. ahead: what is fetched meanwhile. unrolled: products of a tile; a last axis of
     no more is written out.
@@ -182,20 +199,12 @@ def _sums(
     unrolled: int = AS_USUAL.unrolled,
 ) -> list[list[Value]]:
     """sums[row][vector] in one lane."""
-    vectors = len(right.offsets)
-
-    def step(at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
-        columns = [element_of(b, right.buffer, at_right + o) for o in right.offsets]
-        found: list[Value] = []
-        for row, o in enumerate(left.offsets):  # each number next to its products, so that it needs no register long
-            number = b.load(left.buffer, at_left + o)
-            found += [multiply_add(b, number, c, sums[row * vectors + k]) for k, c in enumerate(columns)]
-        return found
+    vectors = len(right.offsets) * (2 if right.imag else 1)
 
     def nest(level: int, at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
         if level == len(extents):
             for tap_left, tap_right in taps:
-                sums = step(at_left + tap_left, at_right + tap_right, sums)
+                sums = _step(b, left, right, at_left + tap_left, at_right + tap_right, sums)
             return list(sums)
         n, dl, dr = extents[level], left.along[level], right.along[level]
         if n * len(sums) * len(taps) <= unrolled and level == len(extents) - 1:
@@ -207,7 +216,8 @@ def _sums(
         def at_once(k: Index, *given: Value) -> list[Value]:
             totals = list(given)
             if ahead is not None and many > 1 and not ahead.near:
-                b.prefetch(ahead.buffer, ahead.at + k * (many * ahead.step))
+                for o in lines(many * ahead.step, ahead.buffer.kind):
+                    b.prefetch(ahead.buffer, ahead.at + k * (many * ahead.step) + o)
             for j in range(many):
                 if ahead is not None and ahead.near:
                     for o in ahead.offsets:
@@ -222,22 +232,44 @@ def _sums(
     return [list(sums[k : k + vectors]) for k in range(0, len(sums), vectors)]
 
 
+def _step(
+    b: Builder, left: Walk, right: Walk, at_left: Index, at_right: Index, sums: Sequence[Value]
+) -> list[Value]:
+    """The sums of a tile with the products of one k added."""
+    parts = (0, right.imag) if right.imag else (0,)
+    columns = [element_of(b, right.buffer, at_right + o + part) for o in right.offsets for part in parts]
+    factors = [(0, columns)]
+    if right.imag:  # i (c + i d) = -d + i c
+        pairs = zip(columns[::2], columns[1::2], strict=True)
+        factors.append((left.imag, [v for c, d in pairs for v in (b.op("neg", d), c)]))
+    found: list[Value] = []
+    for row, o in enumerate(left.offsets):  # each number next to its products, so that it needs no register long
+        totals = sums[row * len(columns) : (row + 1) * len(columns)]
+        for part, others in factors:
+            number = b.load(left.buffer, at_left + o + part)
+            totals = [multiply_add(b, number, c, t) for c, t in zip(others, totals, strict=True)]
+        found += totals
+    return found
+
+
 def store_tile(
     b: Builder, out: Buffer, rows: Sequence[Index], columns: Sequence[int], step: int, add: bool | Value
 ) -> Put:
     """A `put` that writes to `out` at rows[r] + columns[v] + lane * step, or adds to it; add: a bool says which."""
 
-    def stored(at: Index, value: Value) -> Value:
-        if add is False:
-            return value
-        total = b.op("add", b.load(out, at), value)
-        return b.op("select", add, total, value) if isinstance(add, Value) else total
-
     def put(lane: Index, sums: list[list[Value]]) -> None:
-        for row, values in zip(rows, sums, strict=True):
-            for column, value in zip(columns, values, strict=True):
-                at = row + (lane * step + column)
-                b.store(out, at, stored(at, value))
+        places = [row + (lane * step + column) for row in rows for column in columns]
+        values = [value for row in sums for value in row]
+
+        def added() -> list[Value]:
+            return [b.op("add", b.load(out, at), value) for at, value in zip(places, values, strict=True)]
+
+        if isinstance(add, Value):
+            values = b.branch(add, added, lambda: values)
+        elif add:
+            values = added()
+        for at, value in zip(places, values, strict=True):
+            b.store(out, at, value)
 
     return put
 
@@ -246,34 +278,45 @@ def store_tile(
 
 
 class Panels(NamedTuple):
-    """`count` panels of `vectors` x `width` columns from column `start` on, and the rows of the tiles over them."""
+    """`count` panels of `vectors` x `width` columns from column `start` on, and the rows of the tiles over them.
+
+    parts: 2 of complex numbers. Then a panel has in each k the real parts of its columns, and after them the others.
+    """
 
     start: int
     count: int
     vectors: int
     width: int
     rows: list[Cut]
+    parts: int = 1
 
     @property
     def size(self) -> int:
         return self.vectors * self.width
 
+    @property
+    def step(self) -> int:
+        """From one k to the next."""
+        return self.size * self.parts
 
-def panels_of(rows: int, columns: int, kind: str, machine: Machine) -> list[Panels]:
+
+def panels_of(rows: int, columns: int, kind: str, machine: Machine, parts: int = 1) -> list[Panels]:
     """Columns as panels of whole vectors and one of the rest, with the tile that costs least."""
     lanes = machine.lanes(kind)
     whole, rest = divmod(columns, lanes)
-    choices = [_panels(rows, whole, lanes, v, machine) for v in machine.cutting.vectors if v <= max(whole, 1)]
+    choices = [_panels(rows, whole, lanes, v // parts, machine, parts) for v in machine.cutting.vectors
+               if v % parts == 0 and v // parts <= max(whole, 1)]
     best = min(choices, key=lambda panels: sum(_cost(p) for p in panels))
     if rest:
-        last = rows_of(rows, 1, machine) if machine.cutting.short else cuts(rows, most_rows(1, machine.registers))
-        best = [*best, Panels(whole * lanes, 1, 1, rest, last)]
+        last = (rows_of(rows, parts, machine) if machine.cutting.short
+                else cuts(rows, most_rows(parts, machine.registers)))
+        best = [*best, Panels(whole * lanes, 1, 1, rest, last, parts)]
     return best
 
 
-def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine) -> list[Panels]:
+def _panels(rows: int, whole: int, lanes: int, vectors: int, machine: Machine, parts: int) -> list[Panels]:
     found = cuts(whole, vectors) if whole else []
-    return [Panels(c.start * lanes, c.count, c.size, lanes, rows_of(rows, c.size, machine))
+    return [Panels(c.start * lanes, c.count, c.size, lanes, rows_of(rows, c.size * parts, machine), parts)
             for c in found]
 
 
@@ -287,12 +330,15 @@ def rows_of(rows: int, vectors: int, machine: Machine) -> list[Cut]:
 
 def _cost(p: Panels) -> float:
     """Cycles for one step of k."""
-    return p.count * sum(c.count * (cycles(c.size, p.vectors) + 0.1 * p.vectors) for c in p.rows)
+    vectors = p.vectors * p.parts
+    return p.count * sum(c.count * (cycles(c.size * p.parts, vectors) + 0.1 * vectors) for c in p.rows)
 
 
 def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
     """Copy right[k, column] into `packed`: panel after panel, in each k after k, its columns side by side."""
-    if extents and right.along[-1] == 1 and right.step > 1 and (len(extents) == 1 or extents[-1] >= LEAST_RUN):
+    parts = panels[0].parts
+    in_order = right.along[-1] == parts < right.step if extents else False
+    if in_order and (len(extents) == 1 or extents[-1] >= LEAST_RUN):
         _pack_transposed(b, packed, right, extents, panels)
         return
     inner = math.prod(extents[1:])
@@ -303,8 +349,8 @@ def pack(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels
             with b.loop(p.count) as i:
                 column = i * p.size + p.start
                 source = right.at + k * along + column * right.step
-                _pack_panel(b, packed, right._replace(along=right.along[1:]), extents[1:], p.size, source,
-                            column * (first * inner) + k * (inner * p.size))
+                _pack_panel(b, packed, right._replace(along=right.along[1:]), extents[1:], p, source,
+                            column * (first * inner * parts) + k * (inner * p.step))
 
 
 def _pack_transposed(b: Builder, packed: Buffer, right: Walk, extents: Sequence[int], panels: Sequence[Panels]) -> None:
@@ -312,33 +358,35 @@ def _pack_transposed(b: Builder, packed: Buffer, right: Walk, extents: Sequence[
 
     def nest(level: int, at: Index, to: Index, p: Panels) -> None:
         if level == len(extents) - 1:
-            b.transpose(packed, to, right.buffer, at, p.size, run, right.step, p.size)
+            b.transpose(packed, to, right.buffer, at, p.size, run * p.parts, right.step, p.size)
             return
-        inner = math.prod(extents[level + 1 :]) * p.size
+        inner = math.prod(extents[level + 1 :]) * p.step
         with b.loop(extents[level]) as k:
             nest(level + 1, at + k * right.along[level], to + k * inner, p)
 
     for p in panels:
         with b.loop(p.count) as i:
             column = i * p.size + p.start
-            nest(0, right.at + column * right.step, column * depth, p)
+            nest(0, right.at + column * right.step, column * (depth * p.parts), p)
 
 
-def _pack_panel(b, packed, right, extents, size, source, target):
+def _pack_panel(b, packed, right, extents, p, source, target):
     if not extents:
-        with b.loop(size, vector=True) as j:
-            b.store(packed, target + j, b.load(right.buffer, source + j * right.step))
+        with b.loop(p.size, vector=True) as j:
+            for part in range(p.parts):
+                b.store(packed, target + j + part * p.size, b.load(right.buffer, source + j * right.step + part))
         return
     inner = math.prod(extents[1:])
     with b.loop(extents[0]) as k:
         rest = right._replace(along=right.along[1:])
-        _pack_panel(b, packed, rest, extents[1:], size, source + k * right.along[0], target + k * (inner * size))
+        _pack_panel(b, packed, rest, extents[1:], p, source + k * right.along[0], target + k * (inner * p.step))
 
 
 def packed_walk(packed: Buffer, panel: Panels, first: Index, extents: Sequence[int]) -> Walk:
     """How a tile reads the panel of `packed` whose first column is `first`."""
     depth, along = 1, []
     for n in reversed(extents):
-        along.insert(0, depth * panel.size)
+        along.insert(0, depth * panel.step)
         depth *= n
-    return Walk(packed, first * depth, [v * panel.width for v in range(panel.vectors)], along, 1)
+    imag = panel.size if panel.parts > 1 else 0
+    return Walk(packed, first * (depth * panel.parts), [v * panel.width for v in range(panel.vectors)], along, 1, imag)

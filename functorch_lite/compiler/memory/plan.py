@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Plan:
     """The plan of a program's temporaries (its locals). in_place: inputs whose memory an output may take over."""
-    walk = _Walk(function)
+    walk = _Walk(function, set(function.locals))
     top = walk.block(function.body)
     lifetimes = {**walk.final, **{b: (first, last) for b, (first, last, _) in top.items()}}
     plan = Plan(lifetimes={b: lifetimes[b] for b in function.locals if b in lifetimes})
@@ -86,7 +86,7 @@ def takeovers(
 
     The kernel that writes the output must be the last to read the input, each element just before it is written.
     """
-    lives = _Walk(function).block(function.body)
+    lives = _Walk(function, {*inputs, *outputs}).block(function.body)
     numbers = {b: i for i, b in enumerate(inputs)}
     return [(numbers[old], k) for k, out in enumerate(outputs) for old in in_place.get(out, ())
             if old in numbers and {old, out} <= lives.keys()  # what is not there is touched in one loop alone
@@ -114,7 +114,7 @@ def touched(statement: Any) -> Iterable[Buffer]:
 
 def _count(statements, counts):
     for statement in statements:
-        for buffer in touched(statement):
+        for buffer in set(touched(statement)):
             counts[buffer] = counts.get(buffer, 0) + 1
         for block in blocks(statement):
             _count(block, counts)
@@ -124,28 +124,29 @@ _SIMPLE = (nodes.KernelCall, nodes.HostCall, nodes.Copy, nodes.Store, Value)
 
 
 class _Walk:
-    """Numbers statements; `final` has the lifetimes of buffers that live inside one loop only."""
+    """Numbers statements; `final` has the lifetimes of buffers that live inside one loop only. of: which buffers."""
 
-    def __init__(self, function: Function):
+    def __init__(self, function: Function, of: set[Buffer]):
         self._function = function
+        self._of = of
         self.sections: list[Section] = []
         self.final: dict[Buffer, tuple[int, int]] = {}
         self.now = 0
 
     @functools.cached_property
     def counts(self) -> dict[Buffer, int]:
-        """How often each buffer is touched: what only loops have to know."""
+        """By how many statements each buffer is touched: what only loops have to know."""
         counts: dict[Buffer, int] = {}
         _count(self._function.body, counts)
         return counts
 
     def block(self, statements) -> dict[Buffer, tuple[int, int, int]]:
-        """(first, last, number of touches) of each buffer in a block."""
+        """(first, last, number of statements that touch it) of each buffer in a block."""
         found: dict[Buffer, tuple[int, int, int]] = {}
         for statement in statements:
             self.now += 1
             start = self.now
-            for buffer in touched(statement):
+            for buffer in self._of.intersection(touched(statement)):
                 old = found.get(buffer)
                 found[buffer] = (start, start, 1) if old is None else (old[0], start, old[2] + 1)
             if type(statement) in _SIMPLE:

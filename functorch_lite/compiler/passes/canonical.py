@@ -136,7 +136,7 @@ def _kept_axes(wide: tuple[int, ...], narrow: tuple[int, ...]) -> list[int] | No
     return kept if len(kept) == len(narrow) else None
 
 
-def _permute(eqn: Equation, rewriter: Rewriter) -> Any:
+def permuted(eqn: Equation, rewriter: Rewriter) -> Any:
     x, axes = eqn.inputs[0], eqn.params["axes"]
     if axes == tuple(range(len(axes))):
         return x
@@ -363,7 +363,7 @@ RULES = _Rules(
         convert_p: _convert,
         broadcast_in_dim_p: _broadcast,
         reshape_p: _reshape,
-        permute_dims_p: _permute,
+        permute_dims_p: permuted,
         slice_p: _slice,
         pad_p: _unless(lambda eqn, aval: any(c != (0, 0, 0) for c in eqn.params["config"])),
         concatenate_p: _concatenate,

@@ -34,11 +34,10 @@ def eliminate_common(program: Program) -> Program:
     changed = False
     for eqn in program.equations:
         inputs = eqn.inputs
-        if env:
+        if env and not env.keys().isdisjoint(inputs):
             inputs = tuple([env.get(a, a) for a in inputs])
-            if inputs != eqn.inputs:
-                eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
-                changed = True
+            eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
+            changed = True
         prim = eqn.prim
         if prim in WITH_BODIES:
             new = with_bodies(eqn, eliminate_common)
@@ -47,7 +46,9 @@ def eliminate_common(program: Program) -> Program:
         if prim.effect or prim is barrier_p:
             equations.append(eqn)
             continue
-        key = (prim, *[_key(a, literals) if type(a) is Literal else a for a in inputs])
+        if Literal in map(type, inputs):
+            inputs = tuple([_key(a, literals) if type(a) is Literal else a for a in inputs])
+        key = prim, inputs
         before = seen.get(key)
         if before is None:
             seen[key] = [eqn]

@@ -126,11 +126,10 @@ def rewrite(program: Program, rules: Mapping[Primitive, Rule | None], transform:
     changed = False
     for eqn in program.equations:
         inputs = eqn.inputs
-        if env:
+        if env and not env.keys().isdisjoint(inputs):
             inputs = tuple([env.get(a, a) for a in inputs])
-            if inputs != eqn.inputs:
-                eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
-                changed = True
+            eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
+            changed = True
         rule = find(eqn.prim)
         if rule is None:
             if eqn.prim in WITH_BODIES:

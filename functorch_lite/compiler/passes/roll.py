@@ -65,7 +65,7 @@ def outputs_first(program: Program) -> list[Equation]:
     done: set[int] = set()
     ordered = list(equations[:first])
     for output in program.outputs:
-        waiting = [output]
+        waiting = [output] if output in makers else []
         while waiting:
             eqn = makers.get(waiting[-1])
             missing = [] if eqn is None or id(eqn) in done else [

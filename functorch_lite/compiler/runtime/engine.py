@@ -27,6 +27,7 @@ import llvmlite  # its version only
 
 from functorch_lite.compiler.runtime import linking
 from functorch_lite.compiler.runtime.object_cache import objects
+from functorch_lite.compiler.runtime.pieces import FORMAT
 
 USUAL, QUICK = 2, 0
 """Levels of LLVM's code generation: the same bits come out; see tiers.py for when which is used."""
@@ -118,6 +119,7 @@ def load(
     target: Target | None = None,
     passes: int = 0,
     level: int = USUAL,
+    pieces: int = 1,
 ) -> Loaded:
     """The functions that the LLVM module `ir_text` defines, as native code.
 
@@ -125,6 +127,7 @@ def load(
     cache: look for the object file, and leave it, in memory and on disk.
     target: the processor to make code for; it must be one whose code this machine can run.
     passes: level of LLVM's optimisation pipeline; 0 is none. level: that of its code generation.
+    pieces: of a long module, how many may be made at the same time.
 
     Raises RuntimeError when the IR is wrong, or when it declares a symbol that is found nowhere.
 
@@ -133,7 +136,7 @@ def load(
     >>> ctypes.CFUNCTYPE(ctypes.c_int64)(code.address("one"))()
     1
     """
-    data = object_of(ir_text, target, passes, cache, level)
+    data = object_of(ir_text, target, passes, cache, level, pieces)
     names = [quoted or plain for quoted, plain in _EXPORTED.findall(f"\n{ir_text}")]
     try:
         return link(data, names, symbols)
@@ -152,30 +155,26 @@ def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int] = _NO_SYM
 
 
 def object_of(
-    ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True, level: int = USUAL
+    ir_text: str, wanted: Target | None = None, passes: int = 0, cache: bool = True, level: int = USUAL,
+    pieces: int = 1,
 ) -> bytes:
     """The object file of a module: the one that is kept, or a new one."""
     if not cache:
-        return compile_object(ir_text, wanted or target(), passes, level)
+        return compile_object(ir_text, wanted or target(), passes, level, pieces)
     key = _key(ir_text, wanted, passes, level)
     found = objects.find(key)
     if found is None:
         with _compiling:  # LLVM works on one module at a time anyway; the second caller finds the first one's object
             found = objects.find(key)
             if found is None:
-                found = compile_object(ir_text, wanted or target(), passes, level)
+                found = compile_object(ir_text, wanted or target(), passes, level, pieces)
                 objects.store(key, found)
     return found
 
 
-def is_made(ir_text: str) -> bool:
-    """Whether the object file of a module at the usual level is kept."""
-    return objects.find(_key(ir_text, None, 0, USUAL)) is not None
-
-
 def versions() -> tuple[object, ...]:
-    """The versions and the platform that an object file depends on."""
-    return llvmlite.__version__, sys.platform, platform.machine()
+    """What an object file depends on besides its module: versions, the platform, how pieces are put together."""
+    return llvmlite.__version__, sys.platform, platform.machine(), FORMAT
 
 
 def _key(ir_text: str, wanted: Target | None, passes: int, level: int) -> str:
@@ -192,9 +191,9 @@ def _key_start(wanted: Target | None, passes: int, level: int) -> Any:
     return hashlib.sha256(f"{(what, versions(), level, passes)!r}\n".encode())
 
 
-def compile_object(ir_text: str, wanted: Target, passes: int = 0, level: int = USUAL) -> bytes:
-    """The object file of the LLVM module `ir_text` for a processor.
+def compile_object(ir_text: str, wanted: Target, passes: int = 0, level: int = USUAL, pieces: int = 1) -> bytes:
+    """The object file of the LLVM module `ir_text` for a processor. pieces: how many may be made at the same time.
 
     Raises RuntimeError when the IR is wrong.
     """
-    return _llvm().compile_object(ir_text, wanted, passes, level)
+    return _llvm().compile_object(ir_text, wanted, passes, level, pieces)

@@ -8,26 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from functorch_lite.compiler.cost import cost_of, multiplications
+from functorch_lite.compiler.codegen.llvm.levels import Levels
+from functorch_lite.compiler.cost import TRANSCENDENTAL, cost_of, multiplications
 from functorch_lite.compiler.dumps import module_of
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.polls import POLL, has_polls
 from functorch_lite.compiler.lowering.program import HostStep, Lowered, lower_program
-from functorch_lite.compiler.memory.plan import Plan, plan_donations, plan_memory
+from functorch_lite.compiler.memory.plan import Plan, plan_donations
 from functorch_lite.compiler.runtime import engine, interrupts, libraries, threads
 from functorch_lite.compiler.runtime.native_code import NativeCode
 from functorch_lite.compiler.runtime.tiers import ALONE, pays
+from functorch_lite.compiler.schedule.choices import Choices
 from functorch_lite.config import config
 from functorch_lite.core.program import Literal, Program
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.core.tracer import reset_trace, root, set_trace
 from functorch_lite.errors import FunctorchLiteError, add_place, replays
 
+_IN_QUICK_CODE = Choices(streams=False)  # first calls write to new pages, which are in the cache when they are there
+_WORTH = 100  # lines of functions that are not made well, of code that otherwise is
+
 
 class Executable(NativeCode):
     """A program that was compiled in this process; quickly at first, if that is asked for and pays.
 
-    short: it was lowered for quickly made code, with small tiles.
+    short: it was lowered for quickly made code, with small tiles, or short loops that stay loops.
     """
 
     def __init__(self, program: Program, optimized: Program, lowered: Lowered, donated: Sequence[int] = (),
@@ -44,20 +49,18 @@ class Executable(NativeCode):
         self.ir = self.ir or self._module()
         self.symbols = {**libraries.symbols(self.ir), **interrupts.symbols(self.ir)}
         self.level = engine.USUAL if level is None else level
-        self._enter(engine.load(self.ir, self.symbols, level=self.level), level is not None)
+        code = engine.load(self.ir, self.symbols, level=self.level, pieces=config.num_threads)
+        self._enter(code, level is not None)
         self.shares = threads.SHARES in self.ir
         self.stands_alone = self.symbols.keys() <= {POLL} and not lowered.steps
         self._step = self._in_python  # kept alive: native code has its address
+        self.constants = self.lowered.constants
         self._give(self.constants, self._step, threads.pool_address(config.num_threads) if self.shares else 0)
-        self._donated = donated
-        self.donations = self._donations(self.lowered)
+        self.donations = donations_of(self.lowered, donated)
 
     def _set(self, lowered: Lowered) -> None:
         self.lowered = lowered
-        self.plan: Plan = plan_memory(lowered.function, lowered.in_place)
-
-    def _donations(self, lowered: Lowered) -> dict[int, int]:
-        return plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, self._donated)
+        self.plan: Plan = lowered.plan()
 
     def _module(self) -> str:
         """The LLVM module, whose `run` a call runs."""
@@ -68,32 +71,27 @@ class Executable(NativeCode):
         """Whether `entry` can be called with nothing around it: no value passes between steps in Python."""
         return all(out is None for step in self.lowered.steps for out in step.outputs)
 
-    @property
-    def constants(self) -> Sequence[np.ndarray]:
-        """The arrays that the code reads besides its inputs."""
-        return self.lowered.constants
-
     def _write_quick(self, number: int) -> int | None:
         """Write the module, and tell the level of code generation at which a first call ends earlier with quickly made
-        code of it; None if at none.
+        code of it; None if at none. Where it is the usual one, that is for some functions, and the lowest for others.
 
         It shares no loops where a first call ends earlier without. number: of the threads that share loops.
         """
         if not _is_bounded(self.lowered.function, set()):
             return None
         alone = self.work < ALONE[threads.is_made(number)]
-        self.ir = module_of(self.lowered, self.plan, sharing=not alone)
-        fast = pays(self.work, self.ir, multiplications(self.optimized), self.short)
-        level = engine.QUICK if fast else engine.USUAL if self.short else None
-        if level is not None and not engine.is_made(self.ir):
+        levels = Levels(self.lowered.function, self.short, self.work)
+        self.ir = module_of(self.lowered, self.plan, sharing=not alone, choices=_IN_QUICK_CODE, levels=levels)
+        fast = not levels.lines and pays(self.work, self.ir, multiplications(self.optimized), self.short)
+        if fast or self.short or (levels.lines and self.ir.count("\n") > levels.lines + _WORTH):
             self.alone, self.threads = number if alone else 0, number
-            return level
-        self.ir = "" if alone or self.short else self.ir
+            return engine.QUICK if fast else engine.USUAL
+        self.ir = ""
         return None
 
     def improve(self) -> None:
         """Run well made code from now on, whose loops are shared and whose tiles fill the registers."""
-        if self.alone or self.short:
+        if self.is_quick:
             if self.short:
                 self._lower_as_usual()
             self.ir = self._module()
@@ -102,10 +100,9 @@ class Executable(NativeCode):
 
     def _lower_as_usual(self) -> None:
         """Have what was lowered with small tiles lowered as usual, unless that would need another context or arena."""
-        usual, known = lower_program(self.optimized), self.lowered
-        plan = plan_memory(usual.function, usual.in_place)
-        same = [c.tobytes() for c in usual.constants] == [c.tobytes() for c in known.constants]
-        if same and plan.size <= self.arena_bytes and self._donations(usual) == self.donations:
+        usual = lower_program(self.optimized)
+        plan = usual.plan()
+        if may_replace(self, usual, plan):
             self.lowered, self.plan = usual, plan
         self.short = False
 
@@ -113,7 +110,8 @@ class Executable(NativeCode):
     def work(self) -> int:
         """A rough count of operations and elements moved in one call; a loop of unknown length counts as many."""
         cost, loops = cost_of(self.lowered), has_polls(self.lowered.function.body)
-        return cost.flops + 8 * cost.transcendentals + cost.bytes // 4 + 10**6 * (cost.python_steps + loops)
+        operations = cost.flops + TRANSCENDENTAL * cost.transcendentals
+        return operations + cost.bytes // 4 + 10**6 * (cost.python_steps + loops)
 
     def fail(self, status: int) -> None:
         """Raise what a step in Python raised during the call that came back with this status."""
@@ -159,6 +157,19 @@ class Executable(NativeCode):
             view = _view(pointers[next(given)], of.aval).copy()
             return view if view.ndim else view[()]
         return atom.value if type(atom) is Literal else names[atom]
+
+
+def donations_of(lowered: Lowered, donated: Sequence[int]) -> dict[int, int]:
+    """For an output that may take over the memory of a donated input, the numbers of the two."""
+    return plan_donations(lowered.function, lowered.in_place, lowered.inputs, lowered.outputs, donated)
+
+
+def may_replace(code: NativeCode, lowered: Lowered, plan: Plan) -> bool:
+    """Whether code of a program that was lowered anew can be called like this code: with its context, arena, donations.
+    """
+    constants = [c.tobytes() for c in lowered.constants] == [c.tobytes() for c in code.constants]
+    return constants and plan.size <= code.arena_bytes and code.donations == donations_of(
+        lowered, sorted(code.donations.values()))
 
 
 def _is_bounded(function: nodes.Function, seen: set[nodes.Function]) -> bool:

@@ -7,18 +7,22 @@ None, and LLVM's linker, which knows all, has to do it (engine.py).
 
 An image is the sections that are only read, then a stub for each symbol from outside, then, on pages of its own, what
 is written. A stub is a jump through the word behind it: calls go to the jump, and who wants the address reads the word.
+Of a module that was made in pieces each has such pages, one after the other, and is outside of the others.
 
 Source: Tool Interface Standard, ELF specification 1.2; System V ABI, AMD64 supplement, section 4.4 (relocation types).
 """
 
 import ctypes
 import functools
+import itertools
 import mmap
 import platform
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+from functorch_lite.compiler.runtime.pieces import parts_of
 
 _HEADER = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -53,6 +57,7 @@ class _Symbol(NamedTuple):
     name: bytes
     section: int
     value: int
+    is_local: bool
 
 
 class Image:
@@ -77,7 +82,7 @@ def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int]) -> Image
     if not is_for_this_platform():
         return None
     try:
-        return _Linking(data, symbols).image(names)
+        return _image([_Linking(part) for part in parts_of(data)], names, symbols)
     except _Unknown:
         return None
 
@@ -113,18 +118,39 @@ def _address_in_process(name: str) -> int:
         raise _Unknown from None
 
 
-class _Linking:
-    """One object file on its way into memory."""
+def _image(pieces: Sequence["_Linking"], names: Sequence[str], symbols: Mapping[str, int]) -> Image:
+    """Put the pieces of a module into memory, one behind the other."""
+    memory = _memory()
+    size = sum(piece.size for piece in pieces)
+    start = memory.take(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if start is None or start == ctypes.c_void_p(-1).value:
+        raise MemoryError("there is no memory for compiled code.")
+    try:
+        starts = list(itertools.accumulate((piece.size for piece in pieces), initial=start))
+        known: dict[str, int] = {}
+        for piece, at in zip(pieces, starts, strict=False):
+            known |= piece.functions(at)
+        for piece, at in zip(pieces, starts, strict=False):
+            piece.put(at, {**symbols, **known} if len(pieces) > 1 else symbols)
+        return Image(start, size, {name: known[name] for name in names})
+    except BaseException:
+        memory.free(start, size)
+        raise
 
-    def __init__(self, data: bytes, symbols: Mapping[str, int]):
+
+class _Linking:
+    """One object file on its way into memory. size: of its image, whole pages."""
+
+    def __init__(self, data: bytes):
         self._data = data
-        self._given = symbols
+        self._given: Mapping[str, int] = {}
         magic, width, order, kind, machine, *_, start, _, _, _, _, size, count, _ = _HEADER.unpack_from(data)
         if (magic, width, order, kind, machine, size) != (b"\x7fELF", 2, 1, 1, _X86_64, _SECTION.size):
             raise _Unknown
         self._sections = [_Section(*_SECTION.unpack_from(data, start + i * size)) for i in range(count)]
         self._symbols = self._read_symbols()
         self._relocations = self._read_relocations()
+        self._places, self._stubs, self._read_bytes, self.size = self._layout()
 
     def _read_symbols(self) -> list[_Symbol]:
         tables = [s for s in self._sections if s.type == _SYMTAB]
@@ -133,8 +159,8 @@ class _Linking:
         table, names = tables[0], self._sections[tables[0].link]
         entries = _SYMBOL.iter_unpack(self._data[table.offset : table.offset + table.size])
         text = self._data[names.offset : names.offset + names.size]
-        return [_Symbol(text[name : text.index(b"\0", name)], section, value)
-                for name, _, _, section, value, _ in entries]  # fmt: skip
+        return [_Symbol(text[name : text.index(b"\0", name)], section, value, not info >> 4)
+                for name, info, _, section, value, _ in entries]  # fmt: skip
 
     def _read_relocations(self) -> list[tuple[int, int, int, int, int]]:
         """Section, place in it, type, number of the symbol and addend."""
@@ -152,24 +178,18 @@ class _Linking:
             raise _Unknown
         return True
 
-    def image(self, names: Sequence[str]) -> Image:
-        """Put it into memory."""
-        places, stubs, read, size = self._layout()
-        memory = _memory()
-        start = memory.take(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-        if start is None or start == ctypes.c_void_p(-1).value:
-            raise MemoryError("there is no memory for compiled code.")
-        try:
-            content = self._content(start, places, stubs, size)
-            ctypes.memmove(start, bytes(content), size)
-            if memory.protect(start, read, mmap.PROT_READ | mmap.PROT_EXEC):
-                raise _Unknown
-            known = {s.name.decode(): start + places[s.section] + s.value
-                     for s in self._symbols if s.name and s.section in places}  # fmt: skip
-            return Image(start, size, {name: known[name] for name in names})
-        except BaseException:
-            memory.free(start, size)
-            raise
+    def functions(self, start: int) -> dict[str, int]:
+        """What others may call of an image that begins at `start`."""
+        return {s.name.decode(): start + self._places[s.section] + s.value
+                for s in self._symbols if s.name and s.section in self._places and not s.is_local}  # fmt: skip
+
+    def put(self, start: int, given: Mapping[str, int]) -> None:
+        """Write the image to `start`. given: addresses of symbols from outside."""
+        self._given = given
+        content = self._content(start, self._places, self._stubs, self.size)
+        ctypes.memmove(start, bytes(content), self.size)
+        if _memory().protect(start, self._read_bytes, mmap.PROT_READ | mmap.PROT_EXEC):
+            raise _Unknown
 
     def _layout(self) -> tuple[dict[int, int], dict[int, int], int, int]:
         """Where sections begin, where stubs of symbols do, the bytes that are only read, and all bytes."""

@@ -36,10 +36,11 @@ class NativeCode:
 
     entry: address of the word that holds the address of `i32 run(ptr inputs, ptr outputs, ptr arena, ptr context)`.
     donations: for an output that may take over the memory of a donated input, the numbers of the two.
+    constants: the arrays that the code reads besides its inputs, of which it has the addresses: they live as it does.
     work: a rough count of operations and elements moved. ir, symbols: the LLVM module, and what it is linked to.
     is_quick: the code was made quickly; the second call asks for better (see tiers.py). when_improved: called then.
     shares: whether threads share loops of the code. alone: where quickly made code shares none, how many threads are to
-    share those of the better code, else 0. short: quickly made code has small tiles, the better one is lowered anew.
+    share those of the better code, else 0. short: quickly made code was lowered to little, the better is lowered anew.
     threads: of the pool that shares loops of the better code. level: of the code generation of quickly made code.
     fill: a byte written all over outputs and scratch memory before a call, by who checks that none is left unset.
     """
@@ -62,6 +63,7 @@ class NativeCode:
     context: int
     arena_bytes: int
     donations: dict[int, int]
+    constants: Sequence[np.ndarray]
 
     def _prepare(self, program: Program, optimized: Program) -> None:
         """Set what calls need, but for the code."""

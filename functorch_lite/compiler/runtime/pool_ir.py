@@ -7,6 +7,11 @@ calls `function(environment, begin, end)` for ranges that make up 0 ... n, each 
 and returns when all are done. Whoever is free takes the next range, the caller too, so a worker that the system does
 not run holds up nobody. Where a pool is in use already, or has no workers, the caller does everything itself.
 
+    void share_short(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
+
+does so with a loop that is over before a sleeping worker comes: only if one is awake, or if the last short loop ended
+less than `SOON` nanoseconds ago, so that more are likely to come while the workers that are woken now are awake.
+
     void share_sections(ptr pool, ptr function, ptr environment, i64 n, i64 uneven, ptr idle)
 
 does so for n pieces of work of their own, of which one may take about `uneven` times as long as another; while the
@@ -26,11 +31,13 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
     made         workers started                            ids    their pthreads
     alone        until when (nanoseconds of the clock) callers do everything themselves
     owner        the thread whose job is running                      lost   1: its workers are gone
+    short        address of `share_short`                            last   when the last short loop ended
     home         1 + the processor that workers keep off              mask   those that this process may use, as bits
 
 Where other processes want the processors too, a worker may be put to sleep with a range in its hands. After a job whose
 caller waited for others longer than it worked, none is shared for 8 times as long as it waited. Sections may keep it
 waiting for as many times longer as they are uneven; but nobody takes one over, so after them it is 32 times as long.
+So it is after short loops, which gain little in comparison with such a wait.
 
 A system may wake a worker on the caller's own processor, where each then runs half of the time while another processor
 is idle, until it looks for that some milliseconds later. So where there are `FEW_WORKERS`, they keep off the processor
@@ -47,12 +54,14 @@ Only for Linux: elsewhere there is no futex.
 MOST_THREADS = 256
 RANGES_PER_THREAD = 4
 SPIN = 1000
+SOON = 40_000
 STACK_BYTES = 4 << 20
 
 _LINE = 8
 WORDS = {
-    "share": 0, "state": 1, "threads": 2, "sections": 3, "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE,
-    "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2, "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
+    "share": 0, "state": 1, "threads": 2, "sections": 3, "short": 4, "last": 5,
+    "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE, "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2,
+    "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
     "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "owner": 4 * _LINE + 2, "lost": 4 * _LINE + 3,
     "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
     "home": 7 * _LINE + 2, "ids": 8 * _LINE, "mask": 8 * _LINE + MOST_THREADS,
@@ -277,18 +286,27 @@ done:
 }
 
 define void @share(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain) {
-  call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 1, i64 8, ptr null)
+  call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 1, i64 8, ptr null,
+                      i64 0)
+  ret void
+}
+
+define void @share_short(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain) {
+  call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 1, i64 32, ptr null,
+                      i64 SOON)
   ret void
 }
 
 define void @share_sections(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %uneven, ptr %idle) {
   call void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 1, i64 %uneven, i64 32,
-                      ptr %idle)
+                      ptr %idle, i64 0)
   ret void
 }
 
 define internal void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 %patience,
-                               i64 %times, ptr %idle) {
+                               i64 %times, ptr %idle, i64 %soon) {
+  %last.at = word last
+  %short = icmp sgt i64 %soon, 0
   %small = icmp sle i64 %n, %grain
   br i1 %small, label %alone, label %take.lock
 take.lock:
@@ -298,13 +316,32 @@ take.lock:
   br i1 %got, label %locked, label %alone
 alone:
   call void %function(ptr %environment, i64 0, i64 %n)
+  br i1 %short, label %note, label %over
+note:
+  %t3 = call i64 @now()
+  store atomic i64 %t3, ptr %last.at monotonic, align 8
+  br label %over
+over:
   ret void
 locked:
   %alone.at = word alone
   %alone.until = load i64, ptr %alone.at
   %t0 = call i64 @now()
   %declined = icmp slt i64 %t0, %alone.until
-  br i1 %declined, label %decline, label %accept
+  br i1 %declined, label %decline, label %look
+look:
+  br i1 %short, label %ask, label %accept
+ask:
+  %present.at = word made
+  %present = load i64, ptr %present.at
+  %asleep.at = word sleepers
+  %asleep = load atomic i64, ptr %asleep.at monotonic, align 8
+  %awake = icmp slt i64 %asleep, %present
+  %last = load atomic i64, ptr %last.at monotonic, align 8
+  %since = sub i64 %t0, %last
+  %in.a.row = icmp slt i64 %since, %soon
+  %pays = or i1 %awake, %in.a.row
+  br i1 %pays, label %accept, label %decline
 decline:
   store atomic i64 0, ptr %lock release, align 8
   br label %alone
@@ -394,6 +431,9 @@ done:
   %until = add i64 %t2, %while
   %alone.next = select i1 %held.up, i64 %until, i64 0
   store i64 %alone.next, ptr %alone.at
+  %kept = load atomic i64, ptr %last.at monotonic, align 8
+  %last.next = select i1 %short, i64 %t2, i64 %kept
+  store atomic i64 %last.next, ptr %last.at monotonic, align 8
   br label %unlock
 unlock:
   %lost.place = word lost
@@ -483,6 +523,7 @@ def module_text(machine: str) -> str | None:
         return None
     numbers = {
         "FUTEX": _FUTEX[machine], "PAUSE": _PAUSE[machine], "WAIT": _WAIT, "WAKE": _WAKE, "SPIN": SPIN,
+        "SOON": SOON,
         "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD, "FEW": FEW_WORKERS, "MASK_BITS": 64 * _MASK_WORDS,
         "MASK_BYTES": 8 * _MASK_WORDS, "MASK": _MASK_WORDS,
     }

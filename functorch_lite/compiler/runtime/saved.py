@@ -70,11 +70,11 @@ class SavedExecutable(NativeCode):
 
     def improve(self) -> None:
         """Run well made code from now on, whose loops are shared and whose tiles fill the registers."""
-        if self.alone or self.short:
+        if self.is_quick:
             native = importlib.import_module("functorch_lite.compiler.native")
             lowered = native.lower_program(self.optimized)
-            plan = native.plan_memory(lowered.function, lowered.in_place)
-            if plan.size <= self.arena_bytes:
+            plan = lowered.plan()
+            if native.may_replace(self, lowered, plan):
                 self._whole = native.dumps.module_of(lowered, plan)
                 self.share_loops()
             self.short = False

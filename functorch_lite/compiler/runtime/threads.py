@@ -36,6 +36,7 @@ class Pool:
         self._words = raw[start : start + SIZE]
         self._words[WORDS["share"]] = loaded.address("share")
         self._words[WORDS["sections"]] = loaded.address("share_sections")
+        self._words[WORDS["short"]] = loaded.address("share_short")
         self._words[WORDS["threads"]] = threads
         self.address: int = self._words.ctypes.data
         self._pause = _BLOCK_FUNCTION(loaded.address("pause"))

@@ -8,8 +8,8 @@ thread makes it while calls go on with what there is, and ends when nothing is l
 process wait for the module that is being made, since LLVM must not be left in the middle of it.
 
 Quick code of products is short, too: it has tiles of a few sums, while the better code is lowered anew with those that
-fill the registers. Where a first call is too long for LLVM's lowest level, it may still end earlier with short code of
-the usual level: a product of 1024 by 1024 takes 43 ms so, and 83 to 112 otherwise.
+fill the registers. Where a first call is too long for LLVM's lowest level, that is so for the few functions in which it
+spends its time, and all others are made at that level (codegen/llvm/levels.py).
 """
 
 import atexit
@@ -31,7 +31,7 @@ to make: where a pool of threads would have to be made too, and where there is o
 MOST_SHORT = 2e9
 """Multiplications of products and convolutions up to which their quick code has small tiles, of which there is a third
 to half as much (`lowering/cutting.py`)."""
-IN_TILES = {False: 0.25, True: 0.4}
+IN_TILES = {False: 0.25, True: 0.3}
 """What an operation of products and convolutions counts, in tiles as usual and in small ones: they are all vectors, so
 that quick code of them loses less."""
 
@@ -41,8 +41,12 @@ def pays(work: int, ir: str, multiplications: float = 0, short: bool = False) ->
 
     work: of it, twice the multiplications are operations of products and convolutions. short: these have small tiles.
     """
-    in_tiles = min(2 * multiplications, work)
-    return work - (1 - IN_TILES[short]) * in_tiles < PER_LINE * ir.count("\n")
+    return pays_for(work, ir.count("\n"), 2 * multiplications, short)
+
+
+def pays_for(work: int, lines: int, in_tiles: float = 0, short: bool = False) -> bool:
+    """The same of so many lines. in_tiles: how many of the operations are in tiles of products and convolutions."""
+    return work - (1 - IN_TILES[short]) * min(in_tiles, work) < PER_LINE * lines
 
 
 def may_be_short(multiplications: float) -> bool:

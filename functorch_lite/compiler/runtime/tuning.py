@@ -25,7 +25,6 @@ from functorch_lite.compiler.cost import cost_of
 from functorch_lite.compiler.dumps import module_of
 from functorch_lite.compiler.lowering.cutting import Cutting
 from functorch_lite.compiler.lowering.program import Lowered, lower_program
-from functorch_lite.compiler.memory.plan import plan_memory
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.compiler.runtime.object_cache import objects
@@ -94,7 +93,7 @@ class TunedExecutable:
         self._make = functools.partial(Candidate, program, optimized, donated)
         self._threads = config.num_threads
         lowered = lower_program(optimized)
-        usual = module_of(lowered, plan_memory(lowered.function, lowered.in_place))
+        usual = module_of(lowered, lowered.plan())
         self._names = frozenset(e.prim.name for equations in lowered.sources.values() for e in equations)
         self._key = _key_of(usual, self._threads)
         found = objects.find(self._key)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from functorch_lite.compiler.lowering.rules import is_complex, reduction_rules
 from functorch_lite.core.aval import Aval
-from functorch_lite.core.program import Equation, Var
+from functorch_lite.core.program import Equation, Literal, Var
 from functorch_lite.primitives.contraction import dot_general_p
 from functorch_lite.primitives.convolution import conv_general_dilated_p
 
@@ -130,7 +130,7 @@ def _rows_and_depth(equation: Equation) -> tuple[int, int]:
 def roots_of(schedule: "Schedule", atoms: Sequence[Any]) -> set[Any]:
     """The variables in memory that reading some atoms reads."""
     if schedule.is_in_memory(atoms):
-        return {a for a in atoms if type(a) is Var or a.aval.size != 1}
+        return {a for a in atoms if type(a) is Var or a.aval.size != 1} if Literal in map(type, atoms) else set(atoms)
     found: set[Any] = set()
     for atom in atoms:
         for source in schedule.sources(atom) if type(atom.aval) is Aval else (atom,):

@@ -7,6 +7,7 @@
 - A movement operation (broadcast, permute, slice, flip, reshape) is never run: who reads it reads its operand through
   an index map. One that merges or splits axes is another name for its operand's memory. What no index map says
   (concatenate, pad) is a kernel of its own.
+- A gather that cannot fail, and that few equations read, all element-wise, is read through its indices as well.
 - A reduction joins the group that computes its operand. The axes it reduces split the group's domain into rows and
   what is inside a row; all reductions of a group share the split. What is computed from its result, once a row, and
   what spreads that over the row again, joins too: softmax and layer norm are one kernel, with as many passes over a
@@ -44,11 +45,13 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.primitive import Kind
 from functorch_lite.core.program import Equation, Literal, Program, Var, subprograms
 from functorch_lite.primitives.barrier import barrier_p
+from functorch_lite.primitives.indexing import gather_p
 from functorch_lite.primitives.movement import reshape_p
 
 MAX_SIZE = 64
 MAX_SCALARS = 400
 LARGE = 1 << 16  # elements
+MOST_READERS = 4  # of a gather that is read through its indices: most often they are of one kernel
 NEAR = 128  # how many nodes back an equation may join a group
 
 
@@ -110,6 +113,7 @@ class Schedule:
         self._nodes: list[Group] = []
         self._readers: dict[Any, Group] = {}
         self._effects: Group | None = None
+        self._reading: dict[Any, list[Equation]] | None = None  # the equations that read an atom
         self._positions = {e: i for i, e in enumerate(program.equations)}
         self._before: dict[int, Group] = {}  # effects run in order
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
@@ -124,12 +128,26 @@ class Schedule:
             self.alias.update(zip(equation.outputs, equation.inputs, strict=True))
         elif equation.prim.kind is Kind.HIGHER_ORDER or not _held(equation):
             self._step(equation, position)
-        elif equation.prim in movement_rules:
+        elif equation.prim in movement_rules and (equation.prim is not gather_p or self._is_looked_up(equation)):
             self._move(equation)
         elif equation.prim in elementwise_rules or _reduces(equation):
             self._fuse(equation, position)
         else:
             self._step(equation, position)
+
+    def _is_looked_up(self, gather: Equation) -> bool:
+        """Whether what is gathered is read by few, where each element is wanted once, and no index is refused."""
+        if gather.params["mode"] == "raise" or 0 in gather.inputs[0].aval.shape:
+            return False
+        if self._reading is None:
+            self._reading = {}
+            for equation in self.program.equations:
+                for atom in dict.fromkeys(equation.inputs):
+                    self._reading.setdefault(atom, []).append(equation)
+        out = gather.outputs[0]
+        readers = self._reading.get(out, ())
+        few = 0 < len(readers) <= MOST_READERS and out not in self.program.outputs
+        return few and all(e.prim in elementwise_rules for e in readers)
 
     def _move(self, equation: Equation) -> None:
         out = equation.outputs[0]

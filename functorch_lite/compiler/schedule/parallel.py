@@ -28,11 +28,13 @@ from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Index, Loop, Value, blocks
 
 WORTH_NS = 80_000.0  # a sleeping worker takes 10 to 40 us to come
+WORTH_SHORT_NS = 25_000.0  # if a worker is awake, which the pool looks for in each call
 WORTH_AWAKE_NS = 15_000.0  # in a kernel with another shared loop, for which the workers come anyway
 GRAIN_NS = 10_000.0
+LEAST_RANGES = 6  # of a short loop
 FEW = 8  # iterations, too few to be dealt out evenly
 VERY_LONG = 4
-OWN_BYTES = 320 << 10  # on the stack of a thread
+OWN_BYTES = 640 << 10  # on the stack of a thread; the panels of a large product, above all
 VECTOR_BYTES = 64
 MOST_LANES = 16
 _OP_NS = 0.3
@@ -55,19 +57,30 @@ _FAST = frozenset({
 class Shared(NamedTuple):
     """How a loop is shared: ranges are multiples of `grain` long; `own` are the buffers that each has for itself.
 
-    streams: the outputs that it writes past the caches.
+    streams: the outputs that it writes past the caches. short: whether it is over before a sleeping worker comes.
     """
 
     grain: int
     own: tuple[Buffer, ...]
     streams: tuple[Buffer, ...] = ()
+    short: bool = False
 
 
 def shared_loops(function: Function, worth: float | None = None) -> dict[int, Shared]:
-    """The loops of a kernel, by identity, that threads share: those that take `worth` nanoseconds (None: WORTH_NS)."""
+    """The loops of a kernel, by identity, that threads share: those that take `worth` nanoseconds.
+
+    None: WORTH_NS, or where no loop does, those that are worth it for workers that are awake and that compute: what
+    waits for memory has it in the caches of one processor.
+    """
     if function.integers:
         return {}
-    return _facts_of(function).team(function.body, WORTH_NS if worth is None else worth)
+    facts = _facts_of(function)
+    found = facts.team(function.body, WORTH_NS if worth is None else worth)
+    if found or worth is not None:
+        return found
+    found = facts.block(function.body, WORTH_SHORT_NS)
+    loops = [s for s in every(function.body) if id(s) in found and not waits(s)] if found else []
+    return {id(s): found[id(s)]._replace(short=True) for s in loops}
 
 
 def time_of_kernel(function: Function) -> float:
@@ -125,7 +138,8 @@ class _Finder:
         inside = {} if loop.vector or loop.extent >= FEW else self.team(loop.body, VERY_LONG * WORTH_NS)
         if inside:
             return inside
-        grain = max(1, math.ceil(GRAIN_NS / (time / loop.extent)))
+        least = min(GRAIN_NS, time / LEAST_RANGES)
+        grain = max(1, math.ceil(least / (time / loop.extent)))
         return {id(loop): Shared(-(-grain // MOST_LANES) * MOST_LANES if loop.vector else grain, own)}
 
 

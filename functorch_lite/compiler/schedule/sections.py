@@ -29,7 +29,8 @@ from functorch_lite.core.program import Program, memoized, subprograms
 from functorch_lite.primitives.barrier import barrier_p
 
 WORTH_NS = 60_000.0  # saved by two threads: a sleeping worker takes 10 to 40 us to come, and each step is code to make
-MOST_STATEMENTS = 256  # of a function: it would take long to look through more
+MOST_STATEMENTS = 256  # of a function: it would take long to look through more,
+MOST_OPERANDS = 8192  # or through statements with more than these
 SEED_NS = 1_000.0
 MOST = 16  # sections of one step
 TRIES = 64
@@ -48,7 +49,7 @@ _CALLS = nodes.KernelCall | nodes.LibraryCall | nodes.HostCall
 
 def in_sections(function: Function, in_place: dict[Buffer, list[Buffer]], program: Program) -> Function:
     """The function of a program, with sections or as it is. in_place: see memory/plan.py."""
-    if not 2 <= len(function.body) <= MOST_STATEMENTS:
+    if not 2 <= len(function.body) <= MOST_STATEMENTS or _operands(function) > MOST_OPERANDS:
         return function
     times = _Times()
     each = [times.of(s) for s in function.body]
@@ -58,6 +59,10 @@ def in_sections(function: Function, in_place: dict[Buffer, list[Buffer]], progra
     if not any(type(s) is Sections for s in body):
         return function
     return _in_memory(function, body, in_place, 0 if _computes_again(program) else MORE_BYTES)
+
+
+def _operands(function: Function) -> int:
+    return sum([len(s.places) for s in function.body if type(s) is nodes.KernelCall])
 
 
 def _computes_again(program: Program) -> bool:
@@ -177,7 +182,8 @@ class _Graph:
         for k, effects in enumerate(self.effects):
             self._add(k, effects)
         self.fails = [e.can_fail for e in self.effects]
-        self.fits = [not (e.calls_python or e.grows or isinstance(s, nodes.Exit)) and _stack(s) <= STACK_BYTES
+        stacks: dict[Function, int] = {}
+        self.fits = [not (e.calls_python or e.grows or isinstance(s, nodes.Exit)) and _stack(s, stacks) <= STACK_BYTES
                      for s, e in zip(statements, self.effects, strict=True)]
         self.above, self.below = [0] * n, [0] * n
         for k in range(n):
@@ -188,14 +194,13 @@ class _Graph:
                 self.below[k] |= self.below[a] | 1 << a
 
     def _add(self, k: int, effects: Effects) -> None:
-        needs = self.before[k]
-        for what in (*effects.reads, *effects.writes, *effects.needs):
-            if what in self._writers:
-                needs.add(self._writers[what])
+        needs, writers = self.before[k], self._writers
+        needs.update([writers[what] for what in (*effects.touches, *effects.needs) if what in writers])
         for buffer in effects.writes:
             needs.update(self._readers.pop(buffer, ()))
         for buffer in effects.reads:
-            self._readers.setdefault(buffer, []).append(k)
+            if buffer.role != "in":  # which nothing writes
+                self._readers.setdefault(buffer, []).append(k)
         self._writers.update(dict.fromkeys((*effects.writes, *effects.defines), k))
         self._keep_order(k, effects, needs)
         needs.discard(k)
@@ -215,12 +220,15 @@ class _Graph:
             self._failing.append(k)
 
 
-def _stack(s: Any) -> int:
-    """The bytes that a statement's kernels have on the stack, at most."""
-    if isinstance(s, nodes.KernelCall):
-        own = sum(b.nbytes for b in s.kernel.locals)
-        return own if s.kernel.arena is None else max(map(_stack, s.kernel.body), default=0)
-    return max((_stack(inside) for block in blocks(s) for inside in block), default=0)
+def _stack(s: Any, known: dict[Function, int]) -> int:
+    """The bytes that a statement's kernels have on the stack, at most. known: of each kernel, once it is found."""
+    if not isinstance(s, nodes.KernelCall):
+        return max((_stack(inside, known) for block in blocks(s) for inside in block), default=0)
+    kernel = s.kernel
+    if kernel not in known:
+        own = sum(b.nbytes for b in kernel.locals)
+        known[kernel] = own if kernel.arena is None else max((_stack(s, known) for s in kernel.body), default=0)
+    return known[kernel]
 
 
 # --- sections ---------------------------------------------------------------------------------------------------------

@@ -57,6 +57,19 @@ def following(w: "FunctionWriter", c: nodes.Carried, bits: Mapping[nodes.Value, 
     return e.binary("or", w.get(c.value), found)
 
 
+def go_on(
+    w: "FunctionWriter", variable: Value, step: int, end: int, labels: tuple[str, str], phis: list[int],
+    carried: list[Value],
+) -> None:
+    """End the body of a vector loop: back to its header if there are more vectors, else on after it."""
+    e, (header, after) = w.e, labels
+    there = e.new(f"add i64 {variable.text}, {step}", "i64")
+    latch = e.block
+    e.line(f"br i1 {e.compare('slt', there, e.constant(end, 'i64')).text}, label %{header}, label %{after}")
+    w.close_loop(variable, there, latch, phis, carried)
+    e.start(after)
+
+
 def kept(w: "FunctionWriter", c: nodes.Carried, value: Value) -> Value:
     """The next value, the same as before in the lanes beyond the end."""
     return value if w.mask is None else w.e.select(w.mask, value, w.values[c.value])

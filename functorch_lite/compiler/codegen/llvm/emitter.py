@@ -88,12 +88,14 @@ class Emitter:
     """The text of one function body, and what it needs around it: declarations and constant tables.
 
     quick: write what LLVM's fast instruction selection knows, where the usual code has what it does not.
+    brief: what functions share, such as transposes, is written for it in any case.
     """
 
-    def __init__(self, has_fma: bool = True, lanes_bytes: int = 64, quick: bool = False):
+    def __init__(self, has_fma: bool = True, lanes_bytes: int = 64, quick: bool = False, brief: bool = False):
         self.has_fma = has_fma
         self.lanes_bytes = lanes_bytes
         self.quick = quick
+        self.brief = quick or brief
         self._has_slot = False
         self.lines: list[Any] = []  # a list among them holds what runs before a loop
         self.declarations: dict[str, str] = {}

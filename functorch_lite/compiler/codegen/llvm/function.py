@@ -2,16 +2,16 @@
 """A loop IR function as an LLVM function.
 
 A vector loop runs many iterations at a time, in the lanes of vectors: a value that depends on the loop's variable has
-lanes, one that does not stays scalar. The last iterations run under a mask. Sums of floats are kept one a lane and
-added up after the loop; nothing else is ever reordered.
+lanes, one that does not stays scalar. The last iterations run under a mask. Sums of floats are kept one a lane, or
+several (`ways`), and added up after the loop; nothing else is ever reordered.
 """
 
 from typing import Any
 
 import numpy as np
 
+from functorch_lite.compiler.codegen.llvm import carried
 from functorch_lite.compiler.codegen.llvm.bits import conditions_as_bits
-from functorch_lite.compiler.codegen.llvm.carried import across, following, lane_start, loaded_before, starts_neutral
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.outlined import call_outlined, used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import CONVERSIONS, REGISTER, emit_op
@@ -355,18 +355,15 @@ class FunctionWriter:
             return
         variable, header, after = self.open_loop(loop.variable, str(start))
         bits, body = self.noted_as_bits(loop, lanes)
-        given = totals or [self.get(c.initial) if c.next in bits else loaded_before(self, lane_start(self, c, lanes))
-                           for c in loop.carried]
+        given = totals or [
+            self.get(c.initial) if c.next in bits else carried.loaded_before(self, carried.lane_start(self, c, lanes))
+            for c in loop.carried]
         phis = [self.phi(c, value) for c, value in zip(loop.carried, given, strict=True)]
         self.mask = self.mask_of_last(variable, extent, lanes)
         self.block(body)
-        nexts = [following(self, c, bits, lanes) for c in loop.carried]
+        nexts = [carried.following(self, c, bits, lanes) for c in loop.carried]
         e.close()
-        step = e.new(f"add i64 {variable.text}, {lanes}", "i64")
-        latch = e.block
-        e.line(f"br i1 {e.compare('slt', step, e.constant(extent, 'i64')).text}, label %{header}, label %{after}")
-        self.close_loop(variable, step, latch, phis, nexts)
-        e.start(after)
+        carried.go_on(self, variable, lanes, extent, (header, after), phis, nexts)
         self.leave_vectors(loop, nexts)
 
     def mask_of_last(self, variable: Value, extent: int, lanes: int) -> Value | None:
@@ -384,7 +381,7 @@ class FunctionWriter:
         bits, body = self.noted_as_bits(loop, lanes)
         self.values[loop.variable] = e.constant(0, "i64")
         for c in loop.carried:
-            self.values[c.value] = self.get(c.initial) if c.next in bits else lane_start(self, c, lanes)
+            self.values[c.value] = self.get(c.initial) if c.next in bits else carried.lane_start(self, c, lanes)
         extent = loop.extent
         assert isinstance(extent, int)
         if extent != lanes:
@@ -392,7 +389,7 @@ class FunctionWriter:
             self.mask = Value(f"<{', '.join(on)}>", "i1", lanes)
         e.open()
         self.block(body)
-        nexts = [following(self, c, bits, lanes) for c in loop.carried]
+        nexts = [carried.following(self, c, bits, lanes) for c in loop.carried]
         e.close()
         self.leave_vectors(loop, nexts)
 
@@ -410,8 +407,8 @@ class FunctionWriter:
         """After a vector loop: combine the lanes of what it carried."""
         self.lanes, self.variable, self.mask, self.varying = 1, None, None, set()
         for c, value in zip(loop.carried, nexts, strict=True):
-            total = across(self, c, value)
-            self.values[c.result] = total if starts_neutral(c) else self.combined(c, self.get(c.initial), total)
+            total = carried.across(self, c, value)
+            self.values[c.result] = total if carried.starts_neutral(c) else self.combined(c, self.get(c.initial), total)
 
     def open_loop(self, variable: nodes.Value, start: str = "0") -> tuple[Value, str, str]:
         """Begin the block of a loop, and its scope, which the caller closes.

@@ -30,6 +30,7 @@ from functorch_lite.compiler.codegen.llvm.call_table import (
 )
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter, write_kernel
+from functorch_lite.compiler.codegen.llvm.levels import Levels, marked
 from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.codegen.llvm.shared import SharingWriter, write_sharing_kernel
@@ -38,6 +39,7 @@ from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Func
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
+from functorch_lite.compiler.runtime.pieces import HOT
 from functorch_lite.compiler.schedule.choices import USUAL, Choices, shared_loops
 from functorch_lite.compiler.schedule.parallel import Shared, every
 
@@ -50,13 +52,14 @@ def write_module(
     function: Function, kernels: list[Function], inputs: list[Buffer], outputs: list[Buffer],
     constants: list[Buffer], plan: Plan, *, parts: Sequence[Part] = (), has_fma: bool = True, lanes_bytes: int = 64,
     sharing: bool = True, choices: Choices = USUAL, writer: "Callable[..., ProgramWriter] | None" = None,
+    levels: Levels | None = None,
 ) -> str:
     """The module of a program and its parts.
 
     sharing: whether threads share long loops. choices: which, and what they stream. writer: what writes `run`, a
-    ProgramWriter if None.
+    ProgramWriter if None. levels: for code that is made quickly, tells which functions are made well all the same.
     """
-    new_emitter = functools.partial(Emitter, has_fma, lanes_bytes, quick=not sharing)
+    new_emitter = functools.partial(Emitter, has_fma, lanes_bytes, brief=levels is not None)
     declarations: dict[str, str] = {}
     tables: dict[str, str] = {}
     texts = []
@@ -65,11 +68,18 @@ def write_module(
     for kernel in kernels:
         if kernel in in_place:
             continue
-        emitter = new_emitter()
         shared = loops[kernel.name]
-        texts.append(write_sharing_kernel(kernel, emitter, shared) if shared else write_kernel(kernel, emitter))
+        hot = levels is not None and levels.is_hot(kernel.name, kernel.body, shared)
+        emitter = new_emitter(quick=levels is not None and not hot)
+        if shared:
+            texts.append(write_sharing_kernel(kernel, emitter, shared, levels))
+        else:
+            texts.append(marked(write_kernel(kernel, emitter)) if hot else write_kernel(kernel, emitter))
         declarations |= emitter.declarations
         tables |= emitter.tables
+    own = [*function.body, *(s for kernel in in_place for s in kernel.body)]
+    hot = levels is not None and levels.is_hot("run", own, {k for kernel in in_place for k in loops[kernel.name]})
+    new_emitter = functools.partial(new_emitter, quick=levels is not None and not hot)
     emitter = new_emitter()
     run = (writer or ProgramWriter)(emitter, inputs, outputs, constants, plan)
     functions = [function, *(part.function for part in parts)]
@@ -77,16 +87,17 @@ def write_module(
         run.section, run.places_of_steps, run.long = "null", sections.most_places(functions), LONG // 4
     run.sharing = frozenset(name for name, shared in loops.items() if shared)
     run.in_place = {kernel: loops[kernel.name] for kernel in in_place}
-    texts.append(run.write(function))
-    for part in parts:
-        texts.append(run.part(new_emitter(), part))
+    run.levels = levels
+    own = [run.write(function), *(run.part(new_emitter(), part) for part in parts)]
+    texts += map(marked, own) if hot else own
     texts += run.functions
     declarations |= emitter.declarations
     tables |= emitter.tables
     texts += [growing.TEXT] if any(f.growing for f in functions) else []
     texts.append(run.table.text)
-    attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}\n'
-    return "\n".join([*declarations.values(), *tables.values(), *texts, attributes])
+    groups = ["#0"] if levels is None or not levels.lines else ["#0", HOT]
+    attributes = [f'attributes {g} = {{ nounwind "prefer-vector-width"="{8 * lanes_bytes}" }}' for g in groups]
+    return "\n".join([*declarations.values(), *tables.values(), *texts, *attributes, ""])
 
 
 def written_in_place(function: Function) -> Sequence[Function]:
@@ -109,6 +120,7 @@ class ProgramWriter(FunctionWriter):
     in_place: the kernels that are written where they are called, and the loops of each that threads share.
     functions: the parts of those loops, and sections. bases: the pointers that it has from its parameters.
     section: where the record of the section is that this may be in, "null" in `run`, "" if the module has no sections.
+    levels: of quickly made code.
     """
 
     sharing: frozenset[str] = frozenset()
@@ -116,6 +128,7 @@ class ProgramWriter(FunctionWriter):
     has_table = True
     long = LONG
     counts = True
+    levels: Levels | None = None
     section = ""
     section_number = -1  # of the section that this is, and of the statement in it that is being written
     statement_number = 0
@@ -318,7 +331,7 @@ class ProgramWriter(FunctionWriter):
     def kernel_in_place(self, s: nodes.KernelCall) -> None:
         """A kernel where it is called."""
         e, kernel = self.e, s.kernel
-        writer = SharingWriter(e, kernel.name, self.in_place[kernel])
+        writer = SharingWriter(e, kernel.name, self.in_place[kernel], self.levels)
         writer.outlined = used_often(kernel.body)
         writer.pointers |= {b: self.place(p) for b, p in zip(kernel.params, s.places, strict=True)}
         self._pool(kernel)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from functorch_lite.compiler.codegen.llvm.emitter import TYPES, Emitter, Value
 from functorch_lite.compiler.codegen.llvm.function import FunctionWriter
+from functorch_lite.compiler.codegen.llvm.levels import Levels, marked
 from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.loop_ir import nodes
@@ -40,8 +41,9 @@ class Outside(NamedTuple):
 class SharingWriter(FunctionWriter):
     """Writes a kernel; the parts of its shared loops are in `functions`, and what goes to its entry in `entry`."""
 
-    def __init__(self, emitter: Emitter, name: str, loops: Mapping[int, Shared]):
+    def __init__(self, emitter: Emitter, name: str, loops: Mapping[int, Shared], levels: Levels | None = None):
         super().__init__(emitter)
+        self._levels = levels
         self.functions: list[str] = []
         self.entry: list[str] = []
         self._name = name
@@ -67,9 +69,12 @@ class SharingWriter(FunctionWriter):
         outside = outside_of(loop, shared.own)
         name = f"{self._name}_part{len(self.functions)}"
         given = [self.get(v) for v in outside.values]
-        self.functions.append(_part(name, loop, shared, outside, given, e))
+        hot = self._levels is not None and self._levels.is_hot(self._name, [loop])
+        quick = self._levels is not None and not hot
+        text = _part(name, loop, shared, outside, given, e, quick)
+        self.functions.append(marked(text) if hot else text)
         if shared.streams:
-            self.functions.append(_part(f"{name}_stream", loop, shared, outside, given, e, plain=name))
+            self.functions.append(_part(f"{name}_stream", loop, shared, outside, given, e, quick, plain=name))
         environment = e.fresh()
         self.entry.append(f"  {environment} = alloca [{max(len(given) + len(outside.buffers), 1)} x i64], align 16")
         words = [(v.type, v.text) for v in given] + [("ptr", self.pointer(b)) for b in outside.buffers]
@@ -105,7 +110,8 @@ class SharingWriter(FunctionWriter):
 
     def _call_pool(self, function: str, environment: str, loop: Loop, shared: Shared) -> None:
         assert isinstance(loop.extent, int)
-        call_pool(self.e, "share", function, environment, loop.extent, f"i64 {shared.grain}")
+        word = "short" if shared.short else "share"
+        call_pool(self.e, word, function, environment, loop.extent, f"i64 {shared.grain}")
 
 
 class PartWriter(FunctionWriter):
@@ -208,9 +214,11 @@ class PartWriter(FunctionWriter):
         e.start(after)
 
 
-def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[int, Shared]) -> str:
-    """A kernel with shared loops, and their parts, as the text of LLVM functions."""
-    writer = SharingWriter(emitter, function.name, loops)
+def write_sharing_kernel(
+    function: Function, emitter: Emitter, loops: Mapping[int, Shared], levels: Levels | None = None
+) -> str:
+    """A kernel with shared loops, and their parts, as the text of LLVM functions. levels: of quickly made code."""
+    writer = SharingWriter(emitter, function.name, loops, levels)
     writer.outlined = used_often(function.body)
     params = []
     for k, buffer in enumerate(function.params):
@@ -223,7 +231,9 @@ def write_sharing_kernel(function: Function, emitter: Emitter, loops: Mapping[in
     emitter.lines[1:1] = writer.entry
     result = "i32" if function.can_fail else "void"
     head = f"define internal {result} @{function.name}({', '.join([*params, 'ptr %pool'])}) #0"
-    return "\n".join([*writer.functions, f"{head} {{\n{emitter.text}\n}}\n"])
+    text = f"{head} {{\n{emitter.text}\n}}\n"
+    hot = levels is not None and not emitter.quick
+    return "\n".join([*writer.functions, marked(text) if hot else text])
 
 
 def call_pool(e: Emitter, word: str, function: str, environment: str, count: int, how: str) -> None:
@@ -287,14 +297,14 @@ def before_full(e: Emitter, pointer: str, buffer: Buffer, lanes: int) -> Value:
 
 
 def _part(
-    name: str, loop: Loop, shared: Shared, outside: Outside, given: list[Value], e: Emitter,
+    name: str, loop: Loop, shared: Shared, outside: Outside, given: list[Value], e: Emitter, quick: bool,
     plain: str = "",
 ) -> str:
     """The function of a range of iterations. given: the values from outside as the kernel has them.
 
     plain: for the function that streams, the one that does not.
     """
-    emitter = Emitter(e.has_fma, e.lanes_bytes, e.quick)
+    emitter = Emitter(e.has_fma, e.lanes_bytes, quick, e.brief)
     writer = PartWriter(emitter)
     writer.streams = shared.streams if plain else ()
     writer.outlined = used_often(loop.body)

@@ -25,7 +25,7 @@ def call_transpose(e: Emitter, kind: str, s: Transpose, target: str, source: str
     """A transpose between two places, by a function that is written when first called."""
     bits = 8 * BYTES[kind]
     given = f"ptr {target}, i64 {s.step}, ptr {source}, i64 {s.stride}, i64 {s.rows}, i64 {s.columns}"
-    if e.quick:
+    if e.brief:
         name = f"transpose_{bits}_simple"
         if name not in e.declarations:
             e.declarations[name] = _simple_function(name, bits)

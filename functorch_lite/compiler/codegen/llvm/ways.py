@@ -5,11 +5,13 @@ An addition waits four cycles for the one before it, in which a core could do ei
 little else to do, keeps several sums a lane, one for each of some vectors side by side; they are added up after it, and
 what is left of the loop goes on with their sum. Which loops do depends on what they are alone, so bits are the same
 whoever runs them.
+
+The vectors of a very long loop are a quarter of it apart: four places are fetched from memory at a time.
 """
 
 from typing import TYPE_CHECKING
 
-from functorch_lite.compiler.codegen.llvm.carried import lane_start, loaded_before
+from functorch_lite.compiler.codegen.llvm.carried import go_on, lane_start, loaded_before
 from functorch_lite.compiler.codegen.llvm.emitter import Value
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.varying import varying_values
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 WAYS = 4
 LEAST_VECTORS = 2 * WAYS
+FAR = 1 << 15  # iterations of a loop whose ways are a quarter of it apart
 MOST_CARRIED = 2
 MOST_OPERATIONS = 6
 _COMBINED = frozenset({"add", "max", "min"})
@@ -46,6 +49,7 @@ def whole_ways(w: "FunctionWriter", loop: nodes.Loop, lanes: int) -> tuple[int, 
     e, extent = w.e, loop.extent
     assert isinstance(extent, int)
     whole = extent // (WAYS * lanes) * (WAYS * lanes)
+    apart, step = (whole // WAYS, lanes) if extent >= FAR else (lanes, WAYS * lanes)
     variable, header, after = w.open_loop(loop.variable)
     w.lanes, w.variable, w.varying = lanes, loop.variable, varying_values(loop)
     starts = [loaded_before(w, lane_start(w, c, lanes)) for c in loop.carried]
@@ -53,25 +57,22 @@ def whole_ways(w: "FunctionWriter", loop: nodes.Loop, lanes: int) -> tuple[int, 
     for _ in range(WAYS):
         phis += [w.phi(c, start) for c, start in zip(loop.carried, starts, strict=True)]
         given.append([w.values[c.value] for c in loop.carried])
-    nexts = [_one_way(w, loop, lanes, variable, k, totals) for k, totals in enumerate(given)]
+    nexts = [_one_way(w, loop, lanes, variable, k * apart, totals) for k, totals in enumerate(given)]
     e.close()
-    step = e.new(f"add i64 {variable.text}, {WAYS * lanes}", "i64")
-    more = e.compare("slt", step, e.constant(whole, "i64"))
-    e.line(f"br i1 {more.text}, label %{header}, label %{after}")
-    w.close_loop(variable, step, e.block, phis, [value for totals in nexts for value in totals])
-    e.start(after)
+    following = [value for totals in nexts for value in totals]
+    go_on(w, variable, step, whole // (WAYS * lanes) * step, (header, after), phis, following)
     w.lanes, w.variable, w.varying = 1, None, set()
     return whole, [_merged(w, c, [totals[k] for totals in nexts]) for k, c in enumerate(loop.carried)]
 
 
 def _one_way(
-    w: "FunctionWriter", loop: nodes.Loop, lanes: int, variable: Value, way: int, totals: list[Value]
+    w: "FunctionWriter", loop: nodes.Loop, lanes: int, variable: Value, offset: int, totals: list[Value]
 ) -> list[Value]:
-    """The body for one of the vectors side by side, with what is carried of it; returns what follows."""
+    """The body for the vector at an offset, with what is carried of its way; returns what follows."""
     e = w.e
     e.open()
-    if way:
-        w.values[loop.variable] = e.binary("add", variable, e.constant(way * lanes, "i64"))
+    if offset:
+        w.values[loop.variable] = e.binary("add", variable, e.constant(offset, "i64"))
     for c, total in zip(loop.carried, totals, strict=True):
         w.values[c.value] = total
     w.block(loop.body)
