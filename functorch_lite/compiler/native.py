@@ -52,7 +52,8 @@ def compile_native(
     donated: inputs whose memory outputs may take over. quick: make code quickly if that pays, and better code later.
     """
     cutting = _first_cutting(optimized) if quick else AS_USUAL
-    return Executable(program, optimized, lower_program(optimized, cutting), donated, quick, cutting != AS_USUAL)
+    lowered = lower_program(optimized, cutting, donated)
+    return Executable(program, optimized, lowered, donated, quick, cutting != AS_USUAL)
 
 
 def _first_cutting(optimized: Program) -> Cutting:

@@ -7,6 +7,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class Literal:
 
 
 Atom = Var | Literal
+AVAL = attrgetter("aval")
+"""The type of an atom, for builtins that go through many."""
 
 
 class Equation:
@@ -73,11 +76,11 @@ class Program:
 
     @property
     def in_avals(self) -> list[Aval | StackAval]:
-        return [v.aval for v in self.inputs]
+        return list(map(AVAL, self.inputs))
 
     @property
     def out_avals(self) -> list[Aval | StackAval]:
-        return [v.aval for v in self.outputs]
+        return list(map(AVAL, self.outputs))
 
     @property
     def has_effects(self) -> bool:

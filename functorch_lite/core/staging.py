@@ -7,6 +7,8 @@ constant in it.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +16,14 @@ import numpy as np
 from functorch_lite.backends.registry import home, on_device
 from functorch_lite.core.aval import Aval, Stack, StackAval, aval_of
 from functorch_lite.core.known_trees import KnownTrees
-from functorch_lite.core.program import Atom, Equation, Literal, Program, Var
+from functorch_lite.core.program import AVAL, Atom, Equation, Literal, Program, Var
 from functorch_lite.core.rules import RuleTable, shape_rules
 from functorch_lite.core.tracer import Tag, Trace, Tracer, current_trace, reset_trace, root, set_trace
 from functorch_lite.errors import user_source
 
 LITERAL_BYTES = 4096
+FEW = 8  # arguments, which a comprehension goes through faster than builtins do
+_TAG, _VARIABLE = attrgetter("tag"), attrgetter("variable")
 
 staging_rules = RuleTable(
     "staging", "(trace, args, **params) -> out: for primitives whose parameters are Python functions"
@@ -76,11 +80,11 @@ class StagingTrace(Trace):
     def emit(self, prim, args, params):
         """Write the equation of `prim`, typed by its shape rule."""
         tag = self.tag
-        atoms = tuple([a.variable if type(a) is StagingTracer and a.tag is tag else self.atom(a) for a in args])
-        out = shape_rules[prim](*[a.aval for a in atoms], **params)
-        outputs = tuple([Var(a) for a in out]) if prim.multiple else (Var(out),)
+        atoms = self.atoms(args)
+        out = shape_rules[prim](*map(AVAL, atoms), **params)
+        outputs = tuple(map(Var, out)) if prim.multiple else (Var(out),)
         self.equations.append(Equation(prim, atoms, outputs, params, user_source()))
-        return [StagingTracer(tag, v) for v in outputs] if prim.multiple else StagingTracer(tag, outputs[0])
+        return list(map(StagingTracer, repeat(tag), outputs)) if prim.multiple else StagingTracer(tag, outputs[0])
 
     def end(self) -> None:
         """Let go of what only the traced function needs; an escaped tracer says so from here on."""
@@ -88,9 +92,16 @@ class StagingTrace(Trace):
         self.blocks.clear()
         self.trees.clear()
 
-    def input(self, aval: Aval | StackAval, weak: bool = False) -> StagingTracer:
-        """A new program input."""
-        return StagingTracer(self.tag, Var(aval), weak)
+    def inputs(self, avals: Sequence[Aval | StackAval], weak: Sequence[bool]) -> list[StagingTracer]:
+        """New program inputs."""
+        return list(map(StagingTracer, repeat(self.tag), map(Var, avals), weak))
+
+    def atoms(self, values: Sequence[Any]) -> tuple[Atom, ...]:
+        """The variables and literals that stand for values in this program."""
+        if len(values) > FEW and {*map(type, values)} == {StagingTracer} and {*map(_TAG, values)} == {self.tag}:
+            return tuple(map(_VARIABLE, values))
+        tag = self.tag
+        return tuple([v.variable if type(v) is StagingTracer and v.tag is tag else self.atom(v) for v in values])
 
     def atom(self, value: Any) -> Atom:
         """The variable or literal that stands for `value` in this program."""
@@ -122,9 +133,9 @@ class StagingTrace(Trace):
 
     def finish(self, inputs: Sequence[StagingTracer], outputs: Sequence[Any]) -> Staged:
         """The program from `inputs` to `outputs`, captured values first."""
-        out_atoms = tuple([self.atom(o) for o in outputs])
+        out_atoms = self.atoms(outputs)
         captured = list(self.captured.values())
-        in_vars = tuple(v for v, _ in captured) + tuple(t.variable for t in inputs)
+        in_vars = tuple(v for v, _ in captured) + tuple(map(_VARIABLE, inputs))
         program = Program(in_vars, tuple(self.equations), out_atoms, self.tag.name)
         return Staged(program, [value for _, value in captured])
 
@@ -149,7 +160,7 @@ def stage(
     """
     trace = StagingTrace(name, current_trace(), transform, literal_bytes)
     flags = weak or [False] * len(avals)
-    inputs = [trace.input(a, w) for a, w in zip(avals, flags, strict=True)]
+    inputs = trace.inputs(avals, flags)
     if paths is not None:
         trace.tag.arguments = inputs, paths
     token = set_trace(trace)

@@ -11,12 +11,13 @@ signature: the settings, named axes, context variables, and the user's line that
 
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from functorch_lite import tree
 from functorch_lite.backends.registry import home
 from functorch_lite.config import config, settings_variable
-from functorch_lite.core.aval import Aval
+from functorch_lite.core.aval import aval_of
 from functorch_lite.core.program import Program
 from functorch_lite.core.staging import StagingTrace, StagingTracer, stage
 from functorch_lite.core.tracer import Tracer, bind, current_trace, root, surroundings, trace_variable
@@ -24,6 +25,7 @@ from functorch_lite.errors import user_source
 from functorch_lite.primitives.higher_order import jit_p
 from functorch_lite.transforms.arguments import is_weak, weakened
 
+_TYPE = attrgetter("variable.aval", "weak")  # of a StagingTracer
 _OWN = (trace_variable, settings_variable, home, surroundings)
 
 
@@ -50,8 +52,10 @@ def call_repeated(
     context = copy_context()
     skipped = (*_OWN, *apart)
     around = frozenset([(var, id(value)) for var, value in context.items() if var not in skipped])
-    types = tuple([(x.variable.aval, x.weak) if type(x) is StagingTracer else (Aval(x.shape, x.dtype), is_weak(x))
-                   for x in leaves])
+    if {*map(type, leaves)} == {StagingTracer}:
+        types = tuple(map(_TYPE, leaves))
+    else:
+        types = tuple([(aval_of(x), is_weak(x)) for x in leaves])
     signature = (key, types, config.settings, axis_sizes(), home.get(), user_source(), around)
     traced = trace.blocks.get(signature)
     if traced is None:

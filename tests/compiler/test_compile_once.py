@@ -9,7 +9,8 @@ import pytest
 import functorch_lite as fl
 import functorch_lite.numpy as jnp
 from functorch_lite.compiler import native, pipeline
-from functorch_lite.compiler.codegen.llvm.call_table import LONG
+from functorch_lite.compiler.codegen.llvm import program as program_writer
+from functorch_lite.compiler.codegen.llvm.call_table import LONG, CallTable
 from functorch_lite.compiler.codegen.llvm.outlined import OFTEN
 from functorch_lite.core.evaluate import Evaluator
 
@@ -100,6 +101,14 @@ def test_a_table_has_inputs_outputs_constants_and_temporaries():
     executable = compiled(chains, leaves_of([(6, 6)] * LONG))
     assert "@make_calls(" in executable.ir
     assert executable.plan.size > 0
+
+
+def test_words_of_a_table_have_room_for_a_large_arena(monkeypatch):
+    shapes = [(k.bit_count() + 1, 4) for k in range(LONG)]
+    args = [leaves_of(shapes) for _ in range(3)]
+    assert "getelementptr (i32, ptr @calls" in compiled(momentum, *args).ir
+    monkeypatch.setattr(program_writer, "CallTable", lambda size: CallTable(1 << 40))
+    assert "getelementptr (i64, ptr @calls" in compiled(momentum, *args).ir
 
 
 def test_steps_in_python_and_failing_kernels_stand_between_tables():

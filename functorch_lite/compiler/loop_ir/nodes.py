@@ -17,8 +17,9 @@ A loop marked `vector` has independent iterations, but for carried values, which
 a target may run its iterations in any order and many at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal
 
 KINDS = ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64")
@@ -146,6 +147,10 @@ class Index:
 
 
 ZERO = Index()
+BUFFER: Callable[[Any], Buffer] = itemgetter(0)
+START: Callable[[Any], Index] = itemgetter(1)
+OPERAND: Callable[[Any], tuple[Buffer, Index]] = itemgetter(0, 1)
+"""The buffer and the start of an operand, and both, for builtins to go through the thousands of a long program."""
 
 
 @dataclass(eq=False, slots=True)

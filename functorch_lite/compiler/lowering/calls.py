@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, Index, KernelCall, blocks
+from functorch_lite.compiler.loop_ir.nodes import BUFFER, OPERAND, ZERO, Buffer, Function, Index, KernelCall, blocks
 from functorch_lite.compiler.loop_ir.polls import has_polls, mark_polls
 from functorch_lite.compiler.lowering.places import Place, is_one
 from functorch_lite.compiler.lowering.program import ProgramLowering, can_lower
 from functorch_lite.compiler.lowering.rules import layout, step_rules
-from functorch_lite.compiler.memory.plan import Part, plan_memory, takeovers, touched
+from functorch_lite.compiler.memory.plan import Part, by_input, plan_memory, takeovers, touched
 from functorch_lite.compiler.schedule.sections import in_sections
 from functorch_lite.core.program import Equation, Program
 from functorch_lite.primitives.higher_order import jit_p
@@ -28,7 +28,7 @@ Operand = tuple[Buffer, Index]
 def _(low: ProgramLowering, equation: Equation):
     program = low.called(equation.params["program"])
     if _may_be_apart(low, program):
-        sources = [low.place(a).operand for a in equation.inputs]
+        sources = list(map(OPERAND, low.places(equation.inputs)))
         if _is_apart(low, equation, sources):
             _call(low, equation, part_of(low, program), sources)
             return
@@ -45,8 +45,8 @@ def _may_be_apart(low: ProgramLowering, program: Program) -> bool:
 
 def _is_apart(low: ProgramLowering, equation: Equation, sources: Sequence[Operand]) -> bool:
     """Whether no output of a call is wanted where an input is."""
-    wanted = [low.scope.wanted[v].buffer for v in equation.outputs if v in low.scope.wanted]
-    return not wanted or not {buffer for buffer, _ in sources}.intersection(wanted)
+    wanted = filter(None, map(low.scope.wanted.get, equation.outputs))
+    return {*map(BUFFER, sources)}.isdisjoint(map(BUFFER, wanted))
 
 
 def _is_worth(low: ProgramLowering, program: Program) -> bool:
@@ -59,7 +59,7 @@ def _is_worth(low: ProgramLowering, program: Program) -> bool:
 def _call(low: ProgramLowering, equation: Equation, part: Part, sources: Sequence[Operand]) -> None:
     """Call a part. sources: where its inputs are."""
     function = part.function
-    targets = [low.out_place(v).operand for v in equation.outputs]
+    targets = list(map(OPERAND, low.out_places(equation.outputs)))
     constants = [(b, ZERO) for b in function.params[len(sources) + len(targets) : -1]]
     assert function.arena is not None
     low.b.add(KernelCall(function, [*sources, *targets, *constants, low.scratch(function.arena)]))
@@ -103,7 +103,7 @@ class _Making:
         function.has_steps = _has_steps(function.body)
         plan = plan_memory(function, self.low.in_place)
         ins, outs = function.params[: len(self.program.inputs)], function.params[len(self.program.inputs) :]
-        in_place = takeovers(function, self.low.in_place, ins, outs[: len(self.program.outputs)])
+        in_place = by_input(takeovers(function, self.low.in_place, ins, outs[: len(self.program.outputs)]))
         function.arena = Buffer("arena", "u8", max(plan.size, 1), "scratch")
         function.params.append(function.arena)
         function.scratch.append(function.arena)

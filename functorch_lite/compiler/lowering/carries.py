@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from functorch_lite.compiler.loop_ir.nodes import BUFFER
 from functorch_lite.compiler.lowering.epilogue import reads_given
 from functorch_lite.compiler.lowering.group import GroupLowering
 from functorch_lite.compiler.lowering.indexing import scatter_into, update_block
@@ -64,12 +65,15 @@ class Overlap:
 
 def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> Overlap:
     """What to do about the targets that are places of inputs."""
+    schedule, own = low.schedule(program), set(program.inputs)
+    if _are_apart(inputs, targets):
+        return Overlap({k for k, a in enumerate(program.outputs) if a not in schedule.home
+                        and _memory(schedule, a) in own})
     places = [p if type(p) is Place else getattr(p, "place", None) for p in inputs]
     used: dict[Any, list[int]] = {}
     for i, place in enumerate(places):
         if place is not None:
             used.setdefault(place.buffer, []).append(i)
-    schedule, own = low.schedule(program), set(program.inputs)
     apart = [k for k, t in enumerate(targets) if type(t) is Place and t.buffer not in used]
     found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in own})
     for k, target in enumerate(targets):
@@ -85,6 +89,12 @@ def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any
         else:
             found.wanted.update((v, Place(target.buffer, target.start, v.aval)) for v in chain)
     return found
+
+
+def _are_apart(inputs: Sequence[Any], targets: Sequence[Any]) -> bool:
+    """Whether all inputs and targets are places, and no two of them in the same buffer."""
+    only_places = {*map(type, inputs), *map(type, targets)} <= {Place}
+    return only_places and {*map(BUFFER, inputs)}.isdisjoint(map(BUFFER, targets))
 
 
 def in_place_chain(

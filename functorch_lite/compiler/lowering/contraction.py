@@ -27,6 +27,7 @@ from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.prologue import Operand, Prologue, Widened
 from functorch_lite.compiler.lowering.rules import is_complex, kind_of, step_rules, strides_of, words
 from functorch_lite.compiler.lowering.tiles import Machine
+from functorch_lite.compiler.memory.plan import by_input
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.schedule.partial import in_parts
 from functorch_lite.core.program import Equation
@@ -143,7 +144,7 @@ def _call_fused(
     sources = [p.operand for p in (*given, *map(program.place, (*read, *others)))]
     targets = [program.out_place(v).operand for v in epilogue.results]
     program.b.add(KernelCall(kernel, [*sources, *targets, *map(program.scratch, kernel.scratch)]))
-    program.share(sources, targets, epilogue.takeovers(others, len(given) + len(read)))
+    program.share(sources, targets, by_input(epilogue.takeovers(others, len(given) + len(read))))
 
 
 def _sorted(operands: Sequence[Place | Prologue]) -> tuple[list[Place], list[Prologue]]:

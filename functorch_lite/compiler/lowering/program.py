@@ -5,7 +5,7 @@ The result is one `Function` whose parameters are the program's inputs and outpu
 (the memory plan gives them offsets), and which calls kernels. The bodies of loops and branches are lowered in place.
 """
 
-from collections import Counter
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Function, HostCall, Index, KernelCall
+from functorch_lite.compiler.loop_ir.nodes import (
+    BUFFER,
+    OPERAND,
+    ZERO,
+    Buffer,
+    Function,
+    HostCall,
+    Index,
+    KernelCall,
+    Role,
+)
 from functorch_lite.compiler.loop_ir.polls import mark_polls
 from functorch_lite.compiler.loop_ir.printer import function_key
 from functorch_lite.compiler.lowering.carries import IN_PLACE, Overlap, find_overlaps, is_exact, same_memory
@@ -45,7 +55,7 @@ from functorch_lite.compiler.lowering.rules import (
 from functorch_lite.compiler.lowering.scope import needed, scope_of
 from functorch_lite.compiler.lowering.stacks import stacks_are_native
 from functorch_lite.compiler.lowering.tail import call_pool
-from functorch_lite.compiler.memory.plan import Part, Plan, plan_memory
+from functorch_lite.compiler.memory.plan import Part, Plan, Takeovers, by_input, plan_memory
 from functorch_lite.compiler.schedule.columns import in_columns, several_rows
 from functorch_lite.compiler.schedule.fusion import Group, Schedule
 from functorch_lite.compiler.schedule.partial import in_parts
@@ -110,15 +120,15 @@ def can_lower(program: Program) -> bool:
     return memoized(program, "can lower", held)[0]
 
 
-def lower_program(program: Program, cutting: Cutting = AS_USUAL) -> Lowered:
-    """The program as loop IR. cutting: how products and convolutions are cut."""
+def lower_program(program: Program, cutting: Cutting = AS_USUAL, donated: Sequence[int] = ()) -> Lowered:
+    """The program as loop IR. cutting: how products and convolutions are cut. donated: inputs that outputs may replace.
+    """
     lowering = ProgramLowering(cutting)
     b = lowering.b
-    inputs = [Buffer(f"in{k}", *layout(v.aval), "in") for k, v in enumerate(program.inputs)]
-    outputs = [Buffer(f"out{k}", *layout(a.aval), "out") for k, a in enumerate(program.outputs)]
+    places, targets = _places("in", program.in_avals), _places("out", program.out_avals)
+    inputs, outputs = list(map(BUFFER, places)), list(map(BUFFER, targets))
     b.function.params += inputs + outputs
-    targets = [Place(buffer, ZERO, a.aval) for buffer, a in zip(outputs, program.outputs, strict=True)]
-    places = [Place(buffer, ZERO, v.aval) for buffer, v in zip(inputs, program.inputs, strict=True)]
+    lowering.kept = {*inputs}.difference([inputs[k] for k in donated])
     lowering.body(program, places, targets)
     function = in_sections(b.finish(), lowering.in_place, program)
     mark_polls(function)
@@ -126,6 +136,12 @@ def lower_program(program: Program, cutting: Cutting = AS_USUAL) -> Lowered:
         function, inputs, outputs, lowering.constants, lowering.constant_buffers, lowering.steps, lowering.in_place,
         list(lowering.kernels.values()), lowering.sources, lowering.made, list(lowering.parts.values()),
     )
+
+
+def _places(role: Role, avals: Sequence[Any]) -> list[Place]:
+    """New buffers for a program's inputs or outputs, many of which have the same type."""
+    layouts = {id(a): layout(a) for a in {id(a): a for a in avals}.values()}
+    return [Place(Buffer(f"{role}{k}", *layouts[id(a)], role), ZERO, a) for k, a in enumerate(avals)]
 
 
 class ProgramLowering:
@@ -139,11 +155,12 @@ class ProgramLowering:
         self._constant_places: dict[bytes, Buffer] = {}
         self.steps: list[HostStep] = []
         self.in_place: dict[Buffer, list[Buffer]] = {}
+        self.kept: set[Buffer] = set()  # inputs whose memory no output takes over
         self.kernels: dict[Any, Function] = {}
         self._roughly: dict[Any, dict[str | None, Function]] = {}  # kernels by sizes, then by keys if there are several
         self.sources: dict[str, list[Equation]] = {}
-        self._built: dict[Any, tuple[Function, list[Any], list[Var], list[tuple[int, int]]]] = {}
-        self._alike: dict[Any, tuple[Function, list[tuple[int, int]]]] = {}  # kernels of groups, by their keys
+        self._built: dict[Any, tuple[Function, list[Any], list[Var], Takeovers]] = {}
+        self._alike: dict[Any, tuple[Function, Takeovers]] = {}  # kernels of groups, by their keys
         self._schedules: dict[int, Schedule] = {}  # by the program's identity: a schedule keeps it alive
         self._called: dict[Program, Program] = {}
         self.parts: dict[Program, Part] = {}
@@ -171,8 +188,8 @@ class ProgramLowering:
         found = self.schedule(program)
         around, self.scope = self.scope, scope_of(found, program, inputs)
         early = {k: self._deliver(program.outputs[k], targets[k]) for k in overlap.early}
-        late = [None if k in overlap.late else t for k, t in enumerate(targets)]
-        self._aim(program, inputs, [None if k in early else t for k, t in enumerate(late)])
+        late = [None if k in overlap.late else t for k, t in enumerate(targets)] if overlap.late else targets
+        self._aim(program, inputs, [None if k in early else t for k, t in enumerate(late)] if early else late)
         self.scope.wanted.update(overlap.wanted)
         self.scope.needed = needed(found)
         for group in found.groups:
@@ -181,8 +198,10 @@ class ProgramLowering:
                 self._step(group.equations[0])
             else:
                 self._group(group)
-        outs = [early.get(k) or self._deliver(atom, late[k]) for k, atom in enumerate(program.outputs)]
-        self._deliver_late(overlap, outs, targets)
+        outs = list(map(self.scope.places.get, program.outputs))
+        if outs != targets:  # not all are where they are wanted
+            outs = [early.get(k) or self._deliver(atom, late[k]) for k, atom in enumerate(program.outputs)]
+            self._deliver_late(overlap, outs, targets)
         self.scope = around
         return outs
 
@@ -197,7 +216,12 @@ class ProgramLowering:
 
     def _aim(self, program: Program, inputs, targets) -> None:
         """Have outputs computed where they are wanted, what is only moved too, if no input is there."""
-        schedule, wanted, given = self.scope.schedule, self.scope.wanted, {p.buffer for p in inputs if type(p) is Place}
+        schedule, wanted = self.scope.schedule, self.scope.wanted
+        outputs = {*program.outputs}
+        if {*map(type, targets)} == {Place} and outputs <= schedule.home.keys() and len(outputs) == len(targets):
+            wanted.update(zip(program.outputs, targets, strict=True))
+            return
+        given = {p.buffer for p in inputs if type(p) is Place}
         for atom, target in zip(program.outputs, targets, strict=True):
             if type(target) is not Place or type(atom) is Literal:
                 continue
@@ -310,6 +334,18 @@ class ProgramLowering:
             found = self.scope.places[atom] = self._find_place(atom)
         return found
 
+    def places(self, atoms: Sequence[Any]) -> list[Place]:
+        """Where arrays are."""
+        found = list(map(self.scope.places.get, atoms))
+        return list(map(self.place, atoms)) if None in found else found
+
+    def out_places(self, variables: Sequence[Var]) -> list[Place]:
+        """Memory for results: where they are wanted, or new."""
+        wanted = self.scope.wanted
+        found = [wanted.get(v) or self.temp(v.aval) for v in variables]
+        self.scope.places.update(zip(variables, found, strict=True))
+        return found
+
     def _find_place(self, atom: Any) -> Place:
         schedule = self.scope.schedule
         root = self._same_memory(atom)
@@ -357,9 +393,7 @@ class ProgramLowering:
 
     def out_place(self, var: Var) -> Place:
         """Memory for a result: where it is wanted, or new."""
-        place = self.scope.wanted.get(var) or self.temp(var.aval)
-        self.scope.places[var] = place
-        return place
+        return self.out_places((var,))[0]
 
     # --- groups and steps -------------------------------------------------------------------------------------------
 
@@ -402,20 +436,22 @@ class ProgramLowering:
                 self.sources[found[0].name] += group.equations
             known = self._built[group] = (found[0], inputs, stored, found[1])
         kernel, inputs, _, shared = known
-        sources = [self.place(a) for a in inputs]
-        scratch = [self.scratch(buffer) for buffer in kernel.scratch]
-        self.b.add(KernelCall(kernel, [*(p.operand for p in (*sources, *targets)), *scratch]))
-        self.share([p.operand for p in sources], [p.operand for p in targets], shared)
+        sources, results = list(map(OPERAND, self.places(inputs))), list(map(OPERAND, targets))
+        self.b.add(KernelCall(kernel, [*sources, *results, *map(self.scratch, kernel.scratch)]))
+        self.share(sources, results, shared)
 
-    def share(self, sources: Sequence[Any], targets: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> None:
-        """Note which outputs of a call may take over the memory of an input: (source, target) pairs."""
-        if not pairs:
+    def share(self, sources: Sequence[Any], targets: Sequence[Any], pairs: Takeovers) -> None:
+        """Note which outputs of a call may take over the memory of an input."""
+        read = list(map(BUFFER, sources))
+        free = {*read}.difference(self.kept, map(BUFFER, targets))
+        if not free or not pairs:
             return
-        read, written = Counter([b for b, _ in sources]), {b for b, _ in targets}
-        for source, target in pairs:
+        for source in itertools.compress(itertools.count(), map(free.__contains__, read)):
             old, start = sources[source]
-            if read[old] == 1 and old not in written and not start.terms and not targets[target][1].terms:
-                self.in_place.setdefault(targets[target][0], []).append(old)
+            if read.count(old) == 1 and not start.terms:
+                for target in pairs.get(source, ()):
+                    if not targets[target][1].terms:
+                        self.in_place.setdefault(targets[target][0], []).append(old)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
         """The kernel, or an equal one that there is already; keys are made where two might be equal."""
@@ -462,7 +498,7 @@ class ProgramLowering:
             ins = [Operand(b.input(f"x{k}", *layout(a.aval)), a.aval) for k, a in enumerate(equation.inputs)]
             outs = [Operand(b.output(f"out{k}", *layout(v.aval)), v.aval) for k, v in enumerate(equation.outputs)]
             kernel_rules[equation.prim](b, ins, outs, **equation.params)
-            known = self._built[equation] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
+            known = self._built[equation] = (self.kernel(in_parts(b.finish()), [equation]), [], [], {})
         kernel = known[0]
         sources = [self.place(a) for a in equation.inputs]
         targets = [self.out_place(v) for v in equation.outputs]
@@ -470,7 +506,7 @@ class ProgramLowering:
         failure = self.host_call(equation) if kernel.can_fail else None
         self.b.add(KernelCall(kernel, [p.operand for p in (*sources, *targets)] + scratch, failure))
         if equation.prim in IN_PLACE:  # what it copies first is there already
-            self.share([p.operand for p in sources], [p.operand for p in targets], [(0, 0)])
+            self.share([p.operand for p in sources], [p.operand for p in targets], {0: (0,)})
 
     def _begins_as_number(self, equation: Equation) -> bool:
         """Whether an equation changes part of a broadcast number that is not in memory, as in a gradient of rows."""
@@ -502,7 +538,7 @@ class ProgramLowering:
             ins = [Operand(b.input(f"x{k}", *layout(a.aval)), a.aval) for k, a in enumerate(others)]
             whole = Operand(b.inout("out", *layout(target.aval)), target.aval)
             IN_PLACE[equation.prim](b, whole, ins, **equation.params)
-            known = self._built[equation, "in place"] = (self.kernel(in_parts(b.finish()), [equation]), [], [], [])
+            known = self._built[equation, "in place"] = (self.kernel(in_parts(b.finish()), [equation]), [], [], {})
         kernel = known[0]
         scratch = [self.scratch(buffer) for buffer in kernel.scratch]
         failure = self.host_call(equation) if kernel.can_fail else None
@@ -546,13 +582,11 @@ def _is_held(atom) -> bool:
     return type(atom.aval) is Aval and kind_of(atom.aval.dtype) is not None
 
 
-def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> list[tuple[int, int]]:
-    """(input, output) pairs of a kernel of one pass where the output may take the input's memory."""
+def _shareable(group: Group, lowering: GroupLowering, stored: list[Var]) -> Takeovers:
+    """Where an output of a kernel of one pass may take an input's memory."""
     if group.reduced or group.ends:
-        return []
-    pairs = []
-    for k, var in enumerate(stored):
-        for i, (source, same) in enumerate(lowering.identical.items()):
-            if same and words(source.aval) == words(var.aval) and source.aval.dtype == var.aval.dtype:
-                pairs.append((i, k))
-    return pairs
+        return {}
+    return by_input([
+        (i, k) for k, var in enumerate(stored) for i, (source, same) in enumerate(lowering.identical.items())
+        if same and words(source.aval) == words(var.aval) and source.aval.dtype == var.aval.dtype
+    ])

@@ -26,6 +26,8 @@ class Scope:
 
 def scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> Scope:
     """What is known at the start: where the inputs are."""
+    if {*map(type, inputs)} == {Place}:
+        return Scope(schedule, dict(zip(program.inputs, inputs, strict=True)))
     scope = Scope(schedule, {})
     for var, given in zip(program.inputs, inputs, strict=True):
         if type(given) is Place:
@@ -39,19 +41,19 @@ def scope_of(schedule: Schedule, program: Program, inputs: Sequence[Any]) -> Sco
     return scope
 
 
-def needed(schedule: Schedule) -> set[Var]:
-    """The variables that are read outside the group that computes them."""
-    found: set[Var] = set()
+def needed(schedule: Schedule) -> set[Any]:
+    """The variables that are read outside the group that computes them, and maybe literals."""
+    found: set[Any] = set()
     for group in schedule.groups:
         for equation in group.equations:
             if group.domain is None and schedule.is_in_memory(equation.inputs):
-                found.update([a for a in equation.inputs if type(a) is Var])
+                found.update(equation.inputs)
                 continue
             for atom in equation.inputs:
                 _need(schedule, atom, group, found)
     outputs = schedule.program.outputs
     if schedule.is_in_memory(outputs):
-        found.update([a for a in outputs if type(a) is Var])
+        found.update(outputs)
         return found
     for atom in outputs:
         _need(schedule, atom, None, found)

@@ -14,12 +14,12 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, Loop, Sections, Value, While, blocks
+from functorch_lite.compiler.loop_ir.nodes import BUFFER, Buffer, Function, Loop, Sections, Value, While, blocks
 
 ALIGNMENT = 64
 MANY = 4  # buffers that live equally long are in a row
@@ -42,15 +42,27 @@ class Plan:
     lifetimes: dict[Buffer, tuple[int, int]] = field(default_factory=dict)
 
 
+Takeovers = Mapping[int, Sequence[int]]
+"""For inputs, by number, the numbers of the outputs that may take over their memory."""
+
+
+def by_input(pairs: Iterable[tuple[int, int]]) -> Takeovers:
+    """Pairs of an input and an output that may take over its memory, by input."""
+    found: dict[int, list[int]] = {}
+    for i, k in pairs:
+        found.setdefault(i, []).append(k)
+    return found
+
+
 class Part(NamedTuple):
     """A part of a program that is called many times: its function, and where in its arena its temporaries are.
 
-    in_place: (input, output), by number, where the output may take over the memory of the input.
+    in_place: which outputs may take over the memory of an input.
     """
 
     function: Function
     plan: Plan
-    in_place: list[tuple[int, int]]
+    in_place: Takeovers
 
 
 def plan_memory(function: Function, in_place: dict[Buffer, list[Buffer]]) -> Plan:
@@ -98,7 +110,7 @@ def touched(statement: Any) -> Iterable[Buffer]:
     if isinstance(statement, Value):
         return [statement.attr[0]] if statement.op == "load" else ()
     if isinstance(statement, nodes.KernelCall | nodes.HostCall):
-        places = [buffer for buffer, _ in statement.places]
+        places = list(map(BUFFER, statement.places))
         failure = getattr(statement, "failure", None)
         return places if failure is None else [*places, *touched(failure)]
     if isinstance(statement, nodes.Store | nodes.Prefetch):

@@ -303,7 +303,7 @@ def _first_is_later(eqn: Equation, rewriter: Rewriter) -> bool:
     x, y = eqn.inputs
     if isinstance(y, Literal):
         return False
-    return isinstance(x, Literal) or rewriter.order[x] > rewriter.order[y]
+    return isinstance(x, Literal) or rewriter.position(x) > rewriter.position(y)
 
 
 def _commutative(allowed: str) -> Rule:

@@ -23,19 +23,21 @@ from functorch_lite.compiler.passes.rewriting import (
 from functorch_lite.core.program import Atom, Equation, Literal, Program, subprograms
 from functorch_lite.primitives.barrier import barrier_p
 
+MOST_HASHED = 4  # operands: equations that have these in common are compared
+
 
 @program_pass
 def eliminate_common(program: Program) -> Program:
     """The same function, which computes nothing twice."""
     env: dict[Atom, Atom] = {}
-    seen: dict[Any, list[Equation]] = {}
+    seen: dict[Any, list[tuple[tuple[Any, ...], Equation]]] = {}
     literals: dict[Literal, Any] = {}
     equations: list[Equation] = []
     changed = False
     for eqn in program.equations:
         inputs = eqn.inputs
         if env and not env.keys().isdisjoint(inputs):
-            inputs = tuple([env.get(a, a) for a in inputs])
+            inputs = tuple(map(env.get, inputs, inputs))
             eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
             changed = True
         prim = eqn.prim
@@ -48,20 +50,20 @@ def eliminate_common(program: Program) -> Program:
             continue
         if Literal in map(type, inputs):
             inputs = tuple([_key(a, literals) if type(a) is Literal else a for a in inputs])
-        key = prim, inputs
+        key = prim, inputs[:MOST_HASHED]
         before = seen.get(key)
         if before is None:
-            seen[key] = [eqn]
+            seen[key] = [(inputs, eqn)]
             equations.append(eqn)
             continue
-        same = _equal_one(before, eqn)
+        same = _equal_one([e for known, e in before if known == inputs], eqn)
         if same is None:
-            before.append(eqn)
+            before.append((inputs, eqn))
             equations.append(eqn)
         else:
             env.update(zip(eqn.outputs, same.outputs, strict=True))
             changed = True
-    return rebuilt(program, equations, [env.get(a, a) for a in program.outputs]) if changed else program
+    return rebuilt(program, equations, list(map(env.get, program.outputs, program.outputs))) if changed else program
 
 
 def _key(atom: Literal, known: dict[Literal, Any]) -> Any:

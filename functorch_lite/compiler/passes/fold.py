@@ -55,7 +55,7 @@ def fold_constants(program: Program) -> Program:
     if not changed:
         return program
     find = folder.literals.get
-    return rebuilt(program, folder.equations, [find(a, a) for a in program.outputs])
+    return rebuilt(program, folder.equations, list(map(find, program.outputs, program.outputs)))
 
 
 class _Folder:
@@ -70,7 +70,7 @@ class _Folder:
         """Fold the equation or append it; whether anything changed."""
         inputs, changed = eqn.inputs, False
         if self.literals:
-            inputs = tuple([self.literals.get(a, a) for a in inputs])
+            inputs = tuple(map(self.literals.get, inputs, inputs))
             changed = inputs != eqn.inputs
             if changed:
                 eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)

@@ -215,7 +215,7 @@ def _from_group(
     group: Sequence[Equation], places: Sequence[int], before: dict[int, list[Equation]], calls: dict[int, Equation]
 ) -> None:
     first, body = group[0], group[0].params["program"]
-    same = [all(e.inputs[k] is a for e in group) for k, a in enumerate(first.inputs)]
+    same = [len({*map(id, column)}) == 1 for column in zip(*[e.inputs for e in group], strict=True)]
     order = sorted(range(len(same)), key=lambda k: not same[k])
     turned = Program(tuple([body.inputs[k] for k in order]), body.equations, body.outputs, body.name)
     split = _split(turned, sum(same))
@@ -223,5 +223,5 @@ def _from_group(
         return
     new = _placed(split, turned, [first.inputs[k] for k in order], before.setdefault(places[0], []))
     for place, eqn in zip(places, group, strict=True):
-        inputs = (*new, *[eqn.inputs[k] for k in order])
+        inputs = (*new, *map(eqn.inputs.__getitem__, order))
         calls[place] = Equation(jit_p, inputs, eqn.outputs, {"program": split.rest}, eqn.source)

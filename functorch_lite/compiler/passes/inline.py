@@ -94,7 +94,7 @@ class _Writer:
                 new = _substituted(new, env)
             self.changed |= new is not eqn
             append(new)
-        return [env.get(a, a) for a in program.outputs]
+        return list(map(env.get, program.outputs, program.outputs))
 
     def _call(self, eqn, env, top):
         kept = self._kept.get(id(eqn.params["program"])) if eqn.prim is jit_p else None
@@ -115,14 +115,14 @@ class _Writer:
 
 def _substituted(eqn: Equation, env: dict[Atom, Atom]) -> Equation:
     """The equation with inputs looked up in `env`; it keeps its outputs."""
-    inputs = tuple([env.get(a, a) for a in eqn.inputs])
+    inputs = tuple(map(env.get, eqn.inputs, eqn.inputs))
     return eqn if inputs == eqn.inputs else Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
 
 
 def _copied(eqn: Equation, env: dict[Atom, Atom]) -> Equation:
     """The equation with inputs looked up in `env` and new outputs, which are noted there."""
     outputs = tuple([Var(v.aval) for v in eqn.outputs])
-    inputs = tuple([env.get(a, a) for a in eqn.inputs])
+    inputs = tuple(map(env.get, eqn.inputs, eqn.inputs))
     env.update(zip(eqn.outputs, outputs, strict=True))
     return Equation(eqn.prim, inputs, outputs, eqn.params, eqn.source)
 

@@ -18,6 +18,7 @@ step to the backward pass of its layer, so that the gradients of a layer are gon
 Right where all else that the step reads is there by then, or can be computed by then from what is (a count of steps).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -164,7 +165,8 @@ class _Merging:
     def _made(self) -> dict[Atom, int]:
         """The place at which each value is computed."""
         if not self.made:
-            self.made.update((v, i) for i, e in enumerate(self.equations) if e is not None for v in e.outputs)
+            for i, eqn in enumerate(self.equations):
+                self.made |= dict.fromkeys(eqn.outputs, i) if eqn is not None else {}
         return self.made
 
     # --- putting them together --------------------------------------------------------------------------------------
@@ -186,11 +188,12 @@ class _Merging:
         inputs = []
         made = [[Var(v.aval) for v in e.outputs] for e in (a, b)]
         for which, call in enumerate((a, b)):
-            for k, atom in enumerate(call.inputs):
+            columns = zip(*[pair[which].inputs for pair in pairs], strict=True)
+            for k, (atom, same) in enumerate(zip(call.inputs, columns, strict=True)):
                 if which and fed[k] >= 0:
                     given[1].append(made[0][fed[k]])
                     continue
-                column = tuple([id(pair[which].inputs[k]) for pair in pairs])
+                column = tuple(map(id, same))
                 if column not in slots:
                     slots[column] = Var(atom.aval)
                     inputs.append(k + which * len(a.inputs))
@@ -209,7 +212,7 @@ class _Merging:
         """Put the call at place i and that at place j together, at one of them."""
         both = self._call(i), self._call(j)
         given, made = both[0].inputs + both[1].inputs, both[0].outputs + both[1].outputs
-        inputs, outputs = tuple([given[k] for k in join.inputs]), tuple([made[k] for k in join.outputs])
+        inputs, outputs = tuple(map(given.__getitem__, join.inputs)), tuple(map(made.__getitem__, join.outputs))
         at, gone = (i, j) if up else (j, i)
         self.equations[gone] = None
         self.equations[at] = Equation(jit_p, inputs, outputs, {"program": join.program}, both[1].source)
@@ -219,7 +222,7 @@ class _Merging:
             self.readers[atom] = sorted({at if place == gone else place for place in self.readers[atom]})
         del self.group_at[gone]
         if up:
-            self._made().update((v, at) for v in outputs)
+            self._made().update(dict.fromkeys(outputs, at))
             self.risen.add(at)
 
     def _in_order(self) -> list[Equation]:
@@ -231,8 +234,10 @@ class _Merging:
             waiting = [place] if eqn is not None else []
             while waiting:
                 at = waiting[-1]
-                missing = [k for a in self._call(at).inputs if (k := made.get(a, -1)) >= place and k not in done] if (
-                    at != place or at in self.risen) else []
+                missing: list[int] = []
+                if at != place or at in self.risen:
+                    needs = {*map(made.get, self._call(at).inputs, itertools.repeat(-1))}
+                    missing = sorted([k for k in needs if k >= place and k not in done])
                 if missing and at not in done:
                     waiting += missing
                     continue
@@ -251,4 +256,4 @@ def _nbytes(var: Var) -> int:
 def _feeding(a: Equation, b: Equation) -> tuple[int, ...]:
     """For each input of call b, which output of call a it is, or -1."""
     numbers: dict[Atom, int] = {v: k for k, v in enumerate(a.outputs)}
-    return tuple([numbers.get(atom, -1) for atom in b.inputs])
+    return tuple(map(numbers.get, b.inputs, itertools.repeat(-1)))

@@ -77,16 +77,17 @@ class Rewriter:
     """The program being rewritten: what rules can look at, and how they write.
 
     made: the equation that defines a variable (of equations with one output)
-    order: the position of each variable, inputs first
     """
 
-    __slots__ = ("made", "order", "equations", "source")
+    __slots__ = ("made", "equations", "source", "_order", "_inputs", "_numbered")
 
     def __init__(self, inputs: Sequence[Var]):
         self.made: dict[Atom, Equation] = {}
-        self.order: dict[Var, int] = {v: i for i, v in enumerate(inputs)}
         self.equations: list[Equation] = []
         self.source: Any = None
+        self._inputs = inputs
+        self._order: dict[Var, int] = {}
+        self._numbered = 0  # of the equations, those whose outputs are in `_order`
 
     def emit(self, prim: Primitive, *inputs: Atom, **params: Any) -> Var:
         """The result of a new equation, placed before the one that is being rewritten."""
@@ -104,14 +105,19 @@ class Rewriter:
         found = self.made.get(atom)
         return found if found is not None and found.prim is prim else None
 
+    def position(self, var: Var) -> int:
+        """The number of a variable, inputs first."""
+        if var not in self._order:
+            new = [] if self._order else [*self._inputs]
+            new += [v for e in self.equations[self._numbered :] for v in e.outputs]
+            self._order.update(zip(new, itertools.count(len(self._order)), strict=False))
+            self._numbered = len(self.equations)
+        return self._order[var]
+
     def _append(self, eqn: Equation) -> None:
         self.equations.append(eqn)
-        outputs, order = eqn.outputs, self.order
-        if len(outputs) == 1:
-            self.made[outputs[0]] = eqn
-            order[outputs[0]] = len(order)
-        else:
-            order.update(zip(outputs, itertools.count(len(order)), strict=False))
+        if len(eqn.outputs) == 1:
+            self.made[eqn.outputs[0]] = eqn
 
 
 Rule = Callable[[Equation, Rewriter], Any]
@@ -127,7 +133,7 @@ def rewrite(program: Program, rules: Mapping[Primitive, Rule | None], transform:
     for eqn in program.equations:
         inputs = eqn.inputs
         if env and not env.keys().isdisjoint(inputs):
-            inputs = tuple([env.get(a, a) for a in inputs])
+            inputs = tuple(map(env.get, inputs, inputs))
             eqn = Equation(eqn.prim, inputs, eqn.outputs, eqn.params, eqn.source)
             changed = True
         rule = find(eqn.prim)
@@ -146,7 +152,7 @@ def rewrite(program: Program, rules: Mapping[Primitive, Rule | None], transform:
             env[eqn.outputs[0]] = result
     if not changed:
         return program
-    return rebuilt(program, rewriter.equations, [env.get(a, a) for a in program.outputs])
+    return rebuilt(program, rewriter.equations, list(map(env.get, program.outputs, program.outputs)))
 
 
 def _settled(eqn, rule, find, rewriter):

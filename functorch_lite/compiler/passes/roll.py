@@ -102,7 +102,7 @@ def _key(eqn: Equation, literals: dict[Literal, Any]) -> Any:
         return object()
     if eqn.prim is jit_p:  # its program has the types
         numbers = [(k, _literal_key(a, literals)) for k, a in enumerate(eqn.inputs)
-                   if type(a) is not Var and not a.aval.shape]
+                   if type(a) is not Var and not a.aval.shape] if Literal in map(type, eqn.inputs) else ()
         return eqn.prim, eqn.source, eqn.params["program"], *numbers
     atoms = [a.aval if type(a) is Var or a.aval.shape else _literal_key(a, literals) for a in eqn.inputs]
     params = tuple([(name, type(v), _exact(v)) for name, v in eqn.params.items()]) if eqn.params else ()

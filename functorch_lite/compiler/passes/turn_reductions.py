@@ -96,8 +96,8 @@ def _order_of(eqn: Equation, orders: dict[Atom, Order], spread: set[Atom]) -> Or
 
 
 def _drop(orders: dict[Atom, Order], atoms: Sequence[Atom]) -> None:
-    for x in atoms:
-        orders.pop(x, None)
+    for x in orders.keys() & atoms:
+        del orders[x]
 
 
 def _is_reduced(program: Program, orders: dict[Atom, Order]) -> bool:

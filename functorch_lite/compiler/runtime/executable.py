@@ -40,10 +40,11 @@ class Executable(NativeCode):
         self._prepare(program, optimized)
         self._set(lowered)
         self.short = short
+        self._donated = donated
         self.ir = ""
         level = self._write_quick(config.num_threads) if quick else None
         if short and level is None:
-            self._set(lower_program(optimized))
+            self._set(lower_program(optimized, donated=donated))
             self.short = False
         self.arena_bytes = self.plan.size
         self.ir = self.ir or self._module()
@@ -100,7 +101,7 @@ class Executable(NativeCode):
 
     def _lower_as_usual(self) -> None:
         """Have what was lowered with small tiles lowered as usual, unless that would need another context or arena."""
-        usual = lower_program(self.optimized)
+        usual = lower_program(self.optimized, donated=self._donated)
         plan = usual.plan()
         if may_replace(self, usual, plan):
             self.lowered, self.plan = usual, plan

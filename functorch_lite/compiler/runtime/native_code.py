@@ -4,7 +4,6 @@
 import ctypes
 import functools
 import importlib
-import math
 import struct
 import threading
 from array import array
@@ -69,8 +68,8 @@ class NativeCode:
         """Set what calls need, but for the code."""
         self.program = program
         self.optimized = optimized
-        self._in = [(a.shape, a.dtype) for a in program.in_avals]
-        self._out = [(a.shape, a.dtype) for a in program.out_avals]
+        self._in: list[Any] = program.in_avals
+        self._out: list[Any] = program.out_avals
         self._arenas: list[np.ndarray] = []
         self._calls = threading.local()
         self._elsewhere: Evaluator | None = None
@@ -116,10 +115,10 @@ class NativeCode:
             raise TypeError(f"a program of {len(self._in)} inputs was called with {len(args)}.")
         if any(type(a) is not np.ndarray and not isinstance(a, np.generic | np.ndarray) for a in args):
             return self._evaluate(args)
-        arrays = [_plain_array(a, dtype) for a, (_, dtype) in zip(args, self._in, strict=True)]
+        arrays = [_plain_array(a, aval.dtype) for a, aval in zip(args, self._in, strict=True)]
         if self.is_quick:
             self._called()
-        outs, arena = [np.empty(shape, dtype) for shape, dtype in self._out], self._take_arena()
+        outs, arena = [np.empty(a.shape, a.dtype) for a in self._out], self._take_arena()
         if self.fill is not None:
             for memory in (*outs, arena):
                 memory.reshape(-1).view(np.uint8)[...] = self.fill
@@ -147,12 +146,12 @@ class NativeCode:
         n, given, shared = len(arrays), set(given_up), share_memory(pointers[: len(arrays)], self._in_bytes)
         for k, i in self.donations.items():
             if i in given and not shared[i] and arrays[i] is args[i] and arrays[i].flags.writeable:
-                outs[k] = np.ndarray(*self._out[k], arrays[i])
+                outs[k] = np.ndarray(self._out[k].shape, self._out[k].dtype, arrays[i])
                 pointers[n + k] = pointers[i]
 
     @functools.cached_property
     def _in_bytes(self) -> np.ndarray:
-        return np.array([math.prod(shape) * dtype.itemsize for shape, dtype in self._in], np.uintp)
+        return np.array([a.size * a.dtype.itemsize for a in self._in], np.uintp)
 
     def _called(self) -> None:
         """Have better code made at the second call."""

@@ -72,7 +72,7 @@ class SavedExecutable(NativeCode):
         """Run well made code from now on, whose loops are shared and whose tiles fill the registers."""
         if self.is_quick:
             native = importlib.import_module("functorch_lite.compiler.native")
-            lowered = native.lower_program(self.optimized)
+            lowered = native.lower_program(self.optimized, donated=[*self.donations.values()])
             plan = lowered.plan()
             if native.may_replace(self, lowered, plan):
                 self._whole = native.dumps.module_of(lowered, plan)

@@ -76,7 +76,7 @@ class Candidate(Executable):
     ):
         self.choices = choices
         self._written = ir
-        lowered = lower_program(optimized, choices.cutting) if lowered is None else lowered
+        lowered = lower_program(optimized, choices.cutting, donated) if lowered is None else lowered
         super().__init__(program, optimized, lowered, donated)
 
     def _module(self) -> str:
@@ -92,7 +92,7 @@ class TunedExecutable:
     def __init__(self, program: Program, optimized: Program, donated: Sequence[int] = ()):
         self._make = functools.partial(Candidate, program, optimized, donated)
         self._threads = config.num_threads
-        lowered = lower_program(optimized)
+        lowered = lower_program(optimized, donated=donated)
         usual = module_of(lowered, lowered.plan())
         self._names = frozenset(e.prim.name for equations in lowered.sources.values() for e in equations)
         self._key = _key_of(usual, self._threads)

@@ -200,7 +200,8 @@ class Schedule:
 
     def is_in_memory(self, atoms: Sequence[Any]) -> bool:
         """Whether none of these atoms is an index map or another name of something."""
-        return self.alias.keys().isdisjoint(atoms) and self.movement.keys().isdisjoint(atoms)
+        return (not self.alias or self.alias.keys().isdisjoint(atoms)) and (
+            not self.movement or self.movement.keys().isdisjoint(atoms))
 
     def makers(self, atoms: Sequence[Any]) -> set[Group]:
         """The nodes that must have run before some atoms can be read."""

@@ -54,6 +54,15 @@ def test_equal_programs_are_equal_parameters():
     assert len([e for e in result.equations if e.prim is jit_p]) == 1
 
 
+def test_the_last_of_many_operands_tells_equations_apart():
+    def fun(x, y, z):
+        return [fl.numpy.concatenate([x, x, x, x, x, last]) for last in (y, z, y)]
+
+    args = [np.ones(2), np.zeros(2), np.full(2, 2.0)]
+    result = check_pass(eliminate_common, program_of(fun, *args), args)
+    assert len(result.equations) == 2 and result.outputs[0] is result.outputs[2] is not result.outputs[1]
+
+
 def test_effects_are_kept_and_kept_in_order():
     def noted(x):
         bind(use_key_p, KEY, by="clone")

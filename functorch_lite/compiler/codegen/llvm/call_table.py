@@ -7,7 +7,7 @@ each is an instruction. In the table a call is a few words,
     number of the kernel, number of places, and for each place where its pointer is found: 8 * value + array
 
 array: 0 inputs, 1 outputs, 2 context (the pointer is element `value` of these); 3 the context itself (value is 0); 4
-the arena (it is `value` bytes into it).
+the arena (it is `value` bytes into it). Words have 32 bits where that is enough for the arena.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,9 +25,10 @@ def pointer(array: int, value: int) -> int:
 
 
 class CallTable:
-    """The calls listed so far, and the LLVM text that makes them."""
+    """The calls listed so far, and the LLVM text that makes them. arena_bytes: the size of the arena."""
 
-    def __init__(self):
+    def __init__(self, arena_bytes: int = 0):
+        self._bits = 32 if pointer(ARENA, arena_bytes) < 1 << 32 else 64
         self._words: list[int] = []
         self._kernels: dict[str, int] = {}
         self._counts: set[int] = set()
@@ -40,7 +41,7 @@ class CallTable:
             self._words += pointers
             self._counts.add(len(pointers))
             number += 1
-        first = f"getelementptr (i64, ptr @calls, i64 {start})"
+        first = f"getelementptr (i{self._bits}, ptr @calls, i64 {start})"
         return f"call void @make_calls(ptr {first}, i64 {number}, ptr %inputs, ptr %outputs, ptr %context, ptr %arena)"
 
     @property
@@ -48,15 +49,27 @@ class CallTable:
         """The table and the function; nothing if there are no calls."""
         if not self._words:
             return ""
-        words = np.array(self._words, "<i8").tobytes().hex("\\")
+        words = np.array(self._words, f"<u{self._bits // 8}").tobytes().hex("\\")
         kernels = ", ".join([f"ptr @{name}" for name in self._kernels])
         counts = sorted(self._counts)
         cases = " ".join(f"i64 {n}, label %with{n}" for n in counts)
+        size, word = self._bits // 8 * len(self._words), f"i{self._bits}"
+        loads = {name: _load(name, at, self._bits) for name, at in _LOADS.items()}
         return "\n".join([
-            f'@calls = private unnamed_addr constant [{8 * len(self._words)} x i8] c"\\{words}", align 64',
+            f'@calls = private unnamed_addr constant [{size} x i8] c"\\{words}", align 64',
             f"@kernels = private unnamed_addr constant [{len(self._kernels)} x ptr] [{kernels}], align 64",
-            _HEAD.format(most=counts[-1], cases=cases), *map(_case, counts), _TAIL,
+            _HEAD.format(most=counts[-1], cases=cases, bits=word, **loads), *map(_case, counts), _TAIL,
         ])
+
+
+_LOADS = {"kernel_number": "at", "count": "count_at", "word": "place_at"}
+
+
+def _load(name: str, at: str, bits: int) -> str:
+    """The instructions that load a word."""
+    if bits == 64:
+        return f"%{name} = load i64, ptr %{at}"
+    return f"%{name}_32 = load i32, ptr %{at}\n  %{name} = zext i32 %{name}_32 to i64"
 
 
 def _case(count: int) -> str:
@@ -87,17 +100,17 @@ entry:
 call:
   %at = phi ptr [%calls, %entry], [%place_after, %done]
   %left = phi i64 [%number, %entry], [%left_after, %done]
-  %kernel_number = load i64, ptr %at
+  {kernel_number}
   %kernel_slot = getelementptr ptr, ptr @kernels, i64 %kernel_number
   %kernel = load ptr, ptr %kernel_slot
-  %count_at = getelementptr i64, ptr %at, i64 1
-  %count = load i64, ptr %count_at
-  %first = getelementptr i64, ptr %at, i64 2
+  %count_at = getelementptr {bits}, ptr %at, i64 1
+  {count}
+  %first = getelementptr {bits}, ptr %at, i64 2
   br label %place
 place:
   %k = phi i64 [0, %call], [%k_after, %found]
   %place_at = phi ptr [%first, %call], [%place_after, %found]
-  %word = load i64, ptr %place_at
+  {word}
   %array = and i64 %word, 7
   %value = lshr i64 %word, 3
   %is_arena = icmp eq i64 %array, 4
@@ -116,7 +129,7 @@ found:
   %pointer_slot = getelementptr ptr, ptr %pointers, i64 %k
   store ptr %pointer, ptr %pointer_slot
   %k_after = add i64 %k, 1
-  %place_after = getelementptr i64, ptr %place_at, i64 1
+  %place_after = getelementptr {bits}, ptr %place_at, i64 1
   %more = icmp slt i64 %k_after, %count
   br i1 %more, label %place, label %ready
 ready:

@@ -35,7 +35,7 @@ from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.codegen.llvm.shared import SharingWriter, write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Function
+from functorch_lite.compiler.loop_ir.nodes import BUFFER, ITEM_BYTES, START, ZERO, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
@@ -45,6 +45,7 @@ from functorch_lite.compiler.schedule.parallel import Shared, every
 
 SHORT = 4  # kernels: so many may be written in one function
 STACK_BYTES = 1 << 14  # of the locals of kernels in `run`
+_ALL_AT_START = frozenset({ZERO})
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
 
@@ -148,7 +149,7 @@ class ProgramWriter(FunctionWriter):
         self._growing: dict[Buffer, int] = {}
         self._has_pool = False
         self._params: dict[Buffer, str] = {}  # of a part
-        self.table = CallTable()
+        self.table = CallTable(plan.size)
         self.functions: list[str] = []
         self._name = ""
         self._names = 0
@@ -265,9 +266,11 @@ class ProgramWriter(FunctionWriter):
         """Whether a statement is a call that the table can hold: of a kernel that cannot fail, on fixed places."""
         if type(s) is not nodes.KernelCall or s.kernel.can_fail:
             return False
-        moved = [(b, at) for b, at in s.places if at is not ZERO]
-        return all(not at.terms and not (at.constant and b in self._sources) for b, at in moved) and not any(
-            map(self._growing.__contains__, [b for b, _ in s.places]) if self._growing else ())
+        if not self._growing.keys().isdisjoint(map(BUFFER, s.places)):
+            return False
+        if _ALL_AT_START.issuperset(map(START, s.places)):
+            return True
+        return all(not at.terms and not (at.constant and b in self._sources) for b, at in s.places)
 
     @functools.cached_property
     def _words(self) -> dict[Buffer, int]:
@@ -277,8 +280,10 @@ class ProgramWriter(FunctionWriter):
 
     def _pointers(self, s: nodes.KernelCall) -> list[int]:
         words = self._words
-        found = [words[b] if at is ZERO else words[b] + pointer(0, at.constant * ITEM_BYTES[b.kind])
-                 for b, at in s.places]
+        found = list(map(words.__getitem__, map(BUFFER, s.places)))
+        if not _ALL_AT_START.issuperset(map(START, s.places)):
+            found = [word + pointer(0, at.constant * ITEM_BYTES[b.kind])
+                     for word, (b, at) in zip(found, s.places, strict=True)]
         if s.kernel.arena is not None:
             return [*found, pointer(SELF, 0)]
         return found + [pointer(CONTEXT, self._pool_slot)] * (s.kernel.name in self.sharing)
