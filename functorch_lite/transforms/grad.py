@@ -85,7 +85,8 @@ def value_and_grad(
     def value_and_gradient(*args, **kwargs):
         positions = normalize_argnums(_name, fun, argnums, len(args))
         selected = args[positions[0]] if is_single else [args[i] for i in positions]
-        leaves, treedef = flatten(selected)
+        trace = staging_trace()
+        leaves, treedef = (trace.trees.find(selected) if trace is not None else None) or flatten(selected)
 
         def paths():
             return _selected_paths(fun, args, positions)
@@ -115,7 +116,6 @@ def value_and_grad(
         if config.conjugate_grad and not holomorphic:
             grads = [conj(g) if dtypes.is_complex(g.dtype) else g for g in grads]
         found = treedef.unflatten(grads)
-        trace = staging_trace()
         if trace is not None:
             trace.trees.remember(found, grads, treedef)
         return value, found if is_single else tuple(found)

@@ -65,17 +65,17 @@ class Overlap:
 
 def find_overlaps(low: "ProgramLowering", program: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> Overlap:
     """What to do about the targets that are places of inputs."""
-    schedule, own = low.schedule(program), set(program.inputs)
+    schedule = low.schedule(program)
     if _are_apart(inputs, targets):
         return Overlap({k for k, a in enumerate(program.outputs) if a not in schedule.home
-                        and _memory(schedule, a) in own})
+                        and _memory(schedule, a) in schedule.given})
     places = [p if type(p) is Place else getattr(p, "place", None) for p in inputs]
     used: dict[Any, list[int]] = {}
     for i, place in enumerate(places):
         if place is not None:
             used.setdefault(place.buffer, []).append(i)
     apart = [k for k, t in enumerate(targets) if type(t) is Place and t.buffer not in used]
-    found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in own})
+    found = Overlap({k for k in apart if _memory(schedule, program.outputs[k]) in schedule.given})
     for k, target in enumerate(targets):
         if type(target) is not Place or target.buffer not in used:
             continue

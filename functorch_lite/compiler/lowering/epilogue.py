@@ -99,7 +99,7 @@ class Epilogue(WalkedGroup):
 
     def _may_take(self, source: Any) -> list[int]:
         """The results that may take the place of an array, if the program is given it."""
-        given = self.schedule.root(source) in self.schedule.program.inputs
+        given = self.schedule.root(source) in self.schedule.given
         if self.whole_rows or not self.identical[source] or not given:
             return []
         return [k for k, v in enumerate(self.results) if v is not self.product and v not in self.group.ends

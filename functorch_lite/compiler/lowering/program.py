@@ -442,16 +442,18 @@ class ProgramLowering:
 
     def share(self, sources: Sequence[Any], targets: Sequence[Any], pairs: Takeovers) -> None:
         """Note which outputs of a call may take over the memory of an input."""
-        read = list(map(BUFFER, sources))
-        free = {*read}.difference(self.kept, map(BUFFER, targets))
+        read, written = list(map(BUFFER, sources)), list(map(BUFFER, targets))
+        free = {*read}.difference(self.kept, written)
         if not free or not pairs:
             return
+        temporary = {k for k, b in enumerate(written) if b.role == "local"}
         for source in itertools.compress(itertools.count(), map(free.__contains__, read)):
             old, start = sources[source]
             if read.count(old) == 1 and not start.terms:
-                for target in pairs.get(source, ()):
+                of = temporary.intersection if old.role == "local" else {*range(len(written))}.intersection
+                for target in sorted(of(pairs.get(source, ()))):
                     if not targets[target][1].terms:
-                        self.in_place.setdefault(targets[target][0], []).append(old)
+                        self.in_place.setdefault(written[target], []).append(old)
 
     def kernel(self, function: Function, equations: list[Equation]) -> Function:
         """The kernel, or an equal one that there is already; keys are made where two might be equal."""

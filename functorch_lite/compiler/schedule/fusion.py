@@ -100,15 +100,17 @@ class Group:
 class Schedule:
     """The groups of a program in the order they run, and what each variable is.
 
-    movement: variables that are index maps of another (their equation). maps: those that keep axes whole, as the base
-    variable and the map. alias: variables that are another's memory under a new shape.
+    given: the inputs. movement: variables that are index maps of another (their equation). maps: those that keep axes
+    whole, as the base variable and the map. alias: variables that are another's memory under a new shape.
     """
 
     def __init__(self, program: Program):
         self.program = program
+        self.given = frozenset(program.inputs)
         self.movement: dict[Var, Equation] = {}
         self.maps: dict[Var, tuple[Any, AxisMap]] = {}
         self.alias: dict[Var, Any] = {}
+        self._moved: set[Var] = set()  # those with a movement or an alias
         self.home: dict[Var, Group] = {}
         self._nodes: list[Group] = []
         self._readers: dict[Any, Group] = {}
@@ -126,6 +128,7 @@ class Schedule:
     def _place(self, equation: Equation, position: int) -> None:
         if equation.prim is barrier_p:
             self.alias.update(zip(equation.outputs, equation.inputs, strict=True))
+            self._moved.update(equation.outputs)
         elif equation.prim.kind is Kind.HIGHER_ORDER or not _held(equation):
             self._step(equation, position)
         elif equation.prim in movement_rules and (equation.prim is not gather_p or self._is_looked_up(equation)):
@@ -151,6 +154,7 @@ class Schedule:
 
     def _move(self, equation: Equation) -> None:
         out = equation.outputs[0]
+        self._moved.add(out)
         if equation.prim is reshape_p and axis_map(equation) is None:
             self.alias[out] = equation.inputs[0]
             return
@@ -200,8 +204,7 @@ class Schedule:
 
     def is_in_memory(self, atoms: Sequence[Any]) -> bool:
         """Whether none of these atoms is an index map or another name of something."""
-        return (not self.alias or self.alias.keys().isdisjoint(atoms)) and (
-            not self.movement or self.movement.keys().isdisjoint(atoms))
+        return self._moved.isdisjoint(atoms)
 
     def makers(self, atoms: Sequence[Any]) -> set[Group]:
         """The nodes that must have run before some atoms can be read."""
