@@ -7,6 +7,7 @@ other leaves in it: trees of modules and tuples.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any
@@ -49,13 +50,22 @@ class KnownTrees:
 
     def flatten(self, x: Any) -> Flat:
         """`tree.flatten(x)`."""
+        parts: list[Flat] = []
+        outline = self._outline(x, parts)
+        if outline == 0:
+            return parts[0]
+        treedefs = iter([treedef for _, treedef in parts])
+        around = optree.tree_structure(outline, namespace=tree.NAMESPACE)
+        treedef = optree.treespec_transform(around, f_leaf=lambda leaf: next(treedefs))
+        return list(itertools.chain.from_iterable([leaves for leaves, _ in parts])), treedef
+
+    def _outline(self, x: Any, parts: list[Flat]) -> Any:
+        """The tuples that a tree is made of, with 0 for what is in them, which joins `parts`."""
         if type(x) is not tuple and not hasattr(x, "_fields"):
-            return self.find(x) or tree.flatten(x)
-        parts = [self.flatten(child) for child in x]
-        specs: Any = tuple([treedef for _, treedef in parts])
-        whole = specs if type(x) is tuple else type(x)(*specs)
-        treedef = optree.treespec_from_collection(whole, namespace=tree.NAMESPACE)
-        return [leaf for leaves, _ in parts for leaf in leaves], treedef
+            parts.append(self.find(x) or tree.flatten(x))
+            return 0
+        inside = [self._outline(child, parts) for child in x]
+        return tuple(inside) if type(x) is tuple else type(x)(*inside)
 
     def clear(self) -> None:
         """Forget all."""

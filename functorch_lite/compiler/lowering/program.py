@@ -141,7 +141,8 @@ def lower_program(program: Program, cutting: Cutting = AS_USUAL, donated: Sequen
 def _places(role: Role, avals: Sequence[Any]) -> list[Place]:
     """New buffers for a program's inputs or outputs, many of which have the same type."""
     layouts = {id(a): layout(a) for a in {id(a): a for a in avals}.values()}
-    return [Place(Buffer(f"{role}{k}", *layouts[id(a)], role), ZERO, a) for k, a in enumerate(avals)]
+    buffers = [Buffer(f"{role}{k}", *layouts[id(a)], role) for k, a in enumerate(avals)]
+    return list(map(Place._make, zip(buffers, itertools.repeat(ZERO), avals, strict=False)))
 
 
 class ProgramLowering:
