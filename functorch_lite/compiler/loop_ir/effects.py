@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import Buffer, Index, Value, blocks
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Buffer, Index, Value, blocks
 
 
 class Effects:
@@ -52,9 +52,12 @@ class Effects:
 
     def _kernel_call(self, s: nodes.KernelCall) -> None:
         reads, writes, touches = self.reads, self.writes, self.touches
-        for (buffer, at), param in zip(s.places, s.kernel.params, strict=True):
+        for buffer, param in zip(s.buffers, s.kernel.params, strict=True):
             (reads if param.role == "in" else writes)[buffer] = touches[buffer] = None
-            if at.terms or buffer.role == "growing":
+            if buffer.role == "growing":
+                self._place(touches, buffer, ZERO)
+        for buffer, at in s.places if s.starts is not None else ():
+            if at.terms:
                 self._place(touches, buffer, at)
         self.can_fail |= s.kernel.can_fail
         if s.failure is not None:

@@ -17,6 +17,7 @@ A loop marked `vector` has independent iterations, but for carried values, which
 a target may run its iterations in any order and many at a time.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -147,10 +148,10 @@ class Index:
 
 
 ZERO = Index()
+_AT_START = frozenset({ZERO})
 BUFFER: Callable[[Any], Buffer] = itemgetter(0)
 START: Callable[[Any], Index] = itemgetter(1)
-OPERAND: Callable[[Any], tuple[Buffer, Index]] = itemgetter(0, 1)
-"""The buffer and the start of an operand, and both, for builtins to go through the thousands of a long program."""
+"""The buffer and the start of a place, for builtins to go through the thousands of a long program."""
 
 
 @dataclass(eq=False, slots=True)
@@ -308,16 +309,25 @@ class HostCall:
     rare: bool = False
 
 
-@dataclass(eq=False, slots=True)
 class KernelCall:
     """Run a kernel with its parameters bound to places: (buffer, index of its first element).
 
+    Long programs have tens of thousands of places. They are kept apart: buffers, and starts, None where all are 0.
     failure: what to run in Python, which raises, when the kernel leaves with a status other than 0.
     """
 
-    kernel: "Function"
-    places: list[tuple[Buffer, Index]]
-    failure: HostCall | None = None
+    __slots__ = ("kernel", "buffers", "starts", "failure")
+
+    def __init__(self, kernel: "Function", places: Sequence[Any], failure: HostCall | None = None):
+        self.kernel = kernel
+        self.buffers: list[Buffer] = list(map(BUFFER, places))
+        self.starts = None if _AT_START.issuperset(map(START, places)) else list(map(START, places))
+        self.failure = failure
+
+    @property
+    def places(self) -> list[tuple[Buffer, Index]]:
+        """(buffer, index of its first element) for each parameter."""
+        return list(zip(self.buffers, self.starts or itertools.repeat(ZERO), strict=False))
 
 
 @dataclass(eq=False, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.builder import Builder
-from functorch_lite.compiler.loop_ir.nodes import BUFFER, OPERAND, ZERO, Buffer, Function, Index, KernelCall, blocks
+from functorch_lite.compiler.loop_ir.nodes import BUFFER, ZERO, Buffer, Function, KernelCall, blocks
 from functorch_lite.compiler.loop_ir.polls import has_polls, mark_polls
 from functorch_lite.compiler.lowering.places import Place, is_one
 from functorch_lite.compiler.lowering.program import ProgramLowering, can_lower
@@ -20,15 +20,12 @@ from functorch_lite.compiler.schedule.sections import in_sections
 from functorch_lite.core.program import Equation, Program
 from functorch_lite.primitives.higher_order import jit_p
 
-Operand = tuple[Buffer, Index]
-"""Where an array is: a buffer, and the element at which it begins."""
-
 
 @step_rules.register(jit_p)
 def _(low: ProgramLowering, equation: Equation):
     program = low.called(equation.params["program"])
     if _may_be_apart(low, program):
-        sources = list(map(OPERAND, low.places(equation.inputs)))
+        sources = low.places(equation.inputs)
         if _is_apart(low, equation, sources):
             _call(low, equation, part_of(low, program), sources)
             return
@@ -43,7 +40,7 @@ def _may_be_apart(low: ProgramLowering, program: Program) -> bool:
     return can_lower(program) and (not low.b.depth or _is_worth(low, program))
 
 
-def _is_apart(low: ProgramLowering, equation: Equation, sources: Sequence[Operand]) -> bool:
+def _is_apart(low: ProgramLowering, equation: Equation, sources: Sequence[Place]) -> bool:
     """Whether no output of a call is wanted where an input is."""
     wanted = filter(None, map(low.scope.wanted.get, equation.outputs))
     return {*map(BUFFER, sources)}.isdisjoint(map(BUFFER, wanted))
@@ -56,10 +53,10 @@ def _is_worth(low: ProgramLowering, program: Program) -> bool:
         map(is_one, (*program.inputs, *program.outputs)))
 
 
-def _call(low: ProgramLowering, equation: Equation, part: Part, sources: Sequence[Operand]) -> None:
+def _call(low: ProgramLowering, equation: Equation, part: Part, sources: Sequence[Place]) -> None:
     """Call a part. sources: where its inputs are."""
     function = part.function
-    targets = list(map(OPERAND, low.out_places(equation.outputs)))
+    targets = low.out_places(equation.outputs)
     constants = [(b, ZERO) for b in function.params[len(sources) + len(targets) : -1]]
     assert function.arena is not None
     low.b.add(KernelCall(function, [*sources, *targets, *constants, low.scratch(function.arena)]))

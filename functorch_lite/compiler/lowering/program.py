@@ -15,7 +15,7 @@ import numpy as np
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import (
     BUFFER,
-    OPERAND,
+    START,
     ZERO,
     Buffer,
     Function,
@@ -437,9 +437,9 @@ class ProgramLowering:
                 self.sources[found[0].name] += group.equations
             known = self._built[group] = (found[0], inputs, stored, found[1])
         kernel, inputs, _, shared = known
-        sources, results = list(map(OPERAND, self.places(inputs))), list(map(OPERAND, targets))
-        self.b.add(KernelCall(kernel, [*sources, *results, *map(self.scratch, kernel.scratch)]))
-        self.share(sources, results, shared)
+        sources = self.places(inputs)
+        self.b.add(KernelCall(kernel, [*sources, *targets, *map(self.scratch, kernel.scratch)]))
+        self.share(sources, targets, shared)
 
     def share(self, sources: Sequence[Any], targets: Sequence[Any], pairs: Takeovers) -> None:
         """Note which outputs of a call may take over the memory of an input."""
@@ -449,8 +449,8 @@ class ProgramLowering:
             return
         temporary = {k for k, b in enumerate(written) if b.role == "local"}
         for source in itertools.compress(itertools.count(), map(free.__contains__, read)):
-            old, start = sources[source]
-            if read.count(old) == 1 and not start.terms:
+            old = read[source]
+            if read.count(old) == 1 and not START(sources[source]).terms:
                 of = temporary.intersection if old.role == "local" else {*range(len(written))}.intersection
                 for target in sorted(of(pairs.get(source, ()))):
                     if not targets[target][1].terms:

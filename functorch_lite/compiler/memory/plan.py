@@ -109,10 +109,10 @@ def touched(statement: Any) -> Iterable[Buffer]:
     """The buffers that one statement (not the blocks inside it) reads or writes."""
     if isinstance(statement, Value):
         return [statement.attr[0]] if statement.op == "load" else ()
-    if isinstance(statement, nodes.KernelCall | nodes.HostCall):
-        places = list(map(BUFFER, statement.places))
-        failure = getattr(statement, "failure", None)
-        return places if failure is None else [*places, *touched(failure)]
+    if isinstance(statement, nodes.KernelCall):
+        return statement.buffers if statement.failure is None else [*statement.buffers, *touched(statement.failure)]
+    if isinstance(statement, nodes.HostCall):
+        return list(map(BUFFER, statement.places))
     if isinstance(statement, nodes.Store | nodes.Prefetch):
         return [statement.buffer]
     if isinstance(statement, nodes.Copy | nodes.Transpose):

@@ -62,7 +62,7 @@ def in_sections(function: Function, in_place: dict[Buffer, list[Buffer]], progra
 
 
 def _operands(function: Function) -> int:
-    return sum([len(s.places) for s in function.body if type(s) is nodes.KernelCall])
+    return sum([len(s.buffers) for s in function.body if type(s) is nodes.KernelCall])
 
 
 def _computes_again(program: Program) -> bool:

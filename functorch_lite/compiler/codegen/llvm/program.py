@@ -35,7 +35,7 @@ from functorch_lite.compiler.codegen.llvm.outlined import used_often
 from functorch_lite.compiler.codegen.llvm.scalar_ops import REGISTER
 from functorch_lite.compiler.codegen.llvm.shared import SharingWriter, write_sharing_kernel
 from functorch_lite.compiler.loop_ir import nodes
-from functorch_lite.compiler.loop_ir.nodes import BUFFER, ITEM_BYTES, START, ZERO, Buffer, Function
+from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function
 from functorch_lite.compiler.loop_ir.polls import EVERY, POLL, has_polls
 from functorch_lite.compiler.memory.plan import Part, Plan
 from functorch_lite.compiler.runtime.interrupts import RUN_STEP
@@ -45,7 +45,6 @@ from functorch_lite.compiler.schedule.parallel import Shared, every
 
 SHORT = 4  # kernels: so many may be written in one function
 STACK_BYTES = 1 << 14  # of the locals of kernels in `run`
-_ALL_AT_START = frozenset({ZERO})
 _ARRAYS = {"%inputs": INPUTS, "%outputs": OUTPUTS, "%context": CONTEXT}
 
 
@@ -257,7 +256,7 @@ class ProgramWriter(FunctionWriter):
             return
         for listed, run in itertools.groupby(statements, self._is_listed):
             part = list(run)
-            if listed and (len(part) >= self.long or sum(len(s.places) for s in part) >= self.long * PLACES):
+            if listed and (len(part) >= self.long or sum(len(s.buffers) for s in part) >= self.long * PLACES):
                 self.e.line(self.table.add((s.kernel.name, self._pointers(s)) for s in part))
             else:
                 super().block(part)
@@ -266,11 +265,9 @@ class ProgramWriter(FunctionWriter):
         """Whether a statement is a call that the table can hold: of a kernel that cannot fail, on fixed places."""
         if type(s) is not nodes.KernelCall or s.kernel.can_fail:
             return False
-        if not self._growing.keys().isdisjoint(map(BUFFER, s.places)):
+        if not self._growing.keys().isdisjoint(s.buffers):
             return False
-        if _ALL_AT_START.issuperset(map(START, s.places)):
-            return True
-        return all(not at.terms and not (at.constant and b in self._sources) for b, at in s.places)
+        return s.starts is None or all(not at.terms and not (at.constant and b in self._sources) for b, at in s.places)
 
     @functools.cached_property
     def _words(self) -> dict[Buffer, int]:
@@ -280,8 +277,8 @@ class ProgramWriter(FunctionWriter):
 
     def _pointers(self, s: nodes.KernelCall) -> list[int]:
         words = self._words
-        found = list(map(words.__getitem__, map(BUFFER, s.places)))
-        if not _ALL_AT_START.issuperset(map(START, s.places)):
+        found = list(map(words.__getitem__, s.buffers))
+        if s.starts is not None:
             found = [word + pointer(0, at.constant * ITEM_BYTES[b.kind])
                      for word, (b, at) in zip(found, s.places, strict=True)]
         if s.kernel.arena is not None:
