@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from functorch_lite.backends.copies import c_ordered
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.core.evaluate import Evaluator
@@ -202,5 +203,4 @@ def _plain_array(value: Any, dtype: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype != dtype or not array.dtype.isnative:
         array = array.astype(dtype)
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=("C", "A"))
+    return c_ordered(array)
