@@ -85,6 +85,22 @@ def test_quickly_made_sums_have_no_shuffles():
     assert "shufflevector" not in quick and "phi <16 x float> [splat" not in quick
 
 
+def test_quickly_made_arithmetic_loads_its_constants_once():
+    b = Builder("kernel")
+    x, out = b.input("x", "f32", 1000), b.output("out", "f32", 1000)
+    one, three = b.constant(1, "f32"), b.constant(3, "f32")
+    with b.loop(1000, vector=True) as i:
+        b.store(out, i, b.op("add", b.op("mul", b.op("sub", b.load(x, i), one), three), one))
+    function = b.finish()
+    quick = kernel_module(function, quick=True)
+    assert "splat (float" in kernel_module(function)
+    assert not [line for line in quick.splitlines() if " = f" in line and "splat" in line]
+    assert quick.count("load <16 x float>, ptr @constant") == 2
+    for lanes_bytes in LANES_BYTES:
+        usual, other = both(function, [np.linspace(-1, 1, 1000, dtype=np.float32), np.empty(1000, "f4")], lanes_bytes)
+        assert usual[1].tobytes() == other[1].tobytes()
+
+
 def test_quickly_made_strided_loads_are_gathers():
     b = Builder("kernel")
     x, out = b.input("x", "f32", 48), b.output("out", "f32", 16)

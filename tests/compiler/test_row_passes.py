@@ -81,7 +81,12 @@ def test_vectors_of_a_very_long_loop_are_a_quarter_of_it_apart(n, lanes_bytes):
     lanes = lanes_bytes // 4
     quarter = n // (4 * lanes) * lanes
     text = kernel_module(function, lanes_bytes)
-    assert [f", {k * quarter}\n" in text for k in (1, 2, 3)] == [n >= FAR] * 3
+    assert [f", i64 {k * quarter}\n" in text for k in (1, 2, 3)] == [n >= FAR] * 3
+
+
+def test_vectors_side_by_side_are_so_far_from_one_pointer():
+    text = kernel_module(reductions("f32", ["add"], 1024), 64)
+    assert text.count("add i64") == 1  # the loop's own step
 
 
 @pytest.mark.parametrize("place", (0, 17, 100, 500, 1002))

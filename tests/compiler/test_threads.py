@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Loops that threads share: the same bits for any number of them, in calls from many threads, around forks, at exit."""
 
+import ctypes
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Function, Loop
 from functorch_lite.compiler.runtime import threads
+from functorch_lite.compiler.runtime.pool_ir import WORDS
 from functorch_lite.compiler.runtime.tiers import improver
 from functorch_lite.compiler.schedule import parallel
 from functorch_lite.compiler.schedule.parallel import shared_loops
@@ -492,6 +494,41 @@ def test_workers_sleep_when_there_is_nothing_to_do():
 def test_there_is_no_pool_for_one_thread():
     assert threads.pool_address(1) == 0
     assert threads.pool_address(10**6) == threads.pool_address(threads.MOST_THREADS) != 0
+
+
+def ranges_of(number: int, n: int, grain: int) -> list[tuple[int, int]]:
+    """The ranges that a pool makes of a loop."""
+    pool, found = threads.pool_address(number), []
+    part = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, part, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+        ctypes.c_int64.from_address(pool + 8 * WORDS["share"]).value)
+    for _ in range(1000):
+        found.clear()
+        share(pool, part(lambda _, begin, end: found.append((begin, end))), None, n, grain)
+        if found != [(0, n)]:
+            break
+        time.sleep(0.02)  # after it was held up, a caller works alone for a while
+    return sorted(found)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize(("n", "grain"), [
+    (8192, 195), (256, 25), (256, 39), (1 << 16, 4880), (100, 30), (1000, 160), (10**6, 16), (5000, 1),
+])
+def test_each_thread_has_as_many_ranges_of_one_length(number, n, grain):
+    ranges = ranges_of(number, n, grain)
+    lengths = [end - begin for begin, end in ranges]
+    assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert ranges[-1][1] == n
+    assert len(ranges) % number == 0
+    assert set(lengths[:-1]) == {max(lengths)}
+    assert grain % 16 or max(lengths) % 16 == 0
+    assert grain <= 2 * max(lengths)
+
+
+@pytest.mark.parametrize("n", [2, 3, 9, 15])
+def test_few_long_iterations_are_dealt_out_one_by_one(n):
+    assert ranges_of(2, n, 1) == [(k, k + 1) for k in range(n)]
 
 
 @pytest.mark.skipif(os.cpu_count() == 1 or not hasattr(os, "sched_setaffinity"), reason="asks for two processors")

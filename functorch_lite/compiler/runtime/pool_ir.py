@@ -3,9 +3,11 @@
 
     void share(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
 
-calls `function(environment, begin, end)` for ranges that make up 0 ... n, each a multiple of `grain` long but the last,
-and returns when all are done. Whoever is free takes the next range, the caller too, so a worker that the system does
-not run holds up nobody. Where a pool is in use already, or has no workers, the caller does everything itself.
+calls `function(environment, begin, end)` for ranges that make up 0 ... n, and returns when all are done. Whoever is
+free takes the next range, the caller too, so a worker that the system does not run holds up nobody. Ranges are about
+`grain` long or longer, all of one length but the last, and as many for each thread: of seven, two threads would have
+four to do, one after another. If `grain` is a multiple of 16, so is their length, so that no vector is cut. Where a
+pool is in use already, or has no workers, the caller does everything itself.
 
     void share_short(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
 
@@ -101,6 +103,14 @@ define internal i64 @now() {
   %whole = mul i64 %seconds, 1000000000
   %all = add i64 %whole, %rest
   ret i64 %all
+}
+
+; a over b, rounded up
+define internal i64 @quotient(i64 %a, i64 %b) {
+  %up = add i64 %a, %b
+  %top = sub i64 %up, 1
+  %found = sdiv i64 %top, %b
+  ret i64 %found
 }
 
 ; do ranges of the present job until none is left
@@ -362,14 +372,19 @@ ready:
   %threads = add i64 %made, 1
   %parts = mul i64 %threads, RANGES
   %even = sdiv i64 %n, %parts
-  %even.up = add i64 %even, %grain
-  %even.top = sub i64 %even.up, 1
-  %grains = sdiv i64 %even.top, %grain
-  %grains.some = call i64 @llvm.smax.i64(i64 %grains, i64 1)
-  %each = mul i64 %grains.some, %grain
-  %each.up = add i64 %n, %each
-  %each.top = sub i64 %each.up, 1
-  %ranges = sdiv i64 %each.top, %each
+  %least = call i64 @llvm.smax.i64(i64 %even, i64 %grain)
+  %most.ranges = call i64 @quotient(i64 %n, i64 %least)
+  %rounds = call i64 @quotient(i64 %most.ranges, i64 %threads)
+  %whole = mul i64 %rounds, %threads
+  %few = icmp slt i64 %most.ranges, %threads
+  %dealt = select i1 %few, i64 %most.ranges, i64 %whole
+  %vectors = and i64 %grain, 15
+  %scalar = icmp ne i64 %vectors, 0
+  %unit = select i1 %scalar, i64 1, i64 16
+  %equal = call i64 @quotient(i64 %n, i64 %dealt)
+  %units = call i64 @quotient(i64 %equal, i64 %unit)
+  %each = mul i64 %units, %unit
+  %ranges = call i64 @quotient(i64 %n, i64 %each)
   %function.at = word function
   store ptr %function, ptr %function.at
   %environment.at = word environment

@@ -55,7 +55,8 @@ _FAST = frozenset({
 
 
 class Shared(NamedTuple):
-    """How a loop is shared: ranges are multiples of `grain` long; `own` are the buffers that each has for itself.
+    """How a loop is shared: ranges are about `grain` long or longer, a multiple of 16 if it is one, as of vector loops;
+    `own` are the buffers that each has for itself.
 
     streams: the outputs that it writes past the caches. short: whether it is over before a sleeping worker comes.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What vector loops carry: what the lanes start with, what follows in them, and how they are combined after the loop.
 
-Where code is made quickly (runtime/tiers.py), lanes go through memory, and a constant to start with comes from there:
-LLVM's fast instruction selection knows loads and stores of vectors, and no shuffles of them or constants. It gives up a
-block for one instruction that it does not know, and what selects it then takes several times as long.
+Where code is made quickly (runtime/tiers.py), lanes go through memory, and constants to start or to compute with come
+from there: LLVM's fast instruction selection knows loads and stores of vectors, and no shuffles of them or constants.
+It gives up a block for one instruction that it does not know, and what selects it then takes several times as long.
 """
 
 from collections.abc import Mapping

@@ -204,7 +204,19 @@ class Emitter:
             return b
         if a.lanes != b.lanes:
             a, b = self.same_lanes(a, b)
+        if self.quick and a.lanes > 1:
+            a, b = self._loaded(a), self._loaded(b)
         return self.new(f"{opcode} {a.type} {a.text}, {b.text}", a.kind, a.lanes)
+
+    def _loaded(self, value: Value) -> Value:
+        """An operand in a form that is quickly selected: a constant vector is loaded, once in a scope."""
+        if not self.is_slow(value):
+            return value
+        found = self.known.get(value)
+        if found is None:
+            found = self.new(self.load_of_constant(value), value.kind, value.lanes)
+            self.know(value, found)
+        return found
 
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
         """`olt`, `une`, ... of floats; `slt`, `eq`, `ult`, ... of integers."""

@@ -41,6 +41,7 @@ class FunctionWriter:
         self.pointers: dict[nodes.Buffer, str] = {}
         self.lanes = 1
         self.variable: nodes.Value | None = None  # of the vector loop being written
+        self.ahead = 0  # how many iterations further than the variable says is what is written
         self.mask: Value | None = None
         self.ends: list[int] = []
         self.varying: set[nodes.Value] = set()  # the values with lanes in the vector loop being written
@@ -172,9 +173,10 @@ class FunctionWriter:
         """The pointer to lane 0 of buffer[index], and how the other lanes differ."""
         terms, step, varying = self.split(index)
         pointer = self.walked(buffer, terms) if terms else self.pointer(buffer)
-        if index.constant:
+        constant = index.constant + step * self.ahead
+        if constant:
             base, pointer = pointer, self.e.fresh()
-            self.e.line(f"{pointer} = getelementptr {_scalar_type(buffer)}, ptr {base}, i64 {index.constant}")
+            self.e.line(f"{pointer} = getelementptr {_scalar_type(buffer)}, ptr {base}, i64 {constant}")
         return pointer, step, varying
 
     def address(self, buffer: nodes.Buffer, index: Index) -> str:
@@ -276,7 +278,7 @@ class FunctionWriter:
         terms, step, varying = self.split(index)
         if step and not terms and not varying:
             return self.e.lane_numbers(REGISTER[kind], self.lanes, index.constant, step)
-        scalar = self.scalar(terms, index.constant)
+        scalar = self.scalar(terms, index.constant + step * self.ahead)
         if step or varying:
             value = self.e.binary("add", self.e.splat(scalar, self.lanes), self.offsets(step, varying))
         else:

@@ -57,7 +57,8 @@ def whole_ways(w: "FunctionWriter", loop: nodes.Loop, lanes: int) -> tuple[int, 
     for _ in range(WAYS):
         phis += [w.phi(c, start) for c, start in zip(loop.carried, starts, strict=True)]
         given.append([w.values[c.value] for c in loop.carried])
-    nexts = [_one_way(w, loop, lanes, variable, k * apart, totals) for k, totals in enumerate(given)]
+    nexts = [_one_way(w, loop, lanes, k * apart, totals) for k, totals in enumerate(given)]
+    w.ahead = 0
     e.close()
     following = [value for totals in nexts for value in totals]
     go_on(w, variable, step, whole // (WAYS * lanes) * step, (header, after), phis, following)
@@ -65,20 +66,13 @@ def whole_ways(w: "FunctionWriter", loop: nodes.Loop, lanes: int) -> tuple[int, 
     return whole, [_merged(w, c, [totals[k] for totals in nexts]) for k, c in enumerate(loop.carried)]
 
 
-def _one_way(
-    w: "FunctionWriter", loop: nodes.Loop, lanes: int, variable: Value, offset: int, totals: list[Value]
-) -> list[Value]:
-    """The body for the vector at an offset, with what is carried of its way; returns what follows."""
-    e = w.e
-    e.open()
-    if offset:
-        w.values[loop.variable] = e.binary("add", variable, e.constant(offset, "i64"))
+def _one_way(w: "FunctionWriter", loop: nodes.Loop, lanes: int, ahead: int, totals: list[Value]) -> list[Value]:
+    """The body for the vector so many iterations ahead, with what is carried of its way; returns what follows."""
+    w.ahead = ahead
     for c, total in zip(loop.carried, totals, strict=True):
         w.values[c.value] = total
     w.block(loop.body)
-    nexts = [e.splat(w.get(c.next), lanes) for c in loop.carried]
-    e.close()
-    return nexts
+    return [w.e.splat(w.get(c.next), lanes) for c in loop.carried]
 
 
 def _merged(w: "FunctionWriter", c: nodes.Carried, totals: list[Value]) -> Value:
