@@ -4,6 +4,7 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from functorch_lite.config import config
@@ -24,6 +25,18 @@ def cache_folder(tmp_path_factory):
     config.update(cache_dir=str(folder))
     yield folder
     config.update(cache_dir=before)
+
+
+_states: dict[str, dict] = {}
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """What a test draws from its module's generator `RNG` does not depend on the tests that ran before it."""
+    generator = getattr(request.module, "RNG", None)
+    if isinstance(generator, np.random.Generator):
+        state = _states.setdefault(request.module.__name__, generator.bit_generator.state)
+        generator.bit_generator.state = state
 
 
 @pytest.fixture

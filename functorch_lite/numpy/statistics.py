@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from functorch_lite.backends.registry import constant
@@ -16,7 +17,7 @@ from functorch_lite.numpy.dispatch import implement, is_eager_call, public
 from functorch_lite.numpy.indexing import searchsorted
 from functorch_lite.numpy.promotion import asarray, broadcast_to, cast, common_dtype, to_float
 from functorch_lite.numpy.selection import where_body
-from functorch_lite.primitives.indexing import scatter
+from functorch_lite.primitives.indexing import gather, scatter
 
 _i64, _f64 = np.dtype(np.int64), np.dtype(np.float64)
 
@@ -119,13 +120,35 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     return linspace(low, high, int(bins) + 1, dtype=x.dtype)
 
 
-def _bin_of(x, edges):
-    """The number of the bin of each element; the number of bins for those in none."""
+def _is_number(bins):
+    return isinstance(bins, (int, np.integer))
+
+
+def _bin_of(x, edges, equal=False):
+    """The number of the bin of each element; the number of bins for those in none.
+
+    equal: the bins are equally long, so the bin is computed, and its edges decide what rounding left open.
+    """
     n = edges.shape[0] - 1
+    if equal and x.dtype == edges.dtype and n * float(ml_dtypes.finfo(x.dtype).eps) < 1 / 8:
+        return _equal_bin_of(x, edges, n)
     i = e.sub(searchsorted(edges, x, side="right"), np.int64(1))
     last = broadcast_to(edges[n], x.shape)
     i = e.select(e.eq(x, cast(last, x.dtype)), broadcast_to(np.int64(n - 1), x.shape), i)
     return e.select(e.lt(i, np.int64(0)), broadcast_to(np.int64(n), x.shape), i)
+
+
+def _equal_bin_of(x, edges, n):
+    low, high = (broadcast_to(edges[k], x.shape) for k in (0, n))
+    inside = e.bit_and(e.le(low, x), e.le(x, high))
+    place = e.mul(e.div(e.sub(x, low), e.sub(high, low)), broadcast_to(x.dtype.type(n), x.shape))
+    i = cast(e.select(inside, place, broadcast_to(x.dtype.type(0), x.shape)), _i64)
+    i = e.minimum(e.maximum(i, np.int64(0)), np.int64(n - 1))
+    below = e.lt(x, gather(edges, i, mode="unchecked"))
+    i = e.sub(i, cast(below, _i64))
+    following = e.add(i, np.int64(1))
+    beyond = e.bit_and(e.le(gather(edges, following, mode="unchecked"), x), e.lt(following, np.int64(n)))
+    return e.select(inside, e.add(i, cast(beyond, _i64)), broadcast_to(np.int64(n), x.shape))
 
 
 @public(np.histogram)
@@ -136,7 +159,8 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, we
     x = cast(x, edges.dtype) if x.dtype.kind in "biu" else x
     updates = constant(np.ones(x.shape, np.int64), x) if weights is None else shaping.ravel(asarray(weights))
     n = edges.shape[0] - 1
-    counts = scatter(e.full((n,), 0, updates.dtype), updates, _bin_of(x, edges), combine="add", mode="fill")
+    place = _bin_of(x, edges, _is_number(bins))
+    counts = scatter(e.full((n,), 0, updates.dtype), updates, place, combine="add", mode="fill")
     if density:
         counts = counts / (edges[1:] - edges[:-1]) / reductions.sum(counts)
     return counts, edges
@@ -152,7 +176,7 @@ def histogramdd(sample: Any, bins: Any = 10, range: Any = None, density: Any = N
     columns = [points[:, i] for i in np.arange(n).tolist()]
     edges = [histogram_bin_edges(c, b, r) for c, b, r in zip(columns, bins, ranges, strict=True)]
     updates = constant(np.ones(points.shape[0]), points) if weights is None else cast(asarray(weights), _f64)
-    places = [_bin_of(c, g) for c, g in zip(columns, edges, strict=True)]
+    places = [_bin_of(c, g, _is_number(b)) for c, g, b in zip(columns, edges, bins, strict=True)]
     shape = tuple(g.shape[0] - 1 for g in edges)
     counts = scatter(e.full(shape, 0, updates.dtype), updates, *places, combine="add", mode="fill")
     if density:

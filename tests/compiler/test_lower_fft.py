@@ -6,6 +6,7 @@ import pytest
 
 import functorch_lite as fl
 from functorch_lite.compiler.lowering import fft_passes as passes
+from functorch_lite.compiler.lowering.fft import Line, blocks_of
 from functorch_lite.core.rules import eval_rules
 from functorch_lite.primitives.fft import fft, fft_p
 from tests.compiler.test_lower_linalg import compiled, no_python
@@ -14,7 +15,7 @@ from tests.records import fft as records
 RNG = np.random.default_rng(8)
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 26, 30, 31, 32, 64, 77, 97, 100, 128, 243, 256, 360, 1000, 1024,
            1009, 2048, 4096)
-AXES = ((1, 1), (4, 1), (1, 5), (2, 3, 4), (16, 16), (17, 6), (8, 31), (128, 130))
+AXES = ((1, 1), (4, 1), (1, 5), (2, 3, 4), (16, 16), (17, 6), (8, 31), (128, 130), (512, 37), (512, 72))
 __all__ = ["no_python"]
 
 
@@ -56,6 +57,7 @@ def test_every_length(n, dtype, kind, no_python):
     if n <= 256:
         check(kind, dtype, (3,), (n,))
         check(kind, dtype, (2, 32), (n,))
+        check(kind, dtype, (12,), (n,))
 
 
 @pytest.mark.parametrize("kind", ("fft", "ifft", "rfft", "irfft"))
@@ -64,6 +66,26 @@ def test_several_axes(lengths, kind, no_python):
     for dtype in ("float32", "float64"):
         for lead in ((), (2,)):
             check(kind, dtype, lead, lengths)
+
+
+def test_lines_beside_each_other_are_dealt_out_to_blocks_that_fill_vectors():
+    even, rest = blocks_of(Line("fft", 1, 512, 257), 4)
+    assert (even.lines, even.starts[-1], rest.lines, rest.first) == (32, (8, 32, 32), 1, 256)
+    assert [block.lines for block in blocks_of(Line("fft", 1, 512, 240), 4)] == [30]
+    assert [block.lines for block in blocks_of(Line("fft", 5, 100, 3), 4)] == [3]
+
+
+def test_short_lines_are_transformed_a_vector_of_them_at_a_time():
+    assert [block.lines for block in blocks_of(Line("fft", 64, 32, 1), 4)] == [16]
+    assert [block.lines for block in blocks_of(Line("fft", 64, 32, 1), 8)] == [8]
+    assert [block.lines for block in blocks_of(Line("fft", 64, 128, 1), 4)] == [1]
+
+
+@pytest.mark.parametrize("n", range(1, 300))
+def test_the_passes_of_a_length_multiply_to_it(n):
+    found = passes.radices(n)
+    assert np.prod(found, dtype=int) == n
+    assert n % 8 or found[0] == 8  # the first one leaves eight places side by side
 
 
 def test_gradients_and_batches(no_python):

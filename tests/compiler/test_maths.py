@@ -56,23 +56,22 @@ def module(name, kind, lanes, n_args, has_fma, lanes_bytes):
 
 
 @functools.cache
-def compiled(name, kind, lanes, n_args, has_fma):
-    target = engine.target() if has_fma else engine.NEHALEM
-    text = module(name, kind, lanes, n_args, has_fma, target.lanes_bytes)
+def compiled(name, kind, lanes, n_args, target):
+    text = module(name, kind, lanes, n_args, target.has_fma, target.lanes_bytes)
     code = engine.load(text, cache=False, target=target).keep()
     types = [ctypes.c_void_p] * (n_args + 1) + [ctypes.c_int64]
     return ctypes.CFUNCTYPE(None, *types)(code.address("run"))
 
 
-def run(name, *args, lanes=None, has_fma=None):
-    """MATHS[name] of equally long arrays of one dtype."""
+def run(name, *args, lanes=None, has_fma=None, target=None):
+    """MATHS[name] of equally long arrays of one dtype, on this processor or as a lesser one does it."""
     kind = next(k for k, dtype in DTYPES.items() if dtype == args[0].dtype)
     lanes = lanes or 64 // BYTES[kind]
     size, padding = args[0].size, -args[0].size % lanes
     given = [np.concatenate([a, np.ones(padding, a.dtype)]) for a in args]
     out = np.empty_like(given[0])
-    has_fma = engine.target().has_fma if has_fma is None else has_fma
-    function = compiled(name, kind, lanes, len(args), has_fma)
+    target = target or (engine.NEHALEM if has_fma is False else engine.target())
+    function = compiled(name, kind, lanes, len(args), target)
     function(*[a.ctypes.data for a in given], out.ctypes.data, out.size)
     return out[:size]
 
@@ -202,6 +201,24 @@ def test_float64_functions_are_within_four_units(name):
 def test_bounds_hold_without_fused_multiply_add(name):
     check(name, patterns32(STRIDE * 16), has_fma=False)
     check(name, patterns64(PATTERNS // 16, seed=1), has_fma=False)
+
+
+@pytest.mark.skipif(not engine.target().has_fma, reason="the processor has no fused multiply-add")
+@pytest.mark.parametrize("name", ["exp", "log", "log_or_zero", "logistic", "tanh", "erf"])
+def test_bounds_hold_without_tables_in_registers(name):
+    check(name, patterns32(STRIDE * 16), target=engine.HASWELL)
+    check(name, patterns64(PATTERNS // 16, seed=1), target=engine.HASWELL)
+    check(name, SPECIAL, target=engine.HASWELL)
+    check(name, SPECIAL_DOUBLE, target=engine.HASWELL)
+
+
+@pytest.mark.parametrize("name, far", [("tanh", 9.5), ("erf", 6.0)])
+@pytest.mark.parametrize("kind", ["f32", "f64"])
+def test_functions_that_level_off_reach_one_and_never_pass_it(name, far, kind):
+    x = np.linspace(0, 25, 1 << 18).astype(DTYPES[kind])
+    y = run(name, x)
+    assert (y <= 1).all()
+    assert (y[x > (far if kind == "f32" or name == "erf" else 20)] == 1).all()
 
 
 def pairs(dtype, size, seed):

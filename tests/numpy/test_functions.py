@@ -98,3 +98,18 @@ def test_mapped_function_has_the_same_value_and_dtype(name, args, options):
     run, arrays = call(getattr(fnp, name), args, options)
     outs, batched = batch_flat(run, [np.stack([x, x]) for x in arrays], [True] * len(arrays), size=2)
     assert_equal([o[1] if b else o for o, b in zip(outs, batched, strict=True)], wanted, name not in CREATORS)
+
+
+@pytest.mark.parametrize("dtype", ("float16", "float32", "float64"))
+@pytest.mark.parametrize("n, low, high", [(1, -1, 1), (3, 0.1, 0.7), (50, -4, 4), (1000, 0, 1), (7, 1e3, 1.001e3)])
+def test_equal_bins_have_the_elements_that_lie_between_their_edges(n, low, high, dtype):
+    rng = np.random.default_rng(3)
+    edges = np.linspace(low, high, n + 1).astype(dtype)
+    beside = [np.nextafter(edges, edges.dtype.type(side)) for side in (-np.inf, np.inf)]
+    others = rng.uniform(low - 0.1 * (high - low), high + 0.1 * (high - low), 2000)
+    x = np.concatenate([edges, *beside, others, [np.nan, np.inf, -np.inf]]).astype(dtype)
+    program, captured = stage(lambda x: list(fnp.histogram(x, n, (low, high))), [Aval(x.shape, x.dtype)])
+    found, edges = evaluator(program)(*captured, x)
+    kept = x[(x >= edges[0]) & (x <= edges[-1])]
+    wanted = np.bincount(np.minimum(np.searchsorted(edges, kept, side="right") - 1, n - 1), minlength=n)
+    np.testing.assert_array_equal(found, wanted)

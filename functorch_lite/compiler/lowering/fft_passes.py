@@ -5,9 +5,10 @@ A length n is transformed in passes, one for each factor r of n. With n = r m le
 
     y[q + s (r p + k)] = w^(p k) sum over l of x[q + s (p + m l)] exp(-2 pi i k l / r),   w = exp(-2 pi i / n)
 
-for p < m, q < s and k < r; then n becomes m and s becomes r s, and the result is in order at the end. The first s is
-how many lines are transformed side by side: they go along in the lanes. Lengths with a large prime factor become
-convolutions of a longer, smooth length (Bluestein). Factors are computed in double precision.
+for p < m, q < s and k < r; then n becomes m and s becomes r s, and the result is in order at the end. The first pass
+can read, and the last one write, elsewhere than the planes. The first s is how many lines are transformed side by side:
+they go along in the lanes. Lengths with a large prime factor become convolutions of a longer, smooth length
+(Bluestein). Factors are computed in double precision.
 
 Source: C. Van Loan, "Computational frameworks for the fast Fourier transform", 1992, sections 1.7 and 4.2.
 """
@@ -23,6 +24,10 @@ from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Buffer, Index, Value
 from functorch_lite.compiler.lowering.rules import Pair
 
+Read = Callable[[Index, Index], Pair]
+"""Element j of line q."""
+Write = Callable[[Index, Index, Pair], None]
+"""Puts element j of line q in its place."""
 LARGEST_PRIME = 13
 """Lengths with a larger prime factor are transformed by Bluestein's convolution."""
 LANES = 8
@@ -54,13 +59,16 @@ class Planes(NamedTuple):
 
 
 def radices(n: int) -> list[int]:
-    """The factors of n in the order of their passes: fours first, then primes."""
-    found = []
-    for r in (4, 2, 3, 5, 7, 11, 13):
-        while n % r == 0:
+    """The factors of n in the order of their passes: eights, fours, then primes."""
+    twos = (n & -n).bit_length() - 1
+    fours = {0: 0, 1: 2 if twos > 4 else 0, 2: 1}[twos % 3]
+    found = [8] * ((twos - 2 * fours) // 3) + [4] * fours
+    left = n // math.prod(found)
+    for r in (2, 3, 5, 7, 11, 13):
+        while left % r == 0:
             found.append(r)
-            n //= r
-    return found if n == 1 else [*found, n]
+            left //= r
+    return found if left == 1 else [*found, left]
 
 
 def is_smooth(n: int) -> bool:
@@ -118,12 +126,21 @@ class Passes:
         self.planes = [Planes(*(b.workspace(f"{part}{k}", kind, self.size * lines) for part in ("real", "imag")))
                        for k in range(2)]
 
-    def transform(self) -> Planes:
-        """Transform what is in the first of `planes`; returns the one of them with the result."""
+    def transform(self, read: Read | None, write: Write | None) -> Planes:
+        """Transform what `read` gives, or what is in the first of `planes`; returns the one of them with the result.
+
+        The result goes to `write` instead if there is such. There may be neither where `needs_planes`.
+        """
         first, second = self.planes
-        if self.size == self.n:
-            return self._passes(first, second, 0)
-        return self._convolved(first, second)
+        if self.needs_planes:
+            assert read is None and write is None
+            return first if self.n == 1 else self._convolved(first, second)
+        return self._passes(first, second, 0, read, write)
+
+    @property
+    def needs_planes(self) -> bool:
+        """Whether elements are touched more than once before the first pass, or after the last."""
+        return self.n == 1 or self.size != self.n
 
     def factor(self, at: Index) -> Pair:
         """The number at a position of the table."""
@@ -140,26 +157,41 @@ class Passes:
             with self.b.loop(lines) as q, self.b.loop(count, vector=True) as j:
                 body(j, q)
 
-    def _passes(self, source: Planes, target: Planes, table: int) -> Planes:
-        """Transform `source` with the factors from place `table` on; returns which of the two has the result."""
+    def _passes(
+        self, source: Planes, target: Planes, table: int, read: Read | None = None, write: Write | None = None
+    ) -> Planes:
+        """Transform `source` with the factors from place `table` on; returns which of the two has the result.
+
+        The first pass reads by `read` and the last one writes by `write`, where there are such.
+        """
         left, stride = self.size, self.lines
         for r in radices(self.size):
             m = left // r
-            self._pass(r, m, stride, table, source, target)
-            source, target = target, source
+            if m > 1 or write is None:
+                self._pass(r, m, stride, table, read or source, target)
+            else:
+                self._last_pass(r, stride, read or source, write)
+            read, (source, target) = None, (target, source)
             table += (r - 1) * m
             left, stride = m, stride * r
         return source
 
-    def _pass(self, r: int, m: int, s: int, table: int, source: Planes, target: Planes) -> None:
+    def _pass(self, r: int, m: int, s: int, table: int, source: Planes | Read, target: Planes) -> None:
         b = self.b
 
+        def given(p: Index, q: Index, k: int) -> Pair:
+            if isinstance(source, Planes):
+                return source.load(b, q + p * s + k * (s * m))
+            return source(p + k * m, q)  # the first pass: s is the number of lines
+
         def one(p: Index, q: Index) -> None:
-            given = [source.load(b, q + p * s + k * (s * m)) for k in range(r)]
-            for k, value in enumerate(butterfly(b, given)):
-                if k and m > 1:
-                    value = product(b, value, self.factor(p + (self.base + table + (k - 1) * m)))
-                target.store(b, q + p * (s * r) + k * s, value)
+            values = butterfly(b, [given(p, q, k) for k in range(r)])
+            if m > 1:
+                factors = (self.factor(p + (self.base + table + (k - 1) * m)) for k in range(1, r))
+                values[1:] = [product(b, *pair) for pair in zip(values[1:], factors, strict=True)]
+            for part, buffer in enumerate(target):  # parts one after the other: places side by side are one store
+                for k, value in enumerate(values):
+                    b.store(buffer, q + p * (s * r) + k * s, value[part])
 
         if s >= LANES or m == 1:
             with b.loop(m) as p, b.loop(s, vector=True) as q:
@@ -167,6 +199,19 @@ class Passes:
         else:
             with b.loop(s) as q, b.loop(m, vector=True) as p:
                 one(p, q)
+
+    def _last_pass(self, r: int, s: int, source: Planes | Read, write: Write) -> None:
+        """The pass after which all is in order; element j of line q is written by `write`."""
+        b, lines, count = self.b, self.lines, s // self.lines
+
+        def one(j: Index, q: Index) -> None:
+            places = [j + k * count for k in range(r)]
+            given = [source.load(b, place * lines + q) if isinstance(source, Planes) else source(place, q)
+                     for place in places]
+            for place, value in zip(places, butterfly(b, given), strict=True):
+                write(place, q, value)
+
+        self.each(count, one)
 
     def _convolved(self, first: Planes, second: Planes) -> Planes:
         """Bluestein: the chirp times the convolution of (x times the chirp) with the inverse chirp."""
@@ -195,8 +240,8 @@ class Passes:
 
 def product(b: Builder, x: Pair, y: Pair) -> Pair:
     """x y."""
-    return Pair(b.op("sub", b.op("mul", x.real, y.real), b.op("mul", x.imag, y.imag)),
-                b.op("add", b.op("mul", x.real, y.imag), b.op("mul", x.imag, y.real)))
+    return Pair(b.op("fma", x.real, y.real, b.op("neg", b.op("mul", x.imag, y.imag))),
+                b.op("fma", x.real, y.imag, b.op("mul", x.imag, y.real)))
 
 
 def total(b: Builder, x: Pair, y: Pair, op: str = "add") -> Pair:
@@ -211,13 +256,15 @@ def turned(b: Builder, x: Pair, y: Pair) -> tuple[Pair, Pair]:
 
 
 def butterfly(b: Builder, x: Sequence[Pair]) -> list[Pair]:
-    """The transform of a few numbers: 2, 4 or an odd number of them."""
+    """The transform of a few numbers: 2, 4, 8 or an odd number of them."""
     if len(x) == 2:
         return [total(b, x[0], x[1]), total(b, x[0], x[1], "sub")]
     if len(x) == 4:
         even, odd = butterfly(b, (x[0], x[2])), butterfly(b, (x[1], x[3]))
         second, fourth = turned(b, even[1], odd[1])
         return [total(b, even[0], odd[0]), second, total(b, even[0], odd[0], "sub"), fourth]
+    if len(x) % 4 == 0:
+        return _by_fours(b, x)
     r = len(x)
     sums = [total(b, x[k], x[r - k]) for k in range(1, r // 2 + 1)]
     differences = [total(b, x[k], x[r - k], "sub") for k in range(1, r // 2 + 1)]
@@ -229,6 +276,27 @@ def butterfly(b: Builder, x: Sequence[Pair]) -> list[Pair]:
         odd = _combined(b, -np.imag(factors), differences)
         pairs.append(turned(b, even, odd))
     return [first, *(p[0] for p in pairs), *(p[1] for p in reversed(pairs))]
+
+
+def _by_fours(b: Builder, x: Sequence[Pair]) -> list[Pair]:
+    """The transform of 4 m numbers: m transforms of four, then, of what they give, turned, four of m."""
+    m = len(x) // 4
+    fours = [butterfly(b, x[j::m]) for j in range(m)]
+    found: list[Pair] = [x[0]] * len(x)
+    for k in range(4):
+        found[k::4] = butterfly(b, [_turned_by(b, four[k], j * k, len(x)) for j, four in enumerate(fours)])
+    return found
+
+
+def _turned_by(b: Builder, x: Pair, k: int, n: int) -> Pair:
+    """x exp(-2 pi i k / n)."""
+    if k == 0:
+        return x
+    if 4 * k == n:
+        return Pair(x.imag, b.op("neg", x.real))
+    factor = complex(roots(np.array([k]), n)[0])
+    real, imag = (b.constant(part, x.real.kind) for part in (factor.real, factor.imag))
+    return product(b, x, Pair(real, imag))
 
 
 def _combined(b: Builder, factors: np.ndarray, numbers: Sequence[Pair], start: Pair | None = None) -> Pair:

@@ -13,12 +13,14 @@ import numpy as np
 
 from functorch_lite.backends import inverse_erf
 from functorch_lite.compiler.codegen.llvm.maths import coefficients as table
+from functorch_lite.compiler.codegen.llvm.maths import intervals
 from functorch_lite.compiler.codegen.llvm.maths.exponential import (
     exp_of_negative,
     exp_of_reduced,
     reduce_by_ln2,
 )
 from functorch_lite.compiler.codegen.llvm.maths.logarithm import log
+from functorch_lite.compiler.codegen.llvm.maths.lookup import has_tables, piecewise
 from functorch_lite.compiler.codegen.llvm.maths.terms import (
     Operand,
     Term,
@@ -45,8 +47,14 @@ def _erfc_of_positive(a):
 
 
 def erf(x: Term) -> Term:
-    """The error function: the series up to 1, beyond it 1 - erfc (float32: erfc a = exp(-Q(a)))."""
-    a, z = absolute(x), x * x
+    """The error function: a polynomial of each interval where there are tables (lookup.py).
+
+    Else the series up to 1, beyond it 1 - erfc (float32: erfc a = exp(-Q(a))).
+    """
+    a = absolute(x)
+    if has_tables(x):
+        return copy_sign(_erf_by_intervals(a), x)
+    z = x * x
     near = fma(x, polynomial(table.ERF_F64 if x.is_double else table.ERF_F32, z), x)
     if x.is_double:
         rest = _erfc_of_positive(a)
@@ -54,6 +62,13 @@ def erf(x: Term) -> Term:
         t = at_most(a, 4.0)
         rest = exp_of_negative(-(t + polynomial(table.ERFC_F32, t)))
     return select(a < 1.0, near, copy_sign(1.0 - rest, x))
+
+
+def _erf_by_intervals(a):
+    if a.is_double:
+        return piecewise("erf", intervals.ERF_INTERVALS_F64, intervals.ERF_STEP_F64, at_most(a, 6.0))
+    parts = intervals.ERF_INTERVALS_F32, intervals.ERF_STEP_F32
+    return piecewise("erf", *parts, at_most(a, 4.1), intervals.ERF_REST_OF_SLOPE_F32)
 
 
 def erfc(x: Term) -> Term:

@@ -3,10 +3,13 @@
 
     x = n ln 2 + r, |r| <= ln 2 / 2;   exp(x) = 2^n (1 + r + r^2 P(r))
 
-n ln 2 is taken off in two parts, the first of which has so few bits that its product with n is exact.
+n ln 2 is taken off in two parts, the first of which has so few bits that its product with n is exact. Where there are
+tables (lookup.py), n is a multiple of 1 / 16 (float64: of 1 / 8), so that r is as much smaller and P has fewer terms.
 """
 
 from functorch_lite.compiler.codegen.llvm.maths import coefficients as table
+from functorch_lite.compiler.codegen.llvm.maths import intervals
+from functorch_lite.compiler.codegen.llvm.maths.lookup import has_tables, is_whole, look_up, scale_whole
 from functorch_lite.compiler.codegen.llvm.maths.terms import (
     Term,
     absolute,
@@ -49,10 +52,41 @@ def exp_of_negative(x: Term) -> Term:
 
 def exp(x: Term) -> Term:
     """e^x. What is far below all numbers, such as e^-inf, is zero at once: to underflow takes a hundred cycles."""
+    return _exp(x, closely=False)
+
+
+def _exp(x, closely):
     top, bottom = (710.0, -746.5) if x.is_double else (89.0, -104.5)
     none = x < bottom
-    r, n = reduce_by_ln2(select(none, 0.0, at_most(x, top)))
+    x = select(none, 0.0, at_most(x, top))
+    if has_tables(x):
+        return select(none, 0.0, _exp_by_table(x, closely))
+    r, n = reduce_by_ln2(x)
     return select(none, 0.0, scale_by_power(exp_of_reduced(r), n))
+
+
+def _exp_by_table(x, closely):
+    """e^x = 2^(n / c) e^r, |r| <= ln 2 / (2c): c roots of two are a table, 16 for float32, 8 for float64.
+
+    closely: with what the rounded roots of float32 lack, so that there is little more than the last rounding.
+    """
+    high, low = table.LN2_F64 if x.is_double else table.LN2_F32
+    roots, series = intervals.EXP_F64 if x.is_double else intervals.EXP_F32
+    places = len(roots).bit_length() - 1  # of n behind the point
+    magic = x.format.magic / len(roots)
+    shifted = fma(x, LOG2_E, magic)
+    bits = shifted.bits()
+    n = shifted - magic
+    r = fma(n, -low, fma(n, -high, x))
+    root = look_up("root_of_two", roots, bits, x.kind)
+    more = r
+    if closely and not x.is_double:
+        more = r + look_up("rest_of_root", intervals.RESTS_OF_ROOTS_F32, bits, x.kind)
+    y = fma(root, fma(r * r, polynomial(series, r), more), root)
+    if is_whole(y):
+        return scale_whole(y, n)
+    magic_bits = x.format.magic_bits - (places << x.format.mantissa)
+    return scale_by_power(y, (bits - magic_bits) >> places)
 
 
 def exp2(x: Term) -> Term:
@@ -81,7 +115,7 @@ def expm1(x: Term) -> Term:
 
 def logistic(x: Term) -> Term:
     """1 / (1 + e^-x), from t = e^-|x| so that nothing overflows; the quotient is corrected by its remainder."""
-    t = exp(-absolute(x))
+    t = _exp(-absolute(x), closely=True)
     d = t + 1.0
     top = select(x >= 0.0, 1.0, t)
     if x.is_double:

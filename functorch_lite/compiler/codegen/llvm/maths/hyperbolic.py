@@ -5,6 +5,7 @@
 """
 
 from functorch_lite.compiler.codegen.llvm.maths import coefficients as table
+from functorch_lite.compiler.codegen.llvm.maths import intervals
 from functorch_lite.compiler.codegen.llvm.maths.exponential import (
     LN_2,
     exp_of_negative,
@@ -13,6 +14,7 @@ from functorch_lite.compiler.codegen.llvm.maths.exponential import (
     reduce_by_ln2,
 )
 from functorch_lite.compiler.codegen.llvm.maths.logarithm import log1p
+from functorch_lite.compiler.codegen.llvm.maths.lookup import has_tables, piecewise
 from functorch_lite.compiler.codegen.llvm.maths.terms import (
     Term,
     absolute,
@@ -53,8 +55,10 @@ def cosh(x: Term) -> Term:
 
 
 def tanh(x: Term) -> Term:
-    """tanh(x): for float32 a polynomial up to 5/8, 1 - 2 / (e^2x + 1) beyond."""
+    """tanh(x): for float32 a polynomial of each interval, or up to 5/8 and 1 - 2 / (e^2x + 1) beyond."""
     a = absolute(x)
+    if has_tables(x) and not x.is_double:
+        return copy_sign(piecewise("tanh", intervals.TANH_INTERVALS_F32, intervals.TANH_STEP_F32, at_most(a, 9.3)), x)
     if x.is_double:
         h = half_expm1(at_most(a, 22.0) * 2.0)
         return copy_sign(select(a < 2.0**-28, a, h / (h + 1.0)), x)

@@ -6,10 +6,19 @@
 float32: log(1 + f) = f - f^2 / 2 + f^3 P(f). float64, with s = f / (2 + f), z = s^2, R = z Q(z):
 log(1 + f) = f - (f^2 / 2 - s (f^2 / 2 + R)).
 
+Where there are tables (lookup.py), log m = log(1 + r) - log c with r = m c - 1, and c near 1 / m from a table.
+
 Source: the form for float64 is that of fdlibm (Sun Microsystems, 1993); coefficients and code are our own.
 """
 
 from functorch_lite.compiler.codegen.llvm.maths import coefficients as table
+from functorch_lite.compiler.codegen.llvm.maths import intervals
+from functorch_lite.compiler.codegen.llvm.maths.lookup import (
+    has_tables,
+    is_whole,
+    look_up,
+    whole_mantissa_and_exponent,
+)
 from functorch_lite.compiler.codegen.llvm.maths.terms import (
     Term,
     absolute,
@@ -21,23 +30,27 @@ from functorch_lite.compiler.codegen.llvm.maths.terms import (
 )
 
 SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
+THREE_QUARTERS_BITS = {"f32": 0x3F400000, "f64": 0x3FE8000000000000}
 INFINITY = float("inf")
 NAN = float("nan")
 
 
-def mantissa_and_exponent(x: Term) -> tuple[Term, Term]:
-    """(m, e) with x = m 2^e and m in [sqrt(1/2), sqrt(2)), for normal x > 0; e is an integer."""
+def mantissa_and_exponent(x: Term, least_bits: int = 0) -> tuple[Term, Term]:
+    """(m, e) with x = m 2^e and m in [sqrt(1/2), sqrt(2)), for normal x > 0; e is an integer.
+
+    least_bits: those of another least m.
+    """
     facts, bits = x.format, x.bits()
-    exponent = (bits - SQRT_HALF_BITS[x.kind]) >> facts.mantissa
+    exponent = (bits - (least_bits or SQRT_HALF_BITS[x.kind])) >> facts.mantissa
     return (bits - (exponent << facts.mantissa)).as_float(), exponent
 
 
-def split(x: Term) -> tuple[Term, Term]:
+def split(x: Term, least_bits: int = 0) -> tuple[Term, Term]:
     """(m, e) for any finite x > 0; e is a float."""
     facts = x.format
     up = facts.mantissa + 2
     small = x < facts.least
-    m, e = mantissa_and_exponent(select(small, x * 2.0**up, x))
+    m, e = mantissa_and_exponent(select(small, x * 2.0**up, x), least_bits)
     shift = select(small, x.constant(-float(up)), x.constant(0.0))
     return m, e.convert("sitofp", x.kind) + shift
 
@@ -70,8 +83,29 @@ def at_edges(x: Term, y: Term, pole: float = 0.0) -> Term:
 
 def log(x: Term) -> Term:
     """The natural logarithm."""
+    if has_tables(x):
+        return _log_by_table(x)
     m, e = split(x)
     return at_edges(x, log_of_parts(m - 1.0, e))
+
+
+def _log_by_table(x):
+    """log x = e ln 2 - log c + log(1 + r), 3/4 <= m < 3/2; next to 1, c is 1, so that the last term is all there is.
+
+    Where e is infinite the rest is finite, and both parts of ln 2 are positive.
+    """
+    high, low = table.LN2_F64 if x.is_double else table.LN2_F32
+    if is_whole(x):
+        m, e = whole_mantissa_and_exponent(x)
+    else:
+        m, e = split(x, THREE_QUARTERS_BITS[x.kind])
+    inverses, logs, series = intervals.LOG_F64 if x.is_double else intervals.LOG_F32
+    index = m.bits() >> (x.format.mantissa - len(inverses).bit_length() + 1)
+    inverse, start = (look_up(name, row, index, x.kind) for name, row in (("inverse", inverses), ("log", logs)))
+    r = fma(m, inverse, -1.0)
+    rest = fma(r * r, polynomial(series, r), fma(e, low, r))
+    y = fma(e, high, start + rest)
+    return y if is_whole(x) else at_edges(x, y)
 
 
 def _log_pair(f):
