@@ -230,8 +230,9 @@ def test_threads_share_a_product_as_one_loop_of_jobs():
             assert all(id(s) in shared for s in function.body if type(s) is Loop and time_of(s) > WORTH_AWAKE_NS)
 
 
-@pytest.mark.parametrize(("size", "jobs"), (((256, 256, 256), 4), ((300, 256, 280), 4), ((512, 512, 512), 8),
-                                            ((128, 2048, 128), 4), ((2048, 2048, 2048), 16)), ids=str)
+@pytest.mark.parametrize(("size", "jobs"), (((256, 256, 256), 8), ((300, 256, 280), 8), ((320, 320, 320), 4),
+                                            ((512, 512, 512), 8), ((128, 2048, 128), 4), ((2048, 2048, 2048), 16)),
+                         ids=str)
 def test_light_products_are_few_jobs_of_wide_panels(size, jobs):
     m, n, k = size
     function, _ = kernel(dot_general_p, array((m, k), "float32"), array((k, n), "float32"),
@@ -240,9 +241,35 @@ def test_light_products_are_few_jobs_of_wide_panels(size, jobs):
     assert loops[0].extent == jobs and set(shared_loops(function)) == {id(loops[0])}
 
 
+FEW_COLUMNS = {(96, 96, 96): [2], (128, 128, 128): [4], (144, 144, 144): [4, 2], (160, 160, 160): [2],
+               (208, 208, 208): [4, 2], (240, 240, 240): [4, 2]}
+
+
+@pytest.mark.parametrize("order", ("nn", "tn", "nt", "tt"))
+@pytest.mark.parametrize("size", FEW_COLUMNS, ids=str)
+def test_panels_of_few_columns_are_each_threads_own(size, order):
+    """Jobs that are alike, and one for each half of the rows where columns are left over; nobody copies for others."""
+    m, n, k = size
+    x, y = (k, m) if order[0] == "t" else (m, k), (n, k) if order[1] == "t" else (k, n)
+    contract = (0 if order[0] == "t" else 1,), (1 if order[1] == "t" else 0,)
+    function, _ = kernel(dot_general_p, array(x, "float32"), array(y, "float32"), {"contract": contract, "batch": NONE})
+    shared = shared_loops(function)
+    assert [s.extent for s in function.body if type(s) is Loop] == FEW_COLUMNS[size]
+    assert all(id(s) in shared and shared[id(s)].own for s in function.body)
+
+
+@pytest.mark.parametrize("size", ((101, 139, 77), (144, 144, 144), (131, 200, 130), (208, 213, 150), (90, 366, 150),
+                                  (336, 336, 336)),
+                         ids=str)
+def test_columns_that_are_left_over_are_right(size):
+    m, n, k = size
+    check_dot(array((m, k), "float32"), array((k, n), "float32"), ((1,), (0,)), NONE)
+    check_dot(array((k, m), "float32"), array((n, k), "float32"), ((0,), (1,)), NONE)
+
+
 @pytest.mark.parametrize("threads", (1, 2, 4))
 def test_products_are_the_same_bits_on_any_number_of_threads(threads):
-    for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512)):
+    for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512), (144, 150, 144), (128, 128, 128)):
         x, y = array((k, m), "float32"), array((k, n), "float32")
         with fl.config(num_threads=threads):
             found = fl.jit(lambda x, y: x.T @ y)(x, y)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Loops that threads share: the same bits for any number of them, in calls from many threads, around forks, at exit."""
 
+import contextlib
 import ctypes
+import itertools
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -161,6 +164,34 @@ def test_short_loops_that_compute_are_shared_when_workers_are_awake():
     assert not any(shared.short for shared in shared_loops(longer).values())
     y = floats(100_000)
     assert not shares(compiled(lambda x: x + x, y))
+
+
+def test_each_range_is_run_once_from_either_end():
+    """Whoever takes them, ranges make up the loop; the caller begins with the first, and workers with the last."""
+    x = floats(96, 96)
+    compiled(fnp.matmul, x, x)
+    pool = threads.find_pool(3)
+    assert pool is not None
+    words = (ctypes.c_int64 * (WORDS["short"] + 1)).from_address(pool.address)
+    share = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)(words[WORDS["share"]])
+    found: list[tuple[int, int, int]] = []
+    begun = threading.Barrier(2, timeout=0.2)
+
+    def run(_, begin, end):
+        found.append((threading.get_ident(), begin, end))
+        if not begun.broken and len(found) <= 2:  # so that more than one thread has a part
+            with contextlib.suppress(threading.BrokenBarrierError):
+                begun.wait()
+
+    part = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(run)
+    for n in (2, 5, 12, 100, 1001):
+        found.clear()
+        share(pool.address, ctypes.cast(part, ctypes.c_void_p), None, n, 1)
+        ranges = sorted((begin, end) for _, begin, end in found)
+        assert ranges[0][0] == 0 and ranges[-1][1] == n
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
+        own = [begin for ident, begin, _ in found if ident == threading.get_ident()]
+        assert own == sorted(own)
 
 
 def test_a_short_loop_alone_wakes_nobody():

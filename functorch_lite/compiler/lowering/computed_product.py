@@ -87,6 +87,9 @@ class ComputedMatrix(Matrix):
         """Whether several jobs read all of x."""
         return sum(c.count for c in self.jobs) > 1
 
+    def _may_be_read_often(self) -> bool:
+        return isinstance(self.x, Buffer) and super()._may_be_read_often()
+
     def _is_inner(self) -> bool:
         return super()._is_inner() and (isinstance(self.y, Buffer) or self.rows.size <= FEW)
 

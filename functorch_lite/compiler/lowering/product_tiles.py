@@ -10,7 +10,8 @@ stored. Many rows go by whole if all panels fit the second-level cache: then wha
 A left operand is read as it lies, but for a large one that is transposed. That is copied first: tile after tile, in
 each k after k, its rows side by side. So a tile is read in order, and while it meets its panels the next one is fetched
 into the cache. Of a smaller one that is transposed, a tile's numbers for each k are in a line or two, which are fetched
-some k before: no thread waits for another's copy.
+some k before: no thread waits for another's copy. Nor of panels, where columns are few: jobs are alike, each with its
+own panels, and columns that are left over are a job for each half of the rows.
 
 An epilogue (`lowering/epilogue.py`) goes over the values of a job, or of some rows of it, as soon as they are complete;
 until then they are in working space, if that is small.
@@ -33,6 +34,7 @@ from functorch_lite.compiler.lowering.tiles import (
     Machine,
     Panels,
     Walk,
+    alike_cuts,
     cuts,
     even_cuts,
     lines,
@@ -43,7 +45,7 @@ from functorch_lite.compiler.lowering.tiles import (
     store_tile,
     tile,
 )
-from functorch_lite.compiler.schedule.epilogues import DEPTH, MANY_ROWS, PACKED_BYTES
+from functorch_lite.compiler.schedule.epilogues import DEPTH, LARGE_REDUCED, MANY_ROWS, PACKED_BYTES
 
 DEPTH_BYTES = 4 * DEPTH  # of a row in one block of k
 DEEP_BYTES = 4 << 10  # the same of large products: the output is read again less often
@@ -52,6 +54,8 @@ DIRECT_BYTES = 64 << 10  # of a right operand that is read where it is; half of 
 SOME_ROWS = 128  # where more rows are served, or its rows lie an even number of cache lines apart, and meet in a cache
 JOBS = 8  # blocks of columns at least, where there are enough columns, and no loop of so many around
 LEAST_VECTORS = 2  # of columns in a block: a panel
+FEW_VECTORS = 32  # of columns of a product that is light, or that has no good divisor of them
+OFTEN_BYTES = 640 << 10  # of a left operand: part of a second-level cache
 LIGHT = 1 << 25  # products: no more are half as many jobs, of panels twice as wide
 MOST_VECTORS = 32  # so that what is written is in order for half a page
 STREAMS = 16  # rows of y that are read side by side, at least
@@ -67,6 +71,7 @@ ORDERED_BYTES = 16 << 20  # of rows of x that are copied at a time
 ORDERED_ROWS = 256  # at least
 LARGE_SERVED = 256  # columns for each of which all of x is read
 SIDE_BY_SIDE = 8  # steps of k that are copied at a time from rows that lie side by side
+FIRST_LEVEL_BYTES = 32 << 10  # of a cache: wider panels do not stay in it
 BOX_BYTES = 16 << 10  # of values that an epilogue goes over at once: part of a first-level cache
 SUMS_BYTES = 128 << 10  # of values at once that have working space of their own: part of a second-level cache
 PAD = 16  # elements between copied rows
@@ -197,6 +202,7 @@ class Matrix:
         self.blocks = [Cut(0, 1, self.depth)] if whole else even_cuts(self.depth, self._most_depth())
         self.deepest = max(c.size for c in self.blocks)
         packs = not self.inner and self._is_packed()
+        self.left_over: Cut | None = None  # columns that are a job for each half of the rows
         self.jobs = [Cut(0, 1, n)] if self.inner else self._jobs(packs)
         widest = max(c.size for c in self.jobs)
         self.packed = self.b.scratch("packed", self.kind, self.deepest * widest * self.parts) if packs else None
@@ -296,10 +302,33 @@ class Matrix:
                      max(room, 1))
         if not packs and (not self._is_few() or self._is_direct()):
             return [Cut(0, 1, n)]
-        if (vectors < jobs * least or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
+        few = vectors < jobs * least
+        some = packs and (few or (vectors < FEW_VECTORS and (light or vectors % 2 == 1)))
+        alike = self._alike(vectors, room) if some else []
+        if not alike and (few or self.rows.size >= MANY_ROWS) and vectors <= max(room, 1):
             return [Cut(0, 1, n)]
-        found = [Cut(c.start * lanes, c.count, c.size * lanes) for c in even_cuts(vectors, wanted)]
-        return [*found, Cut(vectors * lanes, 1, rest)] if rest else found
+        found = [Cut(c.start * lanes, c.count, c.size * lanes) for c in alike or even_cuts(vectors, wanted)]
+        if alike and found[-1].count == 1:
+            self.left_over = found[-1] = found[-1]._replace(size=found[-1].size + rest)
+        elif rest:
+            found.append(Cut(vectors * lanes, 1, rest))
+        return found
+
+    def _alike(self, vectors: int, room: int) -> list[Cut]:
+        """Few vectors of columns in jobs that are alike, each with panels of its own, and one of what is left; or none.
+
+        Panels that one thread copies and others read go from cache to cache, in each call anew: of a product of 128,
+        that takes as long as half of it does.
+        """
+        if self.rows.size * self.columns.size >= LARGE_REDUCED or self.around > 1 or not self._may_be_read_often():
+            return []
+        deep = 2 * LEAST_VECTORS * self.deepest * self.item * self.machine.lanes(self.kind) > FIRST_LEVEL_BYTES
+        numbers = (*((JOBS,) if deep else ()), JOBS // 2, 6, 2)
+        return alike_cuts(vectors, [k for k in numbers if LEAST_VECTORS <= vectors // k <= room])
+
+    def _may_be_read_often(self) -> bool:
+        """Whether each of several jobs finds all of x in a cache."""
+        return self.rows.size * self.depth * self.item <= OFTEN_BYTES
 
     def write(self, x: Index, y: Index, out: Index) -> None:
         """Write the product with the matrices at these positions."""
@@ -320,8 +349,13 @@ class Matrix:
         if self.ordered is not None:
             self._order(self.ordered, rows, at)
             left = Left(self.ordered, ZERO, [1], self._step_of_ordered(), self._in_tiles(), parts=self.parts)
+        out += r * self.rows.out
         for job in self.jobs:
-            over(self.b, job, lambda c, job=job: self._job(job, rows, c, left, y, out + r * self.rows.out))
+            if job is self.left_over and rows % 2 == 0 and self.ordered is None:
+                over(self.b, Cut(0, 2, rows // 2), lambda h, job=job: self._job(
+                    job, rows // 2, ZERO + job.start, left.from_row(h), y, out + h * self.rows.out))
+            else:
+                over(self.b, job, lambda c, job=job: self._job(job, rows, c, left, y, out))
 
     def _order(self, ordered: Buffer, rows: int, at: Index) -> None:
         """Copy rows of x, which lie side by side: tile after tile, in each k after k, its rows.

@@ -118,6 +118,18 @@ def even_cuts(n: int, most: int) -> list[Cut]:
     return cuts(n, most)
 
 
+def alike_cuts(n: int, numbers: Sequence[int]) -> list[Cut]:
+    """n in one of these numbers of parts that are alike, the first that divides it, and a part of what is left, if any.
+
+    Where none divides it, the one that leaves least; two parts only if there is no other number. None: no parts.
+    """
+    if not numbers:
+        return []
+    left, k = next(((0, k) for k in numbers if n % k == 0),
+                   min(((n % k, k) for k in numbers if k > 2), default=(n % numbers[-1], numbers[-1])))
+    return [Cut(0, k, n // k), *([Cut(n - left, 1, left)] if left else [])]
+
+
 def row_cuts(n: int, most: int, least: int) -> list[Cut]:
     """n rows in parts of at most `most`: of one size, and one piece of code, where one from `least` on divides n."""
     for size in range(min(n, most), least - 1, -1):

@@ -4,10 +4,11 @@
     void share(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
 
 calls `function(environment, begin, end)` for ranges that make up 0 ... n, and returns when all are done. Whoever is
-free takes the next range, the caller too, so a worker that the system does not run holds up nobody. Ranges are about
+free takes another range, the caller too, so a worker that the system does not run holds up nobody. Ranges are about
 `grain` long or longer, all of one length but the last, and as many for each thread: of seven, two threads would have
-four to do, one after another. If `grain` is a multiple of 16, so is their length, so that no vector is cut. Where a
-pool is in use already, or has no workers, the caller does everything itself.
+four to do, one after another. If `grain` is a multiple of 16, so is their length, so that no vector is cut. The caller
+takes the first that is left and workers the last: in loops over the same arrays each has much the same part of them,
+which is in its cache still. Where a pool is in use already, or has no workers, the caller does everything itself.
 
     void share_short(ptr pool, ptr function, ptr environment, i64 n, i64 grain)
 
@@ -23,10 +24,10 @@ A pool is a block of 64-bit words (`WORDS`), those that threads write apart in c
 
     share        address of `share`, for who has only the block          sections  address of `share_sections`
     state        1: the workers are there        threads   how many share a loop, the caller among them
-    work         number of the job in the upper half, ranges not yet taken in the lower: taken by compare-exchange, and
-                 the number makes an old word differ from a new one
+    work         number of the job in the upper half; in the lower, 16 bits each, ranges taken from the first on and
+                 ranges not yet taken: taken by compare-exchange, and the number makes an old word differ from a new one
     pending      ranges not yet done; while there are some the job's words stay
-    function ... ranges   the job
+    function ... each   the job
     lock         1 while a job is running, or the workers are stopped
     bell         32 bits: changes with each job; workers sleep on it (a futex)
     sleepers     workers that sleep, or are about to        stop   1: workers leave
@@ -46,7 +47,9 @@ is idle, until it looks for that some milliseconds later. So where there are `FE
 that the caller was last seen on.
 
 `pause(pool)` waits for the job that runs, ends the workers and keeps the pool from being used until `resume(pool)`: a
-process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps. A handler of a signal that
+process forks with no worker alive, and ends so. A worker spins for about 50 us, then sleeps. Who spins multiplies a
+vector now and then: some processors turn wide units off after 10 us without work for them, and are slow for 2 us when
+it comes. A handler of a signal that
 came in a section may fork in the middle of a job of its own thread, which cannot be waited for: `pause` returns 1 and
 does nothing. The child calls `abandon(pool)`: what workers had in hand is never done, and the job ends without it.
 
@@ -55,7 +58,7 @@ Only for Linux: elsewhere there is no futex.
 
 MOST_THREADS = 256
 RANGES_PER_THREAD = 4
-SPIN = 1000
+SPIN = 50_000  # nanoseconds
 SOON = 40_000
 STACK_BYTES = 4 << 20
 
@@ -63,7 +66,7 @@ _LINE = 8
 WORDS = {
     "share": 0, "state": 1, "threads": 2, "sections": 3, "short": 4, "last": 5,
     "work": _LINE, "pending": 2 * _LINE, "function": 3 * _LINE, "environment": 3 * _LINE + 1, "n": 3 * _LINE + 2,
-    "each": 3 * _LINE + 3, "ranges": 3 * _LINE + 4,
+    "each": 3 * _LINE + 3,
     "lock": 4 * _LINE, "alone": 4 * _LINE + 1, "owner": 4 * _LINE + 2, "lost": 4 * _LINE + 3,
     "bell": 5 * _LINE, "sleepers": 6 * _LINE, "stop": 7 * _LINE, "made": 7 * _LINE + 1,
     "home": 7 * _LINE + 2, "ids": 8 * _LINE, "mask": 8 * _LINE + MOST_THREADS,
@@ -113,8 +116,17 @@ define internal i64 @quotient(i64 %a, i64 %b) {
   ret i64 %found
 }
 
-; do ranges of the present job until none is left
-define internal void @take(ptr %pool) {
+; wait a moment, at work that keeps the vector units awake: `place` has room for a vector of zeros
+define internal void @rest(ptr %place) {
+  %zeros = load volatile <LANES x float>, ptr %place, align 64
+  %product = fmul <LANES x float> %zeros, %zeros
+  store volatile <LANES x float> %product, ptr %place, align 64
+  call void PAUSE
+  ret void
+}
+
+; do ranges of the present job until none is left, from the first or from the last on
+define internal void @take(ptr %pool, i1 %from.the.end) {
   %work = word work
   %pending = word pending
   br label %look
@@ -123,11 +135,12 @@ look:
   br label %try
 try:
   %now = phi i64 [%found, %look], [%seen, %claim]
-  %left = and i64 %now, 4294967295
+  %left = and i64 %now, 65535
   %none = icmp eq i64 %left, 0
   br i1 %none, label %out, label %claim
 claim:
-  %less = sub i64 %now, 1
+  %step = select i1 %from.the.end, i64 -1, i64 65535
+  %less = add i64 %now, %step
   %pair = cmpxchg ptr %work, i64 %now, i64 %less acq_rel acquire
   %seen = extractvalue {i64, i1} %pair, 0
   %mine = extractvalue {i64, i1} %pair, 1
@@ -141,9 +154,11 @@ run:
   %n = load i64, ptr %n.at
   %each.at = word each
   %each = load i64, ptr %each.at
-  %ranges.at = word ranges
-  %ranges = load i64, ptr %ranges.at
-  %number = sub i64 %ranges, %left
+  %first.up = lshr i64 %now, 16
+  %first = and i64 %first.up, 65535
+  %after = add i64 %first, %left
+  %last = sub i64 %after, 1
+  %number = select i1 %from.the.end, i64 %last, i64 %first
   %begin = mul i64 %number, %each
   %far = add i64 %begin, %each
   %end = call i64 @llvm.smin.i64(i64 %far, i64 %n)
@@ -156,25 +171,32 @@ out:
 
 define internal ptr @worker(ptr %pool) {
 enter:
+  %zeros = alloca <LANES x float>, align 64
+  store <LANES x float> zeroinitializer, ptr %zeros, align 64
   %bell = word bell
   %sleepers = word sleepers
   %stop = word stop
   br label %idle
 idle:
   %last = phi i32 [0, %enter], [%rung, %serve]
+  %start = call i64 @now()
+  %until = add i64 %start, SPIN
   br label %spin
 spin:
-  %k = phi i64 [0, %idle], [%k.next, %wait]
+  %k = phi i64 [0, %idle], [%k.next, %quiet], [%k.next, %look]
   %heard = load atomic i32, ptr %bell acquire, align 4
   %new = icmp ne i32 %heard, %last
   br i1 %new, label %wake, label %quiet
 quiet:
-  %patient = icmp slt i64 %k, SPIN
-  br i1 %patient, label %wait, label %sleep
-wait:
-  call void PAUSE
+  call void @rest(ptr %zeros)
   %k.next = add i64 %k, 1
-  br label %spin
+  %turn = and i64 %k.next, 15
+  %long = icmp eq i64 %turn, 0
+  br i1 %long, label %look, label %spin
+look:
+  %time = call i64 @now()
+  %patient = icmp slt i64 %time, %until
+  br i1 %patient, label %spin, label %sleep
 sleep:
   %one.more = atomicrmw add ptr %sleepers, i64 1 seq_cst
   %slept = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %bell, i64 WAIT, i32 %last, ptr null, ptr null, i64 0)
@@ -188,7 +210,7 @@ wake:
   %leave = icmp ne i64 %told, 0
   br i1 %leave, label %out, label %serve
 serve:
-  call void @take(ptr %pool)
+  call void @take(ptr %pool, i1 1)
   br label %idle
 out:
   ret ptr null
@@ -315,6 +337,8 @@ define void @share_sections(ptr %pool, ptr %function, ptr %environment, i64 %n, 
 
 define internal void @together(ptr %pool, ptr %function, ptr %environment, i64 %n, i64 %grain, i64 %patience,
                                i64 %times, ptr %idle, i64 %soon) {
+  %zeros = alloca <LANES x float>, align 64
+  store <LANES x float> zeroinitializer, ptr %zeros, align 64
   %last.at = word last
   %short = icmp sgt i64 %soon, 0
   %small = icmp sle i64 %n, %grain
@@ -393,8 +417,6 @@ ready:
   store i64 %n, ptr %n.at
   %each.at = word each
   store i64 %each, ptr %each.at
-  %ranges.at = word ranges
-  store i64 %ranges, ptr %ranges.at
   %pending = word pending
   store atomic i64 %ranges, ptr %pending monotonic, align 8
   %work = word work
@@ -408,7 +430,7 @@ ready:
   %most = call i64 @llvm.smin.i64(i64 %others, i64 %made)
   call void @keep_off(ptr %pool)
   call void @ring(ptr %pool, i64 %most)
-  call void @take(ptr %pool)
+  call void @take(ptr %pool, i1 0)
   %t1 = call i64 @now()
   br label %wait
 wait:
@@ -417,7 +439,7 @@ wait:
   %finished = icmp eq i64 %left, 0
   br i1 %finished, label %done, label %rest
 rest:
-  call void PAUSE
+  call void @rest(ptr %zeros)
   %k.next = add i64 %k, 1
   %turn = and i64 %k.next, 63
   %long = icmp eq i64 %turn, 0
@@ -532,13 +554,16 @@ declare i64 @llvm.smax.i64(i64, i64)
 """
 
 
-def module_text(machine: str) -> str | None:
-    """The module for a processor, as `platform.machine()` names it; None where there can be no pool."""
+def module_text(machine: str, lanes_bytes: int) -> str | None:
+    """The module for a processor, as `platform.machine()` names it; None where there can be no pool.
+
+    lanes_bytes: of its widest vector register worth using.
+    """
     if machine not in _FUTEX:
         return None
     numbers = {
         "FUTEX": _FUTEX[machine], "PAUSE": _PAUSE[machine], "WAIT": _WAIT, "WAKE": _WAKE, "SPIN": SPIN,
-        "SOON": SOON,
+        "SOON": SOON, "LANES": lanes_bytes // 4,
         "STACK": STACK_BYTES, "RANGES": RANGES_PER_THREAD, "FEW": FEW_WORKERS, "MASK_BITS": 64 * _MASK_WORDS,
         "MASK_BYTES": 8 * _MASK_WORDS, "MASK": _MASK_WORDS,
     }

@@ -87,7 +87,7 @@ def find_pool(threads: int) -> Pool | None:
     with _making:
         found = _pools.get(threads)
         if found is None:
-            text = pool_ir.module_text(platform.machine())
+            text = pool_ir.module_text(platform.machine(), engine.target().lanes_bytes)
             if text is None:
                 return None
             if not _pools:

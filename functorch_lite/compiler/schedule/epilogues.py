@@ -43,7 +43,7 @@ LONG_ROW = 2048  # bytes
 MANY_ROWS = 512  # rows, and
 PACKED_BYTES = 256 << 10  # has room for the panels of a block of k: part of a second-level cache
 DEPTH = 384  # of that block
-ONE_JOB = 1024  # bytes of a row of a product: shorter ones are one job, however few there are
+ONE_JOB = 1024  # bytes of a row of a product: shorter ones are one job where the product is large
 LEAST_ITEM = 4  # half precision is widened
 LITTLE = 0.3  # of a product's bytes
 
@@ -196,7 +196,7 @@ def _has_rows(schedule: "Schedule", group: "Group") -> bool:
 
 
 def is_one_job(product: Equation) -> bool:
-    """Whether all columns of a matrix product are one job, which goes through its rows once (product_tiles)."""
+    """Whether all columns of a large matrix product are one job, which goes through its rows once (product_tiles)."""
     (_, contracted), (_, batch) = product.params["contract"], product.params["batch"]
     y: Any = product.inputs[1].aval
     columns = math.prod(n for a, n in enumerate(y.shape) if a not in (*contracted, *batch))

@@ -28,7 +28,8 @@ from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, Buffer, Function, Index, Loop, Value, blocks
 
 WORTH_NS = 80_000.0  # a sleeping worker takes 10 to 40 us to come
-WORTH_SHORT_NS = 25_000.0  # if a worker is awake, which the pool looks for in each call
+WORTH_SHORT_NS = 20_000.0  # of all such loops, if a worker is awake, which the pool looks for in each call
+WORTH_PART_NS = 5_000.0  # of one of them
 WORTH_AWAKE_NS = 15_000.0  # in a kernel with another shared loop, for which the workers come anyway
 GRAIN_NS = 10_000.0
 LEAST_RANGES = 6  # of a short loop
@@ -79,8 +80,12 @@ def shared_loops(function: Function, worth: float | None = None) -> dict[int, Sh
     found = facts.team(function.body, WORTH_NS if worth is None else worth)
     if found or worth is not None:
         return found
-    found = facts.block(function.body, WORTH_SHORT_NS)
+    if sum(map(facts.time, function.body)) < WORTH_SHORT_NS:
+        return {}
+    found = facts.block(function.body, WORTH_PART_NS)
     loops = [s for s in every(function.body) if id(s) in found and not waits(s)] if found else []
+    if sum(map(facts.time, loops)) < WORTH_SHORT_NS:
+        return {}
     return {id(s): found[id(s)]._replace(short=True) for s in loops}
 
 
