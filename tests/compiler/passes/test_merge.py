@@ -231,7 +231,10 @@ def test_calls_of_any_order_compute_the_same(data):
     """Stages for several rows, each fed by its own row or by another one, in any order that is possible."""
     rows = data.draw(st.integers(MIN_CALLS, MIN_CALLS + 2))
     stages = data.draw(st.lists(st.sampled_from(sorted(POOL)), min_size=2, max_size=5))
-    several = lambda choices: data.draw(st.lists(st.sampled_from(choices), min_size=len(stages), max_size=len(stages)))  # noqa: E731
+
+    def several(choices):
+        return data.draw(st.lists(st.sampled_from(choices), min_size=len(stages), max_size=len(stages)))
+
     shifts, turned = several([0, 0, 0, 0, 1, -1]), several([False, True])
     kept, scaled = several([False, False, False, True]), several([False, False, True])
 
