@@ -76,6 +76,8 @@ from numpy import unsignedinteger as unsignedinteger
 
 from functorch_lite.numpy import methods as methods
 from functorch_lite.numpy import operators as operators
+from functorch_lite.numpy.bits import packbits as packbits
+from functorch_lite.numpy.bits import unpackbits as unpackbits
 from functorch_lite.numpy.contractions import dot as dot
 from functorch_lite.numpy.contractions import einsum as einsum
 from functorch_lite.numpy.contractions import einsum_path as einsum_path
@@ -146,12 +148,6 @@ from functorch_lite.numpy.functions import kaiser as kaiser
 from functorch_lite.numpy.functions import nan_to_num as nan_to_num
 from functorch_lite.numpy.functions import ndim as ndim
 from functorch_lite.numpy.functions import piecewise as piecewise
-from functorch_lite.numpy.functions import polyadd as polyadd
-from functorch_lite.numpy.functions import polyder as polyder
-from functorch_lite.numpy.functions import polyint as polyint
-from functorch_lite.numpy.functions import polymul as polymul
-from functorch_lite.numpy.functions import polysub as polysub
-from functorch_lite.numpy.functions import polyval as polyval
 from functorch_lite.numpy.functions import real as real
 from functorch_lite.numpy.functions import real_if_close as real_if_close
 from functorch_lite.numpy.functions import result_type as result_type
@@ -192,6 +188,19 @@ from functorch_lite.numpy.joining import stack as stack
 from functorch_lite.numpy.joining import unstack as unstack
 from functorch_lite.numpy.joining import vsplit as vsplit
 from functorch_lite.numpy.joining import vstack as vstack
+from functorch_lite.numpy.mapping import apply_along_axis as apply_along_axis
+from functorch_lite.numpy.mapping import apply_over_axes as apply_over_axes
+from functorch_lite.numpy.mapping import vectorize as vectorize
+from functorch_lite.numpy.polynomials import poly as poly
+from functorch_lite.numpy.polynomials import polyadd as polyadd
+from functorch_lite.numpy.polynomials import polyder as polyder
+from functorch_lite.numpy.polynomials import polydiv as polydiv
+from functorch_lite.numpy.polynomials import polyfit as polyfit
+from functorch_lite.numpy.polynomials import polyint as polyint
+from functorch_lite.numpy.polynomials import polymul as polymul
+from functorch_lite.numpy.polynomials import polysub as polysub
+from functorch_lite.numpy.polynomials import polyval as polyval
+from functorch_lite.numpy.polynomials import roots as roots
 from functorch_lite.numpy.reductions import all as all
 from functorch_lite.numpy.reductions import amax as amax
 from functorch_lite.numpy.reductions import amin as amin

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Mathematical functions that are not ufuncs: rounding, complex parts, differences, products of polynomials, windows,
-comparison of arrays, interpolation, convolution, integration.
+"""Mathematical functions that are not ufuncs: rounding, complex parts, differences, windows, comparison of
+arrays, interpolation, convolution, integration.
 """
 
 import builtins
@@ -10,7 +10,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from functorch_lite.backends.registry import constant
 from functorch_lite.core import dtypes
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, ShapeError
@@ -364,7 +363,7 @@ def isreal(x: Any) -> Any:
     return ufuncs.logical_not(iscomplex(x))
 
 
-# --- convolution and polynomials ----------------------------------------------------------------------------------
+# --- convolution --------------------------------------------------------------------------------------------------
 
 
 def _slide(a: Any, v: Any, mode: str) -> Any:
@@ -401,64 +400,6 @@ def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     if y.shape[0] > x.shape[0]:
         return e.rev(_slide(y, x, mode), (0,))
     return _slide(x, y, mode)
-
-
-@public(np.polyval)
-def polyval(p: Any, x: Any) -> Any:
-    """The polynomial with coefficients p, highest power first, at x (Horner's rule)."""
-    p, x = promote(asarray(p), asarray(x))
-    out = broadcast_to(p.dtype.type(0), x.shape)
-    for i in range(p.shape[0]):
-        out = e.add(e.mul(out, x), broadcast_to(p[i], x.shape))
-    return out
-
-
-def _padded_front(x, n):
-    return e.pad(x, x.dtype.type(0), ((n - x.shape[0], 0, 0),))
-
-
-@public(np.polyadd)
-def polyadd(a1: Any, a2: Any) -> Any:
-    """The sum of two polynomials, highest power first."""
-    x, y = (shaping.atleast_1d(v) for v in promote(a1, a2))
-    n = builtins.max(x.shape[0], y.shape[0])
-    return e.add(_padded_front(x, n), _padded_front(y, n))
-
-
-@public(np.polysub)
-def polysub(a1: Any, a2: Any) -> Any:
-    """The difference of two polynomials, highest power first."""
-    x, y = (shaping.atleast_1d(v) for v in promote(a1, a2))
-    n = builtins.max(x.shape[0], y.shape[0])
-    return e.sub(_padded_front(x, n), _padded_front(y, n))
-
-
-@public(np.polymul)
-def polymul(a1: Any, a2: Any) -> Any:
-    """The product of two polynomials, highest power first."""
-    return convolve(shaping.atleast_1d(a1), shaping.atleast_1d(a2))
-
-
-@public(np.polyder)
-def polyder(p: Any, m: int = 1) -> Any:
-    """The m-th derivative of a polynomial, highest power first."""
-    x = asarray(p)
-    for _ in range(m):
-        n = x.shape[0] - 1
-        x = ufuncs.multiply(x[:-1], constant(np.arange(n, 0, -1), x))
-    return x
-
-
-@public(np.polyint)
-def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
-    """The m-th antiderivative of a polynomial, highest power first, with integration constants k."""
-    x = to_float(p)
-    constants = [0.0] * m if k is None else ([k] * m if not hasattr(k, "__len__") else list(k))
-    for i in range(m):
-        n = x.shape[0]
-        scaled = ufuncs.divide(x, constant(np.arange(n, 0, -1).astype(x.dtype), x))
-        x = joining.concatenate([scaled, shaping.reshape(cast(operand(constants[i]), x.dtype), (1,))])
-    return x
 
 
 # --- interpolation and counting -----------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ CREATION = [
     ("kaiser", (7, 3.0), {}),
 ]
 OTHERS = {"at", "empty", "empty_like", "fill_diagonal", "put", "put_along_axis", "unique_values"}
+OTHERS |= {"apply_along_axis", "apply_over_axes", "vectorize"}  # in test_mapping.py
 
 
 def leaves(value):
