@@ -63,9 +63,9 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
 around = round
 
 
-@public(np.fix)
+@implement(np.fix)
 def fix(x: Any, out: None = None) -> Any:
-    """x rounded towards zero."""
+    """x rounded towards zero: `trunc`, as NumPy's own, which warns from 2.5 on, says to write."""
     return ufuncs.trunc(x)
 
 

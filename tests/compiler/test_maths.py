@@ -388,7 +388,8 @@ def test_the_remainder_is_exact(kind, has_fma):
 def test_the_next_number_is_numpys(kind):
     values = np.concatenate([SPECIAL, [65504, -65504, 6e-8]]).astype(DTYPES[kind])
     x, y = (a.ravel() for a in np.meshgrid(values, values))
-    assert same(run("nextafter", x, y), np.nextafter(x, y)).all()
+    wanted = np.where(x == y, y, np.nextafter(x, y))  # NumPy before 2.5 gives x there for float16: zero's sign differs
+    assert same(run("nextafter", x, y), wanted).all()
 
 
 # --- the functions that repeat another's roundings -------------------------------------------------------------------

@@ -11,6 +11,9 @@ from tests.records.optimizers import MATRICES, OPTIMIZERS
 RNG = np.random.default_rng(0)
 PARAMS = {"w": RNG.normal(size=(4, 3)), "b": RNG.normal(size=4)}
 GRADS = [{"w": RNG.normal(size=(4, 3)), "b": RNG.normal(size=4)} for _ in range(4)]
+ROUNDING = {"soap": 1e-8}
+"""SOAP divides by eps = 1e-8 what rounding leaves along eigenvectors without a gradient, of which a matrix [4, 3] has
+one: 1e-16 becomes 1e-8, times the rate. The two sides take their eigenvectors from different builds of LAPACK."""
 
 
 def run(xp, opt, jitted):
@@ -28,7 +31,7 @@ def test_the_steps_and_the_state_of_an_optimizer(device, record, jitted):
     found, expected = run(device, record.make(), jitted), run(np, record.make(), jitted)
     assert all(isinstance(leaf, device.ndarray) for leaf in fl.tree.leaves(found))
     for ours, theirs in zip(fl.tree.leaves(found), fl.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours.get(), theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(ours.get(), theirs, rtol=1e-9, atol=ROUNDING.get(record.name, 1e-12))
 
 
 @pytest.mark.parametrize("line_search", [False, True])

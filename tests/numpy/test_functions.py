@@ -14,6 +14,7 @@ from functorch_lite.transforms.linearize import linearize_flat
 
 from . import cases
 
+pytestmark = pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # from NumPy 2.5 on
 IDS = [f"{i}-{name}" for i, (name, _, _) in enumerate(cases.CASES)]
 CREATORS = {"arange", "tri"}
 NOT_ARRAYS = {"einsum_path", "result_type"}

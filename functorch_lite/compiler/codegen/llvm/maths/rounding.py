@@ -61,14 +61,14 @@ def rem(x: Term, y: Term) -> Term:
 def nextafter(x: Term, y: Term) -> Term:
     """The next number of the kind (float16 too) after x towards y, NaN where either is.
 
-    Where they are equal it is y, but x for float16: NumPy's choices for zeros of two signs.
+    Where they are equal it is y, which tells zeros of two signs apart (C99, 7.12.11.3).
     """
     bits = x.bits()
     outward = (x < y) ^ (bits < 0)
     step = select(outward, bits + 1, bits - 1).as_float()
     least = copy_sign(bits.constant(1).as_float(), y)
     step = select(x.equals(0.0), least, step)
-    step = select(x.equals(y), x if x.kind == "f16" else y, step)
+    step = select(x.equals(y), y, step)
     return select(x.unordered(y), x + y, step)
 
 
