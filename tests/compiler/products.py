@@ -24,11 +24,13 @@ BATCHED = {
 """Products with other axes than rows and columns: as `einsum` writes them, with the shapes of the operands."""
 
 
-def check_stays_inside(fun: Callable[..., Any], args: Sequence[np.ndarray], at_end: bool) -> None:
-    """The one kernel of a product in `fun`, on arrays of one dtype, touches nothing beside its arrays."""
+def check_stays_inside(
+    fun: Callable[..., Any], args: Sequence[np.ndarray], at_end: bool, name: str = "dot_general"
+) -> None:
+    """The one kernel of `fun` that is named so, of a product, on arrays of one dtype, touches nothing beside them."""
     program = fl.make_program(fun)(*args)
     lowered = native.compile_native(program, pipeline.optimize(program)).lowered
-    (call,) = [s for s in lowered.function.body if s.kernel.name.startswith("dot_general")]
+    (call,) = [s for s in lowered.function.body if s.kernel.name.startswith(name)]
     arrays = []
     for buffer, place in zip(call.kernel.params, call.places, strict=True):
         guarded = Guarded(buffer.size, args[0].dtype, at_end)

@@ -17,6 +17,7 @@ from functorch_lite import lax
 from functorch_lite.compiler import native, pipeline
 from functorch_lite.compiler.loop_ir import nodes
 from functorch_lite.compiler.loop_ir.verify import verify
+from functorch_lite.compiler.lowering import loops
 from functorch_lite.compiler.runtime.executable import Executable
 from functorch_lite.core.evaluate import Evaluator
 from tests.compiler.interpreting import run_interpreted, with_constants
@@ -124,6 +125,25 @@ def test_a_new_carry_from_the_old_one_read_elsewhere():
         return c[::-1] * 0.5 + jnp.mean(c) + jnp.roll(c, 1), jnp.max(c)
 
     checked_with_gradient(lambda c: lax.scan(step, c, None, length=4), MANY)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 7])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_large_carry_goes_from_one_place_to_another_and_back(length, reverse):
+    """One that is read elsewhere, beside one that is changed in place, two that swap, and a number."""
+    def step(carry, x):
+        c, d, e, f, n = carry
+        return (c[::-1] * x + n, d * 0.5 + x, f, e, n + jnp.max(c)), (c[:3], n)
+
+    start = np.linspace(-1, 1, loops.LARGE)
+    carry = (start, start + 1, start + 2, start + 3, np.float64(0.5))
+    xs = np.linspace(0.1, 1.0, length)
+    executable, _ = checked_with_gradient(lambda c, xs: lax.scan(step, c, xs, reverse=reverse), carry, xs)
+    (loop,) = statements(executable.lowered.function.body, nodes.Loop) if length > 1 else (None,)
+    if length > loops.LEAST:
+        assert loop.extent == length // 2
+        copied = [s for s in statements(loop.body, nodes.Copy) if s.count >= loops.LARGE]
+        assert len(copied) == 2 * 2  # of those that swap
 
 
 def test_a_new_carry_from_a_product():

@@ -7,6 +7,7 @@ Values are computed where they are read, and kept: the builder finds them again.
 pass is kept in memory for one row.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from functorch_lite.compiler.lowering.rules import (
     words,
 )
 from functorch_lite.compiler.schedule.fusion import LARGE, Group, Schedule, is_number
+from functorch_lite.compiler.schedule.joined import JOINING, part_at
 from functorch_lite.compiler.schedule.prologues import CHEAP
 from functorch_lite.core.program import Equation, Literal, Var
 
@@ -68,8 +70,11 @@ class GroupLowering:
         self._find_levels()
         self._choose_rows()
         self._start_ends()
-        rows, inner = self._loops()
-        self._over(rows, lambda: self._row(inner))
+        if self.group.cuts:
+            self._in_pieces(0)
+        else:
+            rows, inner = self._loops()
+            self._over(rows, lambda: self._row(inner))
         function = self.b.finish()
         fetch_next_rows(function)
         return function
@@ -217,6 +222,19 @@ class GroupLowering:
             self.position[position] = i
             self._over(rest, body)
             self.position[position] = ZERO
+
+    def _in_pieces(self, position: int) -> None:
+        """Run at every position of the domain, in pieces in each of which one part of a concatenation is read."""
+        domain = self.group.domain or ()
+        if position == len(domain):
+            self._row([])
+            return
+        ends = [0, *self.group.cuts[position], domain[position]]
+        for start, end in itertools.pairwise(ends):
+            with self.b.loop(end - start, vector=self._is_vector(position)) as i:
+                self.position[position] = i + start
+                self._in_pieces(position + 1)
+        self.position[position] = ZERO
 
     def _is_vector(self, position: int) -> bool:
         return position == len(self.group.domain or ()) - 1
@@ -396,6 +414,8 @@ class GroupLowering:
         equation = self.schedule.movement.get(atom)
         if equation is None:
             return self.load(atom, linear(index, atom.aval.shape))
+        if equation.prim in JOINING:
+            return self.read(*part_at(equation, index))
         point = Point(self.b, [a.aval for a in equation.inputs], atom.aval)
         reads = [lambda at, a=a: self.read(a, at if a.aval.shape else ()) for a in equation.inputs]
         return movement_rules[equation.prim](point, reads, index, **equation.params)

@@ -2,14 +2,17 @@
 """Loops and branches: `scan`, `while` and `cond` are loops and branches of the one native function.
 
 A carried number is a value of the code. A carried array has a place of its own, where its next value is computed if
-nothing reads the present one any more (see `carries`). What an iteration gives goes straight into its row of the
-stacked output.
+nothing reads the present one any more (see `carries`). Where something does, as in a step of a grid's equations, a
+scan of few steps' code has two places for it, and iterations in pairs that go from one to the other and back. What an
+iteration gives goes straight into its row of the stacked output.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from functorch_lite.compiler.loop_ir.nodes import Index, Value
+from functorch_lite.compiler.loop_ir.nodes import ZERO, Index, Value
+from functorch_lite.compiler.lowering.carries import find_overlaps
 from functorch_lite.compiler.lowering.places import HELD, Held, Place, is_one, of_parts, parts
 from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import step_rules, words
@@ -17,6 +20,10 @@ from functorch_lite.compiler.lowering.stacks import Growing, release_read, rows_
 from functorch_lite.core.aval import Aval, StackAval
 from functorch_lite.core.program import Equation, Program, Var
 from functorch_lite.primitives.loops import batched_cond_p, cond_p, scan_p, while_p
+
+LEAST = 3  # iterations, of fewer there are no pairs
+LARGE = 1 << 10  # elements of a carried array that is worth a second place
+FEW = 16  # steps and kernels of a body that is written twice
 
 
 def _plain(*programs: Program) -> bool:
@@ -28,13 +35,16 @@ def _plain(*programs: Program) -> bool:
 
 
 class Carry:
-    """The carry of a loop: numbers as values that the loop hands on, arrays in places of their own."""
+    """The carry of a loop: numbers as values that the loop hands on, arrays in places of their own.
+
+    next: where the body's results are wanted: in the same places, or for some in second ones (`double`).
+    """
 
     def __init__(self, low: ProgramLowering, initial: Sequence[Any], variables: Sequence[Var]):
         self.low = low
         self.avals = [v.aval for v in variables]
         self.variables = variables
-        self.places = [None if is_one(v) else low.out_place(v) for v in variables]
+        self.places = self.next = [None if is_one(v) else low.out_place(v) for v in variables]
         self.counts = [0 if p else len(parts(x.element)) for p, x in zip(self.places, initial, strict=True)]
         self.first = [v for p, x in zip(self.places, initial, strict=True) if not p for v in parts(x.element)]
         for source, target in zip(initial, self.places, strict=True):
@@ -44,7 +54,15 @@ class Carry:
     @property
     def targets(self) -> list[Any]:
         """Where the body's results are wanted."""
-        return [HELD if p is None else p for p in self.places]
+        return [HELD if p is None else p for p in self.next]
+
+    def double(self, which: Collection[int]) -> None:
+        """Have second places for some arrays, which the next iteration writes; `turn` after each."""
+        self.next = [self.low.temp(p.aval) if p is not None and k in which else p for k, p in enumerate(self.places)]
+
+    def turn(self) -> None:
+        """Go on from where the last iteration wrote, to where it read."""
+        self.places, self.next = self.next, self.places
 
     def inputs(self, values: Sequence[Value]) -> list[Any]:
         """The carry as inputs of the body, from the values that the loop hands on."""
@@ -86,15 +104,48 @@ def _(low: ProgramLowering, equation: Equation):
     ys = [low.out_place(v) for v in equation.outputs[n_carry:]]
     x_avals, y_avals = body.in_avals[n_consts + n_carry :], body.out_avals[n_carry:]
 
-    def step(i: Index, *values: Value):
+    def around(i: Index, values: Sequence[Value]) -> tuple[list[Any], list[Any]]:
+        """Inputs and targets of the body in iteration i."""
         row = (length - 1) - i if params["reverse"] else i
         inputs = [_row(x, row, v) for x, v in zip(xs, x_avals, strict=True)]
         rows = [_row(y, row, v) for y, v in zip(ys, y_avals, strict=True)]
-        found = low.body(body, [*given[:n_consts], *carry.inputs(values), *inputs], [*carry.targets, *rows])
-        return carry.following(found[:n_carry])
+        return [*given[:n_consts], *carry.inputs(values), *inputs], [*carry.targets, *rows]
 
-    carry.finish(low.b.reduce(length, carry.first, step) if length else carry.first)
+    def step(i: Index, *values: Value) -> list[Value]:
+        return carry.following(low.body(body, *around(i, values))[:n_carry])
+
+    copied = _copied(low, body, *around(ZERO, carry.first)) & {*range(n_carry)} if length > LEAST else set()
+    if copied:
+        carry.finish(_in_pairs(low, carry, copied, length, step))
+    else:
+        carry.finish(low.b.reduce(length, carry.first, step) if length else carry.first)
     return None
+
+
+def _copied(low: ProgramLowering, body: Program, inputs: Sequence[Any], targets: Sequence[Any]) -> set[int]:
+    """The large results of a short body that would be copied to their targets, as the body reads there to its end."""
+    if body.has_effects or len(low.schedule(body).groups) > FEW:
+        return set()
+    late = find_overlaps(low, body, inputs, targets).late
+    return {k for k in late if math.prod(body.out_avals[k].shape) >= LARGE}
+
+
+def _in_pairs(
+    low: ProgramLowering, carry: Carry, copied: Collection[int], length: int, step: Callable[..., list[Value]]
+) -> list[Value]:
+    """The loop, two iterations at a time, after the first one if their number is odd; returns the last values."""
+    odd = length % 2
+    first = step(ZERO, *carry.first) if odd else carry.first
+    carry.double(copied)
+
+    def pair(i: Index, *values: Value) -> list[Value]:
+        found = list(values)
+        for k in (odd, odd + 1):
+            found = step(i * 2 + k, *found)
+            carry.turn()
+        return found
+
+    return low.b.reduce(length // 2, first, pair)
 
 
 def _scan_stacks(low: ProgramLowering, equation: Equation) -> None:

@@ -6,7 +6,8 @@
   equation become one, so an optimizer's updates of one array are one loop.
 - A movement operation (broadcast, permute, slice, flip, reshape) is never run: who reads it reads its operand through
   an index map. One that merges or splits axes is another name for its operand's memory. What no index map says
-  (concatenate, pad) is a kernel of its own.
+  (concatenate, pad) is a kernel of its own; but one that a single element-wise group reads is read in place, by pieces
+  of the group's domain (schedule/joined.py).
 - A gather that cannot fail, and that few equations read, all element-wise, is read through its indices as well.
 - A reduction joins the group that computes its operand. The axes it reduces split the group's domain into rows and
   what is inside a row; all reductions of a group share the split. What is computed from its result, once a row, and
@@ -38,6 +39,7 @@ from functorch_lite.compiler.lowering.rules import (
     reduction_rules,
 )
 from functorch_lite.compiler.schedule.epilogues import with_epilogues
+from functorch_lite.compiler.schedule.joined import with_joined
 from functorch_lite.compiler.schedule.maps import AxisMap, axis_map, compose, identity_map
 from functorch_lite.compiler.schedule.pools import with_pools
 from functorch_lite.compiler.schedule.prologues import with_prologues
@@ -67,6 +69,7 @@ class Group:
     chain: with a product, the group of those that come after it. prologues: the groups of those that come before it,
     by the operand that they compute. pool: the pooling of what a convolution and its chain make, or of an array in
     memory; tail: the group of those that come after it.
+    cuts: by positions of the domain, where it is cut into pieces that each read one part of a concatenation.
     bits: its numbers in the masks; after: the mask of nodes that must run before.
     """
 
@@ -85,6 +88,7 @@ class Group:
     prologues: "dict[Var, Group]" = field(default_factory=dict)
     pool: Equation | None = None
     tail: "Group | None" = None
+    cuts: tuple[tuple[int, ...], ...] = ()
 
     def results(self) -> list[Var]:
         """What its equations compute, but for what is only ever an operand on its way into a product."""
@@ -121,7 +125,8 @@ class Schedule:
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
-        self.groups = with_prologues(self, with_pools(self, with_epilogues(self, self._ordered())))
+        fused = with_prologues(self, with_pools(self, with_epilogues(self, self._ordered())))
+        self.groups = with_joined(self, fused)
 
     # --- placing ----------------------------------------------------------------------------------------------------
 
@@ -173,6 +178,15 @@ class Schedule:
         if atom in self.movement:
             return atom, None
         return atom, identity_map(len(atom.aval.shape))
+
+    def read_in_place(self, equation: Equation) -> None:
+        """Have what was a step of its own be an index map: who reads its result reads its operands."""
+        out = equation.outputs[0]
+        self.movement[out] = equation
+        self._moved.add(out)
+        del self.home[out]
+        for var in [v for v, (base, _) in self.maps.items() if base is out]:
+            del self.maps[var]
 
     def sources(self, atom: Any) -> list[Any]:
         """The arrays in memory, or computed in a group, that reading an atom reads."""
