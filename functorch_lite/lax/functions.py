@@ -15,7 +15,7 @@ from functorch_lite.numpy.promotion import asarray, broadcast_to, cast, promote
 from functorch_lite.numpy.promotion import broadcast as _aligned
 from functorch_lite.numpy.promotion import operand as _operand
 from functorch_lite.numpy.shaping import sizes_of
-from functorch_lite.primitives import cumulative, indexing, reduction, sorting, special, transcendental
+from functorch_lite.primitives import blocks, cumulative, indexing, reduction, sorting, special, transcendental
 
 _i64 = np.dtype(np.int64)
 _Ints = Sequence[int]
@@ -279,7 +279,7 @@ def _starts(x, indices):
 def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: _Ints) -> Any:
     """A box of `slice_sizes` that begins at traced indices; clamped so that it lies inside."""
     x = asarray(operand)
-    return indexing.dynamic_slice(x, *_starts(x, list(start_indices)), sizes=sizes_of(slice_sizes))
+    return blocks.dynamic_slice(x, *_starts(x, list(start_indices)), sizes=sizes_of(slice_sizes))
 
 
 def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
@@ -288,7 +288,7 @@ def dynamic_update_slice(operand: Any, update: Any, start_indices: Any) -> Any:
     indices = (
         list(start_indices) if isinstance(start_indices, (list, tuple)) or start_indices.shape else [start_indices]
     )
-    return indexing.dynamic_update_slice(x, cast(asarray(update), x.dtype), *_starts(x, indices))
+    return blocks.dynamic_update_slice(x, cast(asarray(update), x.dtype), *_starts(x, indices))
 
 
 def _one_start(x, start, axis):

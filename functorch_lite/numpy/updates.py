@@ -21,7 +21,8 @@ from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.numpy.index_plan import Plan, common_to_position, index_arrays, items_of, make_plan, mode_of
 from functorch_lite.numpy.indexing import along_axis, lookup
 from functorch_lite.numpy.promotion import PYTHON_SCALARS, asarray, broadcast_to, cast, operand, unfit
-from functorch_lite.primitives.indexing import dynamic_update_slice, scatter
+from functorch_lite.primitives.blocks import dynamic_update_slice
+from functorch_lite.primitives.indexing import scatter
 from functorch_lite.transforms.arguments import on_its_device
 
 _combine: dict[str, Callable[[Any, Any], Any]] = {

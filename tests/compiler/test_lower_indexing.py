@@ -12,6 +12,7 @@ from functorch_lite.core.aval import Aval
 from functorch_lite.core.evaluate import Evaluator
 from functorch_lite.core.rules import eval_rules, shape_rules
 from functorch_lite.errors import BoundsError
+from functorch_lite.primitives import blocks
 from functorch_lite.primitives import indexing as p
 from functorch_lite.primitives.matrix import permute_rows_p
 from tests.compiler import comparing
@@ -178,19 +179,24 @@ def test_blocks_equal_their_eval_rules(sizes, dtype):
     x, update = array((4, 3, 5), dtype), array(sizes, dtype)
     for starts in ((0, 0, 0), (1, 1, 2), (9, -3, 1), (-(2**62), 2**62, 2**62)):
         starts = [np.int64(s) for s in starts]
-        check(p.dynamic_slice_p, x, *starts, sizes=sizes)
-        check(p.dynamic_update_slice_p, x, update, *starts)
+        check(blocks.dynamic_slice_p, x, *starts, sizes=sizes)
+        check(blocks.dynamic_update_slice_p, x, update, *starts)
+    for lead in ((4,), (2, 3), (0,)):
+        starts = [RNG.integers(-2, 7, lead) for _ in sizes]
+        x, update = array((*lead, 4, 3, 5), dtype), array((*lead, *sizes), dtype)
+        check(blocks.dynamic_slice_p, x, *starts, sizes=sizes)
+        check(blocks.dynamic_update_slice_p, x, update, *starts)
 
 
 def test_starts_of_every_kind_are_clamped():
     x = array((300, 2), "float32")
     for start in (np.uint8(255), np.int8(-128), np.uint64(2**63 + 5), np.uint32(2**32 - 1), np.int32(77)):
-        check(p.dynamic_slice_p, x, start, np.int16(-1), sizes=(3, 2))
+        check(blocks.dynamic_slice_p, x, start, np.int16(-1), sizes=(3, 2))
 
 
 def test_a_block_of_a_scalar():
-    check(p.dynamic_slice_p, np.float32(3), sizes=())
-    check(p.dynamic_update_slice_p, np.float32(3), np.float32(4))
+    check(blocks.dynamic_slice_p, np.float32(3), sizes=())
+    check(blocks.dynamic_update_slice_p, np.float32(3), np.float32(4))
 
 
 @pytest.mark.parametrize("inverse", (False, True))

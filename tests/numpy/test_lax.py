@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+import functorch_lite as fl
 import functorch_lite.lax as lax
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.evaluate import evaluator
@@ -216,3 +217,44 @@ def test_windows():
     np.testing.assert_allclose(found[0, 0, 0, 0], x[0, :2, :2, 0].sum())
     with pytest.raises(ValueError, match="add, max or min"):
         lax.reduce_window(x, 0.0, lax.mul, (1, 1, 1, 1))
+
+
+X, STARTS, J = rng.normal(size=(5, 6, 7)), rng.integers(-2, 9, 4), rng.integers(-2, 9, (4, 3))
+BLOCKS = {
+    "of one array": (lambda x, i: lax.dynamic_slice(x, (i, 0, 1), (2, 6, 7)), (None, 0), (X, STARTS)),
+    "windows of one array": (lambda x, i: lax.dynamic_slice(x, (1, i, i), (2, 3, 2)), (None, 0), (X, STARTS)),
+    "windows of a row": (lambda x, i: lax.dynamic_slice(x, (i,), (3,)), (None, 0), (X[0, 0], STARTS)),
+    "whole": (lambda x, i: lax.dynamic_slice(x, (i, i, i), (5, 6, 7)), (None, 0), (X, STARTS)),
+    "of their own": (lambda x, i: lax.dynamic_slice(x, (i, 2), (3, 2)), (0, 0), (X[:4], STARTS)),
+    "unsigned": (lambda x, i: lax.dynamic_slice(x, (i, i), (3, 2)), (0, 0), (X[:4], np.uint64([0, 2, 3, 2**64 - 1]))),
+    "put": (lambda x, i: lax.dynamic_update_slice(x, x[:2] * 3, (i, 0)), (0, 0), (X[:4], STARTS)),
+    "put into one array": (lambda x, i: lax.dynamic_update_slice(x, x[:2, :3] * 3, (i, i)), (None, 0), (X[0], STARTS)),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_each_example_has_a_block_of_its_own(name):
+    fun, axes, (x, i) = BLOCKS[name]
+    rows = [fun(x if axes[0] is None else x[k], i[k]) for k in range(4)]
+    for transform in (lambda f: f, fl.jit):
+        np.testing.assert_array_equal(transform(fl.vmap(fun, axes))(x, i), np.stack(rows))
+    gradient = fl.jit(fl.grad(lambda x: (fl.vmap(fun, axes)(x, i) ** 3).sum()))(x)
+    alone = sum(fl.grad(lambda x, k=k: (fun(x if axes[0] is None else x[k], i[k]) ** 3).sum())(x) for k in range(4))
+    np.testing.assert_allclose(gradient, alone, rtol=1e-12)
+
+
+def test_blocks_of_examples_of_examples():
+    def block(x, i):
+        return lax.dynamic_slice(x, (i, i), (2, 3))
+
+    each, shared, own = (fl.vmap(fl.vmap(block, axes), outer) for axes, outer in [
+        ((None, 0), (None, 0)), ((None, 0), (0, 0)), ((0, 0), (None, 1))])
+    np.testing.assert_array_equal(fl.jit(each)(X[0], J)[2, 1], block(X[0], J[2, 1]))
+    np.testing.assert_array_equal(fl.jit(shared)(X[:4], J)[2, 1], block(X[2], J[2, 1]))
+    np.testing.assert_array_equal(fl.jit(own)(X[:4], J)[2, 1], block(X[1], J[1, 2]))
+
+
+def test_windows_of_one_array_copy_it_for_no_example():
+    windows = fl.vmap(lambda x, i: lax.dynamic_slice(x, (i, 0), (3, 100)), (None, 0))
+    forecast = fl.jit(windows).memory(np.ones((1000, 100)), np.arange(500))
+    assert forecast.temporaries < 500 * 1000 * 8

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from functorch_lite.primitives import blocks
 from functorch_lite.primitives import indexing as p
 from tests.records.op_record import OpRecord, Sample, calls, complex_normal, distinct, normal
 
@@ -115,12 +116,20 @@ def _block(rng):
     return rng.integers(0, 3), rng.integers(0, 2)
 
 
+def _blocks(rng):
+    return rng.integers(-2, 5, 3), rng.integers(-3, 6, 3).astype(np.int32)
+
+
 def _clamped(x, i, j):
+    if np.ndim(i):
+        return np.stack([_clamped(*each) for each in zip(x, i, j, strict=True)])
     i, j = min(max(int(i), 0), 2), min(max(int(j), 0), 1)
     return x[i : i + 2, j : j + 2]
 
 
 def _updated(x, u, i, j):
+    if np.ndim(i):
+        return np.stack([_updated(*each) for each in zip(x, u, i, j, strict=True)])
     out = x.copy()
     _clamped(out, i, j)[...] = u
     return out
@@ -147,15 +156,17 @@ RECORDS = [
              calls(lambda rng: (rng.integers(0, 3, 7),), lambda rng: (rng.integers(0, 3, (2, 5)),)),
              lambda x: np.argsort(x, axis=-1, kind="stable"), (), order=0),
     OpRecord(
-        "dynamic_slice", lambda x, i, j: p.dynamic_slice(x, i, j, sizes=(2, 2)),
+        "dynamic_slice", lambda x, i, j: blocks.dynamic_slice(x, i, j, sizes=(2, 2)),
         calls(lambda rng: (normal(rng, 4, 3), *_block(rng)),
-              lambda rng: Sample((normal(rng, 4, 3), np.int64(9), np.int32(-4)), "clamped")),
+              lambda rng: Sample((normal(rng, 4, 3), np.int64(9), np.int32(-4)), "clamped"),
+              lambda rng: Sample((normal(rng, 3, 4, 3), *_blocks(rng)), "each its own")),
         _clamped, ALL_FLOATS, order=1,
     ),
     OpRecord(
-        "dynamic_update_slice", p.dynamic_update_slice,
+        "dynamic_update_slice", blocks.dynamic_update_slice,
         calls(lambda rng: (normal(rng, 4, 3), normal(rng, 2, 2), *_block(rng)),
-              lambda rng: Sample((normal(rng, 4, 3), normal(rng, 2, 2), np.int64(9), np.int32(-4)), "clamped")),
+              lambda rng: Sample((normal(rng, 4, 3), normal(rng, 2, 2), np.int64(9), np.int32(-4)), "clamped"),
+              lambda rng: Sample((normal(rng, 3, 4, 3), normal(rng, 3, 2, 2), *_blocks(rng)), "each its own")),
         _updated, ALL_FLOATS, order=1,
     ),
 ]

@@ -21,8 +21,9 @@ from functorch_lite.compiler.schedule.maps import AxisMap
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Program, Var
+from functorch_lite.primitives.blocks import dynamic_update_slice_p
 from functorch_lite.primitives.higher_order import jit_p
-from functorch_lite.primitives.indexing import dynamic_update_slice_p, scatter_p, scatter_reduce_p
+from functorch_lite.primitives.indexing import scatter_p, scatter_reduce_p
 from functorch_lite.primitives.loops import cond_p, scan_p, while_p
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ rule, which raises the error that names the index.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,13 +30,8 @@ from functorch_lite.compiler.lowering.rules import (
 )
 from functorch_lite.core import dtypes
 from functorch_lite.core.aval import Aval
-from functorch_lite.primitives.indexing import (
-    dynamic_slice_p,
-    dynamic_update_slice_p,
-    gather_p,
-    scatter_p,
-    scatter_reduce_p,
-)
+from functorch_lite.primitives.blocks import dynamic_slice_p, dynamic_update_slice_p
+from functorch_lite.primitives.indexing import gather_p, scatter_p, scatter_reduce_p
 from functorch_lite.primitives.matrix import permute_rows_p
 
 OUT_OF_RANGE = 1
@@ -339,13 +334,15 @@ def _complex_extreme(b, better, x, y):
 # --- blocks at run-time positions -------------------------------------------------------------------------------------
 
 
-def block_start(b: Builder, starts: Sequence[Operand], shape: Sequence[int], sizes: Sequence[int]) -> Index:
-    """The position of the block's first element, its starts clamped so that the block fits."""
+def _block_start(
+    b: Builder, starts: Sequence[Operand], k: Index, shape: Sequence[int], sizes: Sequence[int]
+) -> Index:
+    """The position of block k's first element in an array of `shape`, its starts clamped so that the block fits."""
     at = ZERO
     for start, n, m, stride in zip(starts, shape, sizes, strides_of(shape), strict=True):
         if n == m:
             continue
-        v = start.load(b, ZERO)
+        v = start.load(b, k)
         if v.kind == "u64":
             v = b.op("min", v, b.constant(n - m, "u64"))
         v = b.op("max", b.op("convert", v, kind="i64"), b.constant(0, "i64"))
@@ -353,19 +350,22 @@ def block_start(b: Builder, starts: Sequence[Operand], shape: Sequence[int], siz
     return at
 
 
-def copy_block(
-    b: Builder, target: Operand, target_at: Index, source: Operand, source_at: Index, sizes: Sequence[int]
-) -> None:
-    """A block from one array into another, each given by the position of the block's first element."""
-    if 0 in sizes:
-        return
-    each, axes = words_each(target.aval.dtype), len(sizes)
-    run = 1
+class _Side(NamedTuple):
+    """Where a block lies: in an array of `shape` that is in the buffer, from a position on, all in elements."""
+
+    buffer: Buffer
+    shape: Sequence[int]
+    at: Index
+
+
+def _copy_block(b: Builder, target: _Side, source: _Side, sizes: Sequence[int], each: int) -> None:
+    """A block from one array into another. each: the words of an element."""
+    axes, run = len(sizes), 1
     while axes and (axes == len(sizes) or sizes[axes] == target.shape[axes] == source.shape[axes]):
         axes -= 1
         run *= sizes[axes]
     run *= each
-    strides = [strides_of(o.shape) for o in (target, source)]
+    strides = [strides_of(side.shape) for side in (target, source)]
 
     def nest(axis, to, frm):
         if axis == axes:
@@ -374,13 +374,26 @@ def copy_block(
         with b.loop(sizes[axis], vector=run == 1 and axis == axes - 1) as i:
             nest(axis + 1, to + i * (strides[0][axis] * each), frm + i * (strides[1][axis] * each))
 
-    nest(0, target_at * each, source_at * each)
+    nest(0, target.at * each, source.at * each)
+
+
+def _blocks(b: Builder, starts: Sequence[Operand], whole: Operand, part: Operand, into: bool) -> None:
+    """Copy blocks of `whole` to `part`, or the other way `into` it."""
+    lead = len(starts[0].shape) if starts else 0
+    shape, sizes = whole.shape[lead:], part.shape[lead:]
+    if not part.aval.size:
+        return
+    with b.loop(math.prod(part.shape[:lead])) as k:
+        at = _block_start(b, starts, k, shape, sizes) + k * math.prod(shape)
+        sides = _Side(whole.buffer, shape, at), _Side(part.buffer, sizes, k * math.prod(sizes))
+        target, source = sides if into else sides[::-1]
+        _copy_block(b, target, source, sizes, words_each(part.aval.dtype))
 
 
 @kernel_rules.register(dynamic_slice_p)
 def _(b, inputs, outputs, *, sizes):
     x, *starts = inputs
-    copy_block(b, outputs[0], ZERO, x, block_start(b, starts, x.shape, sizes), sizes)
+    _blocks(b, starts, x, outputs[0], into=False)
 
 
 @kernel_rules.register(dynamic_update_slice_p)
@@ -391,8 +404,8 @@ def _(b, inputs, outputs):
 
 
 def update_block(b: Builder, target: Operand, update: Operand, starts: Sequence[Operand]) -> None:
-    """Replace the block of `target` that begins at the (clamped) starts by `update`."""
-    copy_block(b, target, block_start(b, starts, target.shape, update.shape), update, ZERO, update.shape)
+    """Replace the block of `target` that begins at the (clamped) starts by `update`; or one of each array in it."""
+    _blocks(b, starts, target, update, into=True)
 
 
 # --- permute_rows -----------------------------------------------------------------------------------------------------

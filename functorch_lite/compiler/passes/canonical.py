@@ -37,12 +37,12 @@ from functorch_lite.compiler.passes.rewriting import (
 from functorch_lite.core import dtypes
 from functorch_lite.core.primitive import Kind, Primitive
 from functorch_lite.core.program import Equation, Literal, Program
+from functorch_lite.primitives.blocks import dynamic_slice_p
 from functorch_lite.primitives.broadcast import broadcast_in_dim_p
 from functorch_lite.primitives.casts import convert_p, name_p, stop_gradient_p
 from functorch_lite.primitives.comparison import and_p, eq_p, ge_p, gt_p, le_p, lt_p, ne_p, or_p, xor_p
 from functorch_lite.primitives.contraction import dot_general_p
 from functorch_lite.primitives.elementwise import add_any_p, add_p, max_p, min_p, mul_p, scale_p
-from functorch_lite.primitives.indexing import dynamic_slice_p
 from functorch_lite.primitives.movement import concatenate_p, pad_p, permute_dims_p, reshape_p, rev_p, slice_p
 
 _FLIPPED = {lt_p: gt_p, gt_p: lt_p, le_p: ge_p, ge_p: le_p}

@@ -11,12 +11,12 @@ from functorch_lite.core.aval import Aval, StackAval
 from functorch_lite.core.check import check_program
 from functorch_lite.core.program import Equation, Literal, Program, Var
 from functorch_lite.core.tracer import bind
+from functorch_lite.primitives.blocks import dynamic_slice
 from functorch_lite.primitives.broadcast import broadcast_in_dim, full
 from functorch_lite.primitives.casts import convert, name_p, stop_gradient_of
 from functorch_lite.primitives.comparison import lt
 from functorch_lite.primitives.contraction import dot_general
 from functorch_lite.primitives.elementwise import add, add_any, add_any_p, add_p, maximum, mul, mul_p, sub
-from functorch_lite.primitives.indexing import dynamic_slice
 from functorch_lite.primitives.movement import concatenate, pad, permute_dims, reshape, rev, slice
 from functorch_lite.primitives.transcendental import exp
 from tests.compiler.passes.support import boundary, check_golden_pass, check_pass, program_of, run
