@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import functorch_lite as fl
 from functorch_lite import nn, optim
@@ -210,3 +212,46 @@ def test_a_search_reads_its_probes_in_the_kernels_that_need_them():
         f = fl.jit(lambda a, v, side=side: np.searchsorted(a, v, side))
         assert "gather" not in f.lower(a, v).as_text("schedule")
         np.testing.assert_array_equal(f(a, v), np.searchsorted(a, v, side))
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_groups_are_not_united_around_what_lies_between():
+    """The select joins what computes -j; what computes d runs before the product that the select waits for."""
+    def fun(h, j):
+        d = -(h @ j)
+        return fl.numpy.where(d @ j < 0, d, -j)
+
+    check(fun, [np.arange(9.0).reshape(3, 3), np.ones(3)])
+
+
+STEPS = {
+    "negated": lambda v, w, m: -v,
+    "added": lambda v, w, m: v + w,
+    "times": lambda v, w, m: v * w[::-1],
+    "product": lambda v, w, m: m @ v,
+    "scaled by a product": lambda v, w, m: (v @ w) * v,
+    "chosen by a sum": lambda v, w, m: np.where(v.sum() < 0, v, w),
+    "chosen by a product": lambda v, w, m: np.where(v @ w < 0, v, -w),
+    "centred": lambda v, w, m: v - w.max(),
+    "running": lambda v, w, m: np.cumsum(v) - w,
+    "of columns": lambda v, w, m: (m * v).sum(0) + (m * w[:, None]).sum(1),
+    "shifted": lambda v, w, m: np.roll(v, 1) + w,
+}
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 30), st.integers(0, 30)), min_size=3,
+                max_size=12))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_random_graphs_have_an_order(steps):
+    def fun(m, v):
+        values = [v, m[0]]
+        for name, i, j in steps:
+            values.append(np.tanh(STEPS[name](values[i % len(values)], values[j % len(values)], m)))
+        return values[-3:]
+
+    args = [np.linspace(-1, 1, 25).reshape(5, 5), np.linspace(-2, 1, 5)]
+    program = pipeline.optimize(fl.make_program(fun)(*args))
+    Schedule(program)
+    check(fun, args, interpreted=False)

@@ -368,7 +368,9 @@ class Schedule:
                 group.ends.add(out)
             axes = tuple(a for a in axes if a not in reduced)
         for other in sorted(together, key=lambda g: -g.number):
-            self._unite(group, other, equation)
+            apart = {k: m for k, m in makers.items() if not m.bits & group.bits}
+            if not self._blocked(other, apart):
+                self._unite(group, other, equation)
         for other in makers.values():
             if other is not group and not other.bits & group.bits:
                 self._order(group, other)
