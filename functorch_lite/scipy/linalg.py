@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`functorch_lite.scipy.linalg`: decompositions, solvers and functions of matrices with SciPy's signatures.
 
-All have derivatives to any order and take leading batch axes. Options that only save memory or checks in SciPy
+All have derivatives to any order (sqrtm, polar and large Sylvester equations: to the third, see `matrix_equations`)
+and take leading batch axes. Options that only save memory or checks in SciPy
 (overwrite_a, check_finite) are accepted and change nothing.
 """
 
@@ -21,6 +22,24 @@ from functorch_lite.numpy.promotion import asarray, broadcast_shapes, broadcast_
 from functorch_lite.primitives import linalg as p
 from functorch_lite.primitives import matrix_functions
 from functorch_lite.primitives.matrix import adjoint, identity_like, permute_rows, tril, triu
+from functorch_lite.scipy.matrix_equations import eigh_tridiagonal as eigh_tridiagonal
+from functorch_lite.scipy.matrix_equations import polar as polar
+from functorch_lite.scipy.matrix_equations import solve_sylvester as solve_sylvester
+from functorch_lite.scipy.matrix_equations import sqrtm as sqrtm
+from functorch_lite.scipy.special_matrices import circulant as circulant
+from functorch_lite.scipy.special_matrices import companion as companion
+from functorch_lite.scipy.special_matrices import convolution_matrix as convolution_matrix
+from functorch_lite.scipy.special_matrices import dft as dft
+from functorch_lite.scipy.special_matrices import fiedler as fiedler
+from functorch_lite.scipy.special_matrices import hadamard as hadamard
+from functorch_lite.scipy.special_matrices import hankel as hankel
+from functorch_lite.scipy.special_matrices import helmert as helmert
+from functorch_lite.scipy.special_matrices import hilbert as hilbert
+from functorch_lite.scipy.special_matrices import invhilbert as invhilbert
+from functorch_lite.scipy.special_matrices import invpascal as invpascal
+from functorch_lite.scipy.special_matrices import leslie as leslie
+from functorch_lite.scipy.special_matrices import pascal as pascal
+from functorch_lite.scipy.special_matrices import toeplitz as toeplitz
 
 
 def _float(x):

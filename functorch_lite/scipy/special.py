@@ -7,48 +7,42 @@ same names here, which also take CuPy's arrays. Dtypes are SciPy's: float16 give
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.special
 
-from functorch_lite.backends.registry import on_device
 from functorch_lite.core.dtypes import dtype_kind
 from functorch_lite.errors import ArgumentError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import kept_shape, reduction_axes
-from functorch_lite.numpy.dispatch import implement, is_eager_call
-from functorch_lite.numpy.promotion import asarray, broadcast_to, loop_operands, promote, to_float, to_inexact
-from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
+from functorch_lite.numpy.promotion import asarray, broadcast_to, promote, to_float, to_inexact
 from functorch_lite.primitives import special as p
 from functorch_lite.primitives import transcendental as t
 from functorch_lite.primitives.reduction import logsumexp as reduce_logsumexp
 from functorch_lite.primitives.reduction import reduce_max
-
-
-def _is_numpys(args: Any) -> bool:
-    return not any(on_device(a) for a in args)
-
-
-def _public(name: str, fun: Callable[..., Any]) -> Callable[..., Any]:
-    """The ufunc scipy.special.<name>, which computes `fun` of operands of one dtype and shape where it is traced."""
-    ufunc = getattr(scipy.special, name)
-
-    def body(*args: Any) -> Any:
-        return fun(*loop_operands(ufunc, *args))
-
-    implement(ufunc)(body)
-    bodies[ufunc] = body
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        if is_eager_call(args, kwargs) and _is_numpys(args):
-            return ufunc(*args, **kwargs)
-        return apply_ufunc(ufunc, args, kwargs) if kwargs else body(*args)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"scipy.special.{name}, which also takes traced and CuPy arrays.\n\n{ufunc.__doc__}"
-    return function
+from functorch_lite.scipy.exponentials import boxcox as boxcox
+from functorch_lite.scipy.exponentials import boxcox1p as boxcox1p
+from functorch_lite.scipy.exponentials import exp1 as exp1
+from functorch_lite.scipy.exponentials import expi as expi
+from functorch_lite.scipy.exponentials import expn as expn
+from functorch_lite.scipy.exponentials import exprel as exprel
+from functorch_lite.scipy.exponentials import sici as sici
+from functorch_lite.scipy.exponentials import spence as spence
+from functorch_lite.scipy.gammas import bernoulli as bernoulli
+from functorch_lite.scipy.gammas import bessel_jn as bessel_jn
+from functorch_lite.scipy.gammas import comb as comb
+from functorch_lite.scipy.gammas import gammasgn as gammasgn
+from functorch_lite.scipy.gammas import iv as iv
+from functorch_lite.scipy.gammas import ive as ive
+from functorch_lite.scipy.gammas import jn as jn
+from functorch_lite.scipy.gammas import jv as jv
+from functorch_lite.scipy.gammas import loggamma as loggamma
+from functorch_lite.scipy.gammas import poch as poch
+from functorch_lite.scipy.gaussians import dawsn as dawsn
+from functorch_lite.scipy.gaussians import fresnel as fresnel
+from functorch_lite.scipy.gaussians import owens_t as owens_t
+from functorch_lite.scipy.harmonics import sph_harm_y as sph_harm_y
+from functorch_lite.scipy.ufuncs import public as _public
 
 
 def _c(x, value):

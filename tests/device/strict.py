@@ -54,7 +54,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     def __array_function__(self, function, types, args, kwargs):
         if any(not issubclass(t, ndarray) for t in types):
             return NotImplemented
-        where = _library.linalg if "linalg" in function.__module__ else _library
+        where = functools.reduce(getattr, function.__module__.split(".")[1:], _library)
         return getattr(where, function.__name__)(*args, **kwargs)
 
     def __getitem__(self, index):

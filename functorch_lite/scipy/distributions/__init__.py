@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The distributions of `functorch_lite.scipy.stats`, by family."""
