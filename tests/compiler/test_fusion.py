@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import functorch_lite as fl
@@ -241,17 +241,38 @@ STEPS = {
 }
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 30), st.integers(0, 30)), min_size=3,
-                max_size=12))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_random_graphs_have_an_order(steps):
+GRAPHS = st.lists(
+    st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 30), st.integers(0, 30)), min_size=3, max_size=12
+)
+
+
+def graph_of(steps):
+    """A function of a matrix and a vector: each step computes a vector from two of those there are."""
     def fun(m, v):
         values = [v, m[0]]
         for name, i, j in steps:
             values.append(np.tanh(STEPS[name](values[i % len(values)], values[j % len(values)], m)))
         return values[-3:]
 
-    args = [np.linspace(-1, 1, 25).reshape(5, 5), np.linspace(-2, 1, 5)]
+    return fun, [np.linspace(-1, 1, 25).reshape(5, 5), np.linspace(-2, 1, 5)]
+
+
+@given(GRAPHS)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@example([("added", 0, 0), ("added", 0, 0), ("of columns", 0, 0), ("added", 0, 0), ("product", 8, 0), ("added", 4, 9),
+          ("chosen by a product", 0, 6)])
+def test_random_graphs_have_an_order(steps):
+    check(*graph_of(steps), interpreted=False)
+
+
+@given(GRAPHS)
+@settings(max_examples=300, deadline=None, derandomize=True)
+@pytest.mark.parametrize("near", [1, 3])
+def test_paths_longer_than_what_is_looked_at(near, steps):
+    """Groups that were put together around one are found in the end, and looked for again with care."""
+    fun, args = graph_of(steps)
     program = pipeline.optimize(fl.make_program(fun)(*args))
-    Schedule(program)
-    check(fun, args, interpreted=False)
+    schedule, done = Schedule(program, near), set()
+    for group in schedule.groups:
+        assert schedule.needs(group) <= done
+        done.add(group)

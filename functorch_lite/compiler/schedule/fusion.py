@@ -54,7 +54,7 @@ MAX_SIZE = 64
 MAX_SCALARS = 400
 LARGE = 1 << 16  # elements
 MOST_READERS = 4  # of a gather that is read through its indices: most often they are of one kernel
-NEAR = 128  # how many nodes back an equation may join a group
+NEAR = 128  # how many nodes back an equation may join a group; paths are looked for in four times as many
 
 
 @dataclass(eq=False, slots=True)
@@ -108,8 +108,9 @@ class Schedule:
     whole, as the base variable and the map. alias: variables that are another's memory under a new shape.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, near: int = NEAR):
         self.program = program
+        self._near = near
         self.given = frozenset(program.inputs)
         self.movement: dict[Var, Equation] = {}
         self.maps: dict[Var, tuple[Any, AxisMap]] = {}
@@ -125,8 +126,12 @@ class Schedule:
         self.read_first: dict[Group, set[Group]] = {}  # what must have read the memory that a node writes over
         for position, equation in enumerate(program.equations):
             self._place(equation, position)
-        fused = with_prologues(self, with_pools(self, with_epilogues(self, self._ordered())))
-        self.groups = with_joined(self, fused)
+        order = self._ordered()
+        if len(order) < len({*self._nodes}):  # groups wait for one another: a path was longer than what is looked at
+            assert near < len(program.equations), "the schedule has a cycle"
+            self.__init__(program, len(program.equations))
+            return
+        self.groups = with_joined(self, with_prologues(self, with_pools(self, with_epilogues(self, order))))
 
     # --- placing ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +279,7 @@ class Schedule:
             group = self._readers.get(self.base(atom)[0]) if not is_number(atom) else None
             if group is not None:
                 found[group.number] = group
-        near = len(self._nodes) - NEAR
+        near = len(self._nodes) - self._near
         return [found[k] for k in sorted(found, reverse=True) if found[k].domain is not None and k >= near]
 
     def _blocked(self, group: Group, makers: dict[int, Group]) -> bool:
@@ -386,7 +391,7 @@ class Schedule:
 
     def _unite(self, group: Group, other: Group, equation: Equation) -> None:
         """Make two groups of one domain one, if both can run at once. The equation joins the first after this."""
-        if other.domain != group.domain or other.number < len(self._nodes) - NEAR:
+        if other.domain != group.domain or other.number < len(self._nodes) - self._near:
             return
         ending = None
         if None not in (group.reduced, other.reduced) and group.reduced != other.reduced:
@@ -405,7 +410,8 @@ class Schedule:
         group.ends |= other.ends
         group.reduced = group.reduced if group.reduced is not None else other.reduced
         group.bits |= other.bits
-        self._add_after(group, other.after)
+        group.after = (group.after | other.after) & ~group.bits
+        self._tell(group, group.after | group.bits)
         for var in other.axes:
             self.home[var] = group
         bits = other.bits  # its own place, and those of groups that it took in before
@@ -445,7 +451,7 @@ class Schedule:
     def _between(self, group: Group, other: Group) -> bool:
         """Whether a third node lies on a path between two groups."""
         both = group.bits | other.bits
-        start = max(0, len(self._nodes) - 4 * NEAR)
+        start = max(0, len(self._nodes) - 4 * self._near)
         before = ((group.after | other.after) & ~both) >> start
         while before:
             low = before & -before
@@ -462,14 +468,18 @@ class Schedule:
         if mask & ~group.after == 0:
             return
         group.after |= mask
-        for node in self._nodes[max(0, group.number - 2 * NEAR) :]:
+        self._tell(group, mask)
+
+    def _tell(self, group: Group, mask: int) -> None:
+        """Note that what runs after a group runs after these nodes, too."""
+        for node in self._nodes[max(0, group.number - 2 * self._near) :]:
             if node is not group and node.after & group.bits:
                 node.after |= mask & ~node.bits
 
     # --- order ------------------------------------------------------------------------------------------------------
 
     def _ordered(self) -> list[Group]:
-        """The nodes, each after what it needs, otherwise as the program has them."""
+        """The nodes, each after what it needs, otherwise as the program has them; without those in a cycle."""
         nodes = list(dict.fromkeys(self._nodes))
         needs = {n: self.needs(n) for n in nodes}
         waiting: dict[Group, list[Group]] = {n: [] for n in nodes}
@@ -487,7 +497,6 @@ class Schedule:
                 counts[other] -= 1
                 if not counts[other]:
                     heapq.heappush(ready, (other.last, other.number, other))
-        assert len(order) == len(nodes), "the schedule has a cycle"
         return order
 
     def needs(self, node: Group) -> set[Group]:
