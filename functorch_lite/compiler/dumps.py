@@ -50,7 +50,7 @@ def module_of(
     sharing: whether threads share its long loops. choices: which of them, and what they stream. levels: for code that
     is made quickly, tells which functions are made well all the same.
     """
-    machine = engine.target()
+    machine = engine.vectors()
     return write_module(
         lowered.function, lowered.kernels, lowered.inputs, lowered.outputs, lowered.constant_buffers, plan,
         parts=lowered.parts, has_fma=machine.has_fma, lanes_bytes=machine.lanes_bytes, sharing=sharing,

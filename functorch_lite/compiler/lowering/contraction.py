@@ -154,7 +154,7 @@ def _sorted(operands: Sequence[Place | Prologue]) -> tuple[list[Place], list[Pro
 
 def this_machine(cutting: Cutting = AS_USUAL) -> Machine:
     """The machine that code is made for."""
-    target = engine.target()
+    target = engine.vectors()
     return Machine(target.lanes_bytes, 32 if target.lanes_bytes == 64 else 16, cutting)
 
 

@@ -25,12 +25,16 @@ from typing import Any, NamedTuple
 
 import llvmlite  # its version only
 
+from functorch_lite.compiler.codegen.x86 import assembler
 from functorch_lite.compiler.runtime import linking
 from functorch_lite.compiler.runtime.object_cache import objects
 from functorch_lite.compiler.runtime.pieces import FORMAT
 
 USUAL, QUICK = 2, 0
 """Levels of LLVM's code generation: the same bits come out; see tiers.py for when which is used."""
+_ASSEMBLED = 64
+"""Bytes of the vector registers that the assembler has code for: those of AVX-512."""
+_WIDEST = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
 _NO_SYMBOLS: Mapping[str, int] = MappingProxyType({})
 _EXPORTED = re.compile(r'\ndefine (?!internal |private )[^@\n]*@(?:"([^"\n]+)"|([-\w.$]+))\(')
 _DECLARED = re.compile(r"(?:\ndeclare [^@\n]*|\n)@((?!llvm\.)[-\w.$]+)(?:\(| = external )")
@@ -71,6 +75,23 @@ def target() -> Target:
     found = _llvm().host()
     objects.store(key, repr(tuple(found)).encode())
     return found
+
+
+class Vectors(NamedTuple):
+    """Of a processor's vectors what a Target has of them."""
+
+    lanes_bytes: int
+    has_fma: bool
+
+
+@functools.cache
+def vectors() -> Vectors:
+    """The vectors of this machine; LLVM is not asked where the system tells that they are the widest."""
+    flags = next((line.split() for line in processor().splitlines() if line.startswith("flags")), [])
+    if linking.is_for_this_platform() and _WIDEST <= set(flags):
+        return Vectors(64, True)
+    found = target()
+    return Vectors(found.lanes_bytes, found.has_fma)
 
 
 @functools.cache
@@ -160,21 +181,31 @@ def object_of(
 ) -> bytes:
     """The object file of a module: the one that is kept, or a new one."""
     if not cache:
-        return compile_object(ir_text, wanted or target(), passes, level, pieces)
+        return _made(ir_text, wanted, passes, level, pieces)
     key = _key(ir_text, wanted, passes, level)
     found = objects.find(key)
     if found is None:
         with _compiling:  # LLVM works on one module at a time anyway; the second caller finds the first one's object
             found = objects.find(key)
             if found is None:
-                found = compile_object(ir_text, wanted or target(), passes, level, pieces)
+                found = _made(ir_text, wanted, passes, level, pieces)
                 objects.store(key, found)
     return found
 
 
+def _made(ir_text: str, wanted: Target | None, passes: int, level: int, pieces: int) -> bytes:
+    """A new object file. What is to be made quickly is assembled without LLVM, where all that is in it is known."""
+    if level == QUICK and wanted is None and not passes and linking.is_for_this_platform():
+        found = assembler.assembled(ir_text) if vectors().lanes_bytes == _ASSEMBLED else None
+        if found is not None:
+            return found
+    return compile_object(ir_text, wanted or target(), passes, level, pieces)
+
+
 def versions() -> tuple[object, ...]:
-    """What an object file depends on besides its module: versions, the platform, how pieces are put together."""
-    return llvmlite.__version__, sys.platform, platform.machine(), FORMAT
+    """What an object file depends on besides its module: versions, the platform, how pieces are put together, what
+    the assembler knows."""
+    return llvmlite.__version__, sys.platform, platform.machine(), FORMAT, assembler.FORMAT
 
 
 def _key(ir_text: str, wanted: Target | None, passes: int, level: int) -> str:

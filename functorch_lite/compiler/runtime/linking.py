@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from functorch_lite.compiler.codegen.x86.assembler import MAGIC, entries
 from functorch_lite.compiler.runtime.pieces import parts_of
 
 _HEADER = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
@@ -81,6 +82,8 @@ def link(data: bytes, names: Sequence[str], symbols: Mapping[str, int]) -> Image
     """
     if not is_for_this_platform():
         return None
+    if data.startswith(MAGIC):
+        return _plain_image(data, names)
     try:
         return _image([_Linking(part) for part in parts_of(data)], names, symbols)
     except _Unknown:
@@ -118,13 +121,31 @@ def _address_in_process(name: str) -> int:
         raise _Unknown from None
 
 
+def _plain_image(data: bytes, names: Sequence[str]) -> Image:
+    """Code that needs nothing from outside, as the assembler makes it."""
+    offsets, code = entries(data)
+    memory, size = _memory(), _aligned(len(code), mmap.PAGESIZE)
+    start = _taken(size)
+    ctypes.memmove(start, code, len(code))
+    if memory.protect(start, size, mmap.PROT_READ | mmap.PROT_EXEC):
+        memory.free(start, size)
+        raise MemoryError("memory for compiled code cannot be made executable.")
+    return Image(start, size, {name: start + offsets[name] for name in names})
+
+
+def _taken(size: int) -> int:
+    """The address of so many new bytes, whole pages."""
+    start = _memory().take(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if start is None or start == ctypes.c_void_p(-1).value:
+        raise MemoryError("there is no memory for compiled code.")
+    return start
+
+
 def _image(pieces: Sequence["_Linking"], names: Sequence[str], symbols: Mapping[str, int]) -> Image:
     """Put the pieces of a module into memory, one behind the other."""
     memory = _memory()
     size = sum(piece.size for piece in pieces)
-    start = memory.take(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-    if start is None or start == ctypes.c_void_p(-1).value:
-        raise MemoryError("there is no memory for compiled code.")
+    start = _taken(size)
     try:
         starts = list(itertools.accumulate((piece.size for piece in pieces), initial=start))
         known: dict[str, int] = {}
