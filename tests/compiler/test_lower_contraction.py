@@ -14,9 +14,10 @@ import functorch_lite as fl
 from functorch_lite.compiler.loop_ir.interpret import interpret
 from functorch_lite.compiler.loop_ir.nodes import Loop, Prefetch
 from functorch_lite.compiler.loop_ir.verify import verify
-from functorch_lite.compiler.lowering import product_tiles
+from functorch_lite.compiler.lowering import product_parts, product_tiles
 from functorch_lite.compiler.lowering.contraction import bilinear_kernel, product_of
 from functorch_lite.compiler.lowering.convolution import convolution_of
+from functorch_lite.compiler.lowering.cutting import SHORT
 from functorch_lite.compiler.lowering.tiles import Machine, cuts, even_cuts, panels_of
 from functorch_lite.compiler.native import compile_native
 from functorch_lite.compiler.schedule.parallel import WORTH_AWAKE_NS, every, shared_loops, time_of
@@ -269,12 +270,77 @@ def test_columns_that_are_left_over_are_right(size):
 
 @pytest.mark.parametrize("threads", (1, 2, 4))
 def test_products_are_the_same_bits_on_any_number_of_threads(threads):
-    for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512), (144, 150, 144), (128, 128, 128)):
+    for m, n, k in ((128, 512, 768), (768, 128, 384), (512, 512, 512), (144, 150, 144), (128, 128, 128),
+                    (100, 120, 5000)):
         x, y = array((k, m), "float32"), array((k, n), "float32")
         with fl.config(num_threads=threads):
             found = fl.jit(lambda x, y: x.T @ y)(x, y)
         with fl.config(num_threads=1):
             np.testing.assert_array_equal(found, fl.jit(lambda x, y: x.T @ y)(x, y))
+
+
+# --- much k -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "parts"), (((128, 4096, 128), 8), ((128, 2048, 128), 4), ((64, 16384, 64), 8),
+                                             ((100, 5000, 120), 8), ((128, 4096, 256), 4), ((256, 4096, 256), 1),
+                                             ((128, 512, 128), 1), ((16, 65536, 64), 1), ((33, 8191, 129), 1)))
+def test_few_rows_and_columns_of_much_k_are_sums_of_parts_of_it(size, parts):
+    m, k, n = size
+    x, y = array((m, k), "float32"), array((k, n), "float32")
+    function = kernel(dot_general_p, x, y, {"contract": ((1,), (0,)), "batch": NONE})[0]
+    assert [b.size // (m * n) for b in function.scratch if b.name == "k_parts"] == [parts] * (parts > 1)
+    shared = shared_loops(function)
+    assert parts == 1 or parts in [s.extent for s in every(function.body) if id(s) in shared]
+
+
+@pytest.mark.parametrize("order", ("nn", "tn", "nt", "tt"))
+@pytest.mark.parametrize("size", ((33, 72, 40), (50, 80, 37), (35, 96, 64)), ids=str)
+def test_parts_of_k_add_up(size, order, monkeypatch):
+    """With the same bits in code made quickly."""
+    monkeypatch.setattr(product_parts, "WORTH", 1)
+    monkeypatch.setattr(product_parts, "TIMES", 1)
+    monkeypatch.setattr(product_parts, "LEAST_DEPTH", 5)
+    m, k, n = size
+    x = array((m, k) if order[0] == "n" else (k, m), "float32")
+    y = array((k, n) if order[1] == "n" else (n, k), "float32")
+    contract = ((1 if order[0] == "n" else 0,), (0 if order[1] == "n" else 1,))
+    found = np.empty((2, m, n), np.float32)
+    for out, machine in zip(found, (MACHINES[0], Machine(64, 32, SHORT)), strict=True):
+        check(dot_general_p, x, y, {"contract": contract, "batch": NONE}, machine)
+        function, _ = kernel(dot_general_p, x, y, {"contract": contract, "batch": NONE}, machine)
+        assert "k_parts" in [b.name for b in function.scratch]
+        run_kernel(function, [x, y, out], 64)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_an_epilogue_follows_the_sum_of_all_parts_of_k():
+    x, y, bias = array((64, 4096), "float32"), array((4096, 128), "float32"), array(128, "float32")
+    f = fl.jit(lambda x, y, b: np.tanh(1e-2 * (x @ y) + b))
+    lowered = f.lower(x, y, bias)
+    assert len(lowered.as_text("schedule").splitlines()) == 1
+    assert "k_parts" in lowered.as_text("loop_ir")
+    np.testing.assert_allclose(f(x, y, bias), np.tanh(1e-2 * (x @ y) + bias), 1e-4, 1e-4)
+
+
+def test_blocks_of_k_have_some_of_the_outermost_of_several_axes():
+    """Panels of all of two long axes would be narrower than a tile."""
+    x, y = array((8, 140, 300), "float32"), array((8, 300, 300), "float32")
+    params = {"contract": ((0, 2), (0, 2)), "batch": NONE}
+    function = kernel(dot_general_p, x, y, params)[0]
+    (packed,) = [b for b in function.scratch if b.name == "packed"]
+    assert packed.size % 300 == 0
+    assert packed.size < 300 * 300
+    check(dot_general_p, x, y, params)
+
+
+def test_tiles_of_little_k_fetch_the_lines_of_a_large_output():
+    for m, k, n, fetched in ((512, 128, 1024, {"out"}), (512, 128, 256, set()), (512, 384, 1024, set())):
+        x, y = array((m, k), "float32"), array((k, n), "float32")
+        function = kernel(dot_general_p, x, y, {"contract": ((1,), (0,)), "batch": NONE})[0]
+        assert {s.buffer.name for s in every(function.body) if isinstance(s, Prefetch)} == fetched
+    check(dot_general_p, array((140, 64), "float32"), array((64, 2080), "float32"), {"contract": ((1,), (0,)),
+                                                                                   "batch": NONE})
 
 
 def test_products_of_operands_with_axes_in_every_order():

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import functorch_lite as fl
+from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.interpret import interpret
-from functorch_lite.compiler.loop_ir.nodes import Function, Loop
+from functorch_lite.compiler.loop_ir.nodes import Function, Loop, Prefetch
 from functorch_lite.compiler.loop_ir.verify import verify
 from functorch_lite.compiler.lowering import convolution_filters as filters
 from functorch_lite.compiler.lowering import convolution_image as image
@@ -22,6 +23,7 @@ from functorch_lite.compiler.lowering import convolution_pixels as pixels
 from functorch_lite.compiler.lowering.contraction import bilinear_kernel
 from functorch_lite.compiler.lowering.convolution import convolution_of
 from functorch_lite.compiler.lowering.convolution_image import divisor, even_blocks
+from functorch_lite.compiler.lowering.cutting import LOOPED
 from functorch_lite.compiler.lowering.tiles import Machine
 from functorch_lite.compiler.runtime import engine
 from functorch_lite.compiler.schedule import epilogues
@@ -59,6 +61,9 @@ def take(way: str, monkeypatch: Any) -> None:
         monkeypatch.setattr(module, "IMAGE_BYTES", 900)
     for module in (pixels, outputs, filters, parts):
         monkeypatch.setattr(module, "WORTH", 1 if "in " in way else 1 << 60)
+    for module in (outputs, filters):
+        monkeypatch.setattr(module, "FETCHED_BYTES", 0 if "in " in way else 1 << 60)
+    monkeypatch.setattr(outputs, "PIECE_BYTES", 1 << 10 if "in " in way else 1 << 12)
 
 
 def params_of(strides, padding, lhs=None, rhs=None, groups=1, batch_groups=1) -> dict[str, Any]:
@@ -303,6 +308,55 @@ def run_with_working_space(function, arrays):
     loaded = engine.load(kernel_module(function, 64, True), cache=False)
     places = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
     ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(loaded.address("entry"))(ctypes.addressof(places))
+
+
+# --- what tiles fetch, and where they leave sums ----------------------------------------------------------------------
+
+
+def fetches(function: Function) -> set[str]:
+    """The arrays of which a kernel fetches something."""
+    return {s.buffer.name for s in every(function.body) if isinstance(s, Prefetch)}
+
+
+def test_tiles_fetch_the_lines_of_their_outputs_and_the_next_image_of_large_arrays_only(monkeypatch):
+    monkeypatch.setattr(outputs.Outputs, "cost", lambda self: 0.0)
+    params = params_of((1, 1), ((1, 1), (1, 1)))
+    for examples, found in ((2, set()), (20, {"x", "out"})):
+        x, w = floats(examples, 32, 32, 32), floats(32, 32, 3, 3)
+        assert fetches(kernel_of(x, w, params)[0]) == found
+        assert not fetches(kernel_of(x, w, params, Machine(64, 32, LOOPED))[0])
+
+
+def test_tiles_of_a_kernels_gradient_fetch_the_next_channels_and_images_of_large_arrays_only():
+    for examples, found in ((2, set()), (6, {"x", "y"})):
+        x, w = floats(64, examples, 32, 32), floats(64, examples, 32, 32)
+        assert fetches(kernel_of(x, w, params_of((1, 1), ((1, 1), (1, 1))))[0]) == found
+
+
+@pytest.mark.parametrize(("columns", "outputs_at_once"), ((32, 32), (56, 56), (300, 30), (14, 28), (8, 32)))
+def test_few_outputs_at_a_time_are_put_in_order(columns, outputs_at_once, monkeypatch):
+    """So many for each of 32 filters are in working space: rows, or tiles of long ones."""
+    monkeypatch.setattr(outputs.Outputs, "cost", lambda self: 0.0)
+    x, w = floats(2, 16, 8, columns), floats(32, 16, 3, 3)
+    function, aval = kernel_of(x, w, params_of((1, 1), ((1, 1), (1, 1))))
+    (sums,) = [b for b in function.scratch if b.name == "sums"]
+    assert sums.size == outputs_at_once * 32
+    out = np.empty(aval.shape, np.float32)
+    run_kernel(function, [x, w, out], 64)
+    expected = eval_rules[conv_general_dilated_p](np, x, w, **params_of((1, 1), ((1, 1), (1, 1))))
+    np.testing.assert_allclose(out, expected, 1e-4, 1e-4)
+
+
+def test_channels_of_a_row_lie_side_by_side_where_a_tile_goes_from_one_to_the_next():
+    """That is, where its taps are written out: nine of eight outputs, not of ten."""
+    for columns, is_so in ((32, True), (20, False)):
+        problem = convolution_of((2, 16, 8, columns), (32, 16, 3, 3), (2, 32, 8, columns), (128 * columns, 8 * columns,
+                                 columns, 1), (144, 9, 3, 1), **params_of((1, 1), ((1, 1), (1, 1))))
+        b = Builder("kernel")
+        x, w = b.input("x", "f32", 256 * columns), b.input("w", "f32", 32 * 144)
+        way = outputs.Outputs(b, MACHINES[0], problem, x, w, b.output("out", "f32", 512 * columns))
+        way.write()
+        assert (way.image.strides[0] > way.image.of_channels[1]) == is_so
 
 
 # --- epilogues ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from typing import Any
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
-from functorch_lite.compiler.lowering.product_tiles import PAD, Axis, Left, Matrix, Sums
+from functorch_lite.compiler.lowering.product_operands import Left, Sums
+from functorch_lite.compiler.lowering.product_tiles import PAD, Axis, Matrix
 from functorch_lite.compiler.lowering.prologue import Operand, Source, in_memory
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import Cut, Panels, Walk, even_cuts, over, rows_of

@@ -22,6 +22,7 @@ from functorch_lite.compiler.loop_ir.nodes import Buffer, Function, KernelCall
 from functorch_lite.compiler.lowering.computed_product import product_matrix
 from functorch_lite.compiler.lowering.cutting import AS_USUAL, Cutting
 from functorch_lite.compiler.lowering.epilogue import Epilogue
+from functorch_lite.compiler.lowering.product_parts import add_up, parts_of
 from functorch_lite.compiler.lowering.product_tiles import ONE, Axis, merged, over_axes
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.prologue import Operand, Prologue, Widened
@@ -246,6 +247,10 @@ def _write_product(
     epilogue: Epilogue | None, parts: int = 1,
 ) -> None:
     """Loops around a matrix product whose output is in order along its columns, if it is in order at all."""
+    count = _parts_of_k(product, x, y, parts, epilogue)
+    if count > 1:
+        _write_in_parts(b, product, x, y, epilogue.sums if epilogue is not None else out, machine, count)
+        return
     rows, columns = merged(product.rows), merged(product.columns)
     if not columns or (rows and columns[-1].out != parts):
         product, x, y, rows, columns = product.swapped(), y, x, columns, rows
@@ -256,3 +261,25 @@ def _write_product(
     if epilogue is not None:
         matrix.end_with(epilogue, outer)
     over_axes(b, outer, matrix.write)
+
+
+def _parts_of_k(product: Product, x: Operand, y: Operand, parts: int, epilogue: Epilogue | None) -> int:
+    """In how many parts k goes, each with sums of its own; 1: as usual."""
+    in_rows = epilogue is not None and (epilogue.adds or epilogue.whole_rows)
+    if parts > 1 or in_rows or merged(product.batch) or not (isinstance(x, Buffer) and isinstance(y, Buffer)):
+        return 1
+    return parts_of(product.rows, product.columns, merged(product.contracted), x.kind)
+
+
+def _write_in_parts(
+    b: Builder, product: Product, x: Operand, y: Operand, out: Buffer | None, machine: Machine, count: int
+) -> None:
+    """The same as so many products of parts of k, which are then added up."""
+    assert out is not None
+    first, *others = merged(product.contracted)
+    size = first.size // count
+    part = Axis(count, first.x * size, first.y * size, out.size)
+    sums = b.scratch("k_parts", out.kind, count * out.size)
+    _write_product(b, Product((part,), product.rows, product.columns, (first._replace(size=size), *others)), x, y, sums,
+                   machine, None)
+    add_up(b, sums, count, out)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index
 from functorch_lite.compiler.lowering.convolution_image import (
+    FETCHED_BYTES,
     JOBS,
     LEAST_COLUMNS,
     Image,
@@ -38,7 +39,9 @@ from functorch_lite.compiler.lowering.convolution_image import (
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
 from functorch_lite.compiler.lowering.tiles import (
+    LINE_BYTES,
     Cut,
+    Fetched,
     Panels,
     Walk,
     cuts,
@@ -64,6 +67,7 @@ ONE_TILE = 9  # outputs of a tile with kernel columns in the lanes
 MOST_ROWS = 28  # outputs of a few examples together
 LEAST_SUMS = 8  # of a tile that comes again and again
 FEW = 8  # jobs
+MOST_FETCHED = 16  # lines in a step of a tile: so many are on the way at a time
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 
 
@@ -277,7 +281,8 @@ class Filters(Way):
             first = k * cut.size + cut.start
             kernel = Walk(self.w, w + first * self.channel.y, (),
                           [*(c.y for c in channels), *(v.w for v in self.conv.windows)], self.filters.y)
-            block = _Block(self.images[cut.size], kernel, [c.size for c in channels], panels, target, at, out)
+            block = _Block(self.images[cut.size], kernel, [c.size for c in channels], panels, target, at, out,
+                           kernel.at + cut.size * self.channel.y)
             self._kernel(block, x + first * self.channel.x, ())
 
     def _kernel(self, block: "_Block", x: Index, starts: tuple[Index, ...]) -> None:
@@ -309,23 +314,52 @@ class Filters(Way):
             if few:
                 self.b.fill(self.sums, self.sums.size)  # a job reads nothing that it has not written: it has its own
 
-        def group(at: Index, y: Index, to: Index) -> None:
+        def group(at: Index, y: Index, to: Index, fetched: Sequence[Sequence[Fetched]]) -> None:
             if self.inner:
                 self._inner_tiles(block, at, to)
                 return
             for panel in block.panels:
-                self._tiles(block, panel, at, ZERO if few else block.at + (to if self.turned is None else y))
+                self._tiles(block, panel, at, ZERO if few else block.at + (to if self.turned is None else y),
+                            fetched if panel is block.panels[0] else ())
             if few:
                 self._put(block.panels, block.out + to)
 
         def examples(dx: Index, y: Index, to: Index) -> None:
             at = block.image.read(x + dx, starts)
-            over_axes(self.b, [groups] if groups.size > 1 else [], lambda da, dy, dt: group(at + da, y + dy, to + dt))
+            over_axes(self.b, [groups] if groups.size > 1 else [], lambda da, dy, dt: group(
+                at + da, y + dy, to + dt, self._fetched(block, blocks, groups, x, dx, da)))
 
         over_blocks(self.b, merged((*others, blocks)), self.jobs, begin, examples)
 
-    def _tiles(self, block: "_Block", panel: Panels, at: Index, to: Index) -> None:
-        """The outputs of some examples, for the filters of some panels."""
+    def _fetched(
+        self, block: "_Block", blocks: Axis, groups: Axis, x: Index, dx: Index, da: Index
+    ) -> list[list[Fetched]]:
+        """What the tiles of a group of examples fetch while the kernel goes by: the part of those in what comes next.
+
+        That is the first of them in the next channels of the kernel, and the second (or the same) in the next image.
+        dx, da: where the group is in x and in the image.
+        """
+        whole_kernel = all(len(cuts) == cuts[0].count == 1 for cuts in self.kernel_blocks)
+        if self.inner or self.machine.cutting.looped or not whole_kernel or len(self.examples) > 0:
+            return []
+        channels, windows = [*self.others, self.channel], self.conv.windows
+        share = -(-self.filters.size // (blocks.size * groups.size))
+        part = _scaled(dx, blocks.x, groups.size) + _scaled(da, groups.x, 1)
+        found = []
+        if self.w.nbytes > FETCHED_BYTES:
+            at = block.following + part * (share * self.filters.y)
+            found.append(fetched_of(self.w, at, block.extents, [*(c.y for c in channels), *(v.w for v in windows)],
+                                    [k * self.filters.y for k in range(share)]))
+        if self.x.nbytes > FETCHED_BYTES:
+            along = [*(c.x for c in channels), *(v.x * v.kernel_dilation for v in windows)]
+            at = x + dx + blocks.x + _scaled(da, groups.x, self.example.x * self.group)
+            found.append(fetched_of(self.x, at, block.extents, along, [k * self.example.x for k in range(self.group)]))
+        return found
+
+    def _tiles(
+        self, block: "_Block", panel: Panels, at: Index, to: Index, fetched: Sequence[Sequence[Fetched]]
+    ) -> None:
+        """The outputs of some examples, for the filters of some panels. fetched: by the tiles, in order."""
         step = self.filters.out if self.turned is None else 1
         reads, writes = self._rows(block.image)
         if self.turned is not None:
@@ -338,7 +372,7 @@ class Filters(Way):
             vectors = panel.vectors
         columns, part = [v * panel.width * step for v in range(vectors)], vectors * panel.width
 
-        def write(first: int, size: int, dx: Index, do: Index) -> None:
+        def write(first: int, size: int, dx: Index, do: Index, fetched: Sequence[Fetched]) -> None:
             left = Walk(block.image.buffer, at + dx, reads[first : first + size], self._along(block.image))
             with self.b.loop(panel.count) as i, self.b.loop(panel.vectors // vectors) as h:
                 filters = i * panel.size + panel.start
@@ -347,10 +381,12 @@ class Filters(Way):
                 rows = [to + do + (filters + h * part) * step + o for o in writes[first : first + size]]
                 tile(self.b, panel.width, block.extents, left, right,
                      store_tile(self.b, block.target, rows, columns, step, self.adds),
-                     unrolled=self.machine.cutting.unrolled)
+                     unrolled=self.machine.cutting.unrolled, fetched=fetched)
 
-        for first, size in pieces:
-            over_axes(self.b, alike, lambda dx, _, do, first=first, size=size: write(first, size, dx, do))
+        for k, (first, size) in enumerate(pieces):
+            some = [f for j, found in enumerate(fetched) if j % len(pieces) == k for f in found]
+            over_axes(self.b, alike, lambda dx, _, do, first=first, size=size, some=some: write(
+                first, size, dx, do, some))
 
     def _pieces(
         self, reads: list[int], writes: list[int], usual: Sequence[Cut], vectors: int
@@ -412,6 +448,26 @@ class Filters(Way):
         return [*image.of_channels[1:], *image.walk()]
 
 
+def _scaled(index: Index, step: int, by: int) -> Index:
+    """An index that goes in steps, in others."""
+    return Index(0, tuple((v, n // step * by) for v, n in index.terms))
+
+
+def fetched_of(
+    buffer: Buffer, at: Index, extents: Sequence[int], along: Sequence[int], offsets: Sequence[int]
+) -> list[Fetched]:
+    """The lines at `offsets` and at all k, if they are few in each step of the outermost of several."""
+    first = next((level for level, n in enumerate(extents) if n > 1), None)
+    if first is None or math.prod(extents[first + 1 :]) > MOST_FETCHED * LINE_BYTES:
+        return []
+    inner = itertools.product(*(range(0, n * step, step) for n, step in zip(
+        extents[first + 1 :], along[first + 1 :], strict=True)))
+    line = LINE_BYTES // ITEM_BYTES[buffer.kind]
+    starts = sorted({sum(k) // line * line for k in inner})
+    places = [o + start for o in offsets for start in starts]
+    return [Fetched(buffer, at, along[first], places)] if len(places) <= MOST_FETCHED else []
+
+
 def _places(axes: Sequence[Axis], of: str, first: Sequence[int]) -> list[int]:
     """Where the rows of all tiles are that come again along some axes. of: which of their strides counts."""
     steps = [[k * getattr(a, of) for k in range(a.size)] for a in axes]
@@ -420,7 +476,10 @@ def _places(axes: Sequence[Axis], of: str, first: Sequence[int]) -> list[int]:
 
 @dataclass
 class _Block:
-    """A block of channels and of the kernel: what it is read from, and where its sums go, and belong in the end."""
+    """A block of channels and of the kernel: what it is read from, and where its sums go, and belong in the end.
+
+    following: where in the kernel the next channels are.
+    """
 
     image: Image
     kernel: Walk
@@ -429,6 +488,7 @@ class _Block:
     target: Buffer
     at: Index
     out: Index
+    following: Index
 
 
 class Turned(NamedTuple):

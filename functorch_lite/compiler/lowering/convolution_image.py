@@ -24,6 +24,7 @@ LEAST_RUN = 8  # elements of a filter that are worth a transpose
 LEAST_COLUMNS = 128  # of a block of outputs along the last axis
 FEWEST_WINDOWS = 7  # of a job, where they overlap, so that little is computed twice
 JOBS = 16  # parts of the work that threads share, about
+FETCHED_BYTES = 1 << 20  # of an array: what is larger is not in a second-level cache when it is needed
 
 
 class Window(NamedTuple):
@@ -318,13 +319,13 @@ class Image:
     Where the last axis is walked in steps, its positions u are in the order (u % step, u // step), and only those
     residues are there that taps meet; if `split` is not set, they are in order, and channels that are the fastest axis
     of x are that of the image, too. blocks: how the outputs of each phase along each axis are cut; one of them is in
-    the image.
+    the image. rows_outside: its rows are outside of all channels but the first, so that a tile reads in order.
     """
 
     def __init__(
         self, b: Builder, x: Buffer, channels: tuple[Axis, ...], windows: tuple[Window, ...],
         phases: Sequence[Sequence[Phase]], blocks: Sequence[Sequence[Cut]], split: bool = True,
-        name: str = "image",
+        name: str = "image", rows_outside: bool = False,
     ):
         self.b, self.x, self.channels, self.windows = b, x, channels, windows
         self.steps = [axis[0].step for axis in phases]
@@ -341,7 +342,11 @@ class Image:
             (k for k, c in enumerate(channels) if c.x == 1 and c.size > 1), None)
         shape = [*(1 if k == self.last else c.size for k, c in enumerate(channels)), *(s.room for s in self.sides)]
         fastest = 1 if self.last is None else channels[self.last].size
-        strides = [n * fastest for n in strides_of(shape)]
+        order = list(range(len(shape)))
+        if rows_outside:
+            order[1:-1] = [*order[len(channels) : -1], *order[1 : len(channels)]]
+        found = dict(zip(order, strides_of([shape[k] for k in order]), strict=True))
+        strides = [found[k] * fastest for k in range(len(shape))]
         self.of_channels, self.strides = strides[: len(channels)], strides[len(channels) :]
         if self.last is not None:
             self.of_channels[self.last] = 1

@@ -4,9 +4,12 @@
 Lanes are full whatever the size of an example, and strides cost nothing, as inputs are read one by one. The kernel is
 copied into panels first, once for all examples. Examples, or blocks of their rows that fit a cache, are computed panel
 after panel; the outputs for a panel are put in order after they are computed, which pays where each is a sum of many
-terms; where filters are in order in the output they go there at once. Jobs that threads share are blocks of examples,
-and blocks of rows where examples are few; or where a large kernel meets few outputs, its panels, each of which is read
-once for all examples.
+terms; where filters are in order in the output they go there at once. They are put in order a few tiles at a time: so
+many stores wait in the processor while the next tiles go on. While a tile adds up, it fetches the lines where its
+outputs will be put, and its part of the next image.
+
+Jobs that threads share are blocks of examples, and blocks of rows where examples are few; or where a large kernel meets
+few outputs, its panels, each of which is read once for all examples.
 
 Taps are written out where neighbouring outputs then share the numbers they read and all fits the registers: broadcasts
 of numbers are most of what a tile loads.
@@ -15,14 +18,17 @@ of numbers are most of what a tile loads.
 import functools
 import itertools
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Index
 from functorch_lite.compiler.lowering.convolution_image import (
+    FETCHED_BYTES,
     Image,
     Phase,
     Way,
+    divisor,
     extents_of,
     over_blocks,
     over_cuts,
@@ -35,7 +41,7 @@ from functorch_lite.compiler.lowering.epilogue import Span
 from functorch_lite.compiler.lowering.pooled import Pooled
 from functorch_lite.compiler.lowering.product_tiles import Axis, merged, over_axes
 from functorch_lite.compiler.lowering.rules import strides_of
-from functorch_lite.compiler.lowering.tiles import Cut, Panels, Walk, cuts, most_rows, store_tile, tile
+from functorch_lite.compiler.lowering.tiles import Cut, Fetched, Panels, Walk, cuts, most_rows, store_tile, tile
 
 WRITTEN_OUT = 150  # products: taps of no more are written out, else they are a loop
 SPILLED = 4  # values of a tile that need not be in registers, where taps are written out
@@ -51,6 +57,9 @@ LEAST_VECTORS, MOST_VECTORS = 2, 4  # of a panel
 WORTH = 1 << 22  # products: a convolution of fewer is not cut in jobs
 FEW = 8  # examples
 FAR = 15.0  # cycles to put a vector of outputs in order
+PIECE_BYTES = 4 << 10  # of outputs that are put in order at once: so many stores wait in a processor
+BOX_BYTES = 16 << 10  # of them where an epilogue goes over them: part of a first-level cache
+LEAST_RUN = 16  # outputs side by side that are put in order at once: a vector
 
 
 class Unit(NamedTuple):
@@ -67,10 +76,43 @@ class Unit(NamedTuple):
     cost: float
 
 
+class Piece(NamedTuple):
+    """Outputs that are put in order together: `extents` of them along the axes, `counts` times, from a column on."""
+
+    units: list[Unit]
+    extents: list[int]
+    counts: list[int]
+    column: int
+
+
 @functools.cache
 def numbers_of(axis: Phase, columns: int) -> int:
     """How many numbers of a row of the image so many neighbouring outputs meet."""
     return len({t * axis.step + s for t in range(columns) for _, s in axis.taps})
+
+
+class Here(NamedTuple):
+    """Where some outputs are: in the image, where tiles leave them, in the output.
+
+    to: in working space, or in the output where filters are in order. x: where their numbers of the next image are.
+    """
+
+    image: Index
+    to: Index
+    out: Index
+    x: Index
+
+    def moved(self, places: Sequence[Index | int], strides: Sequence[Sequence[int]]) -> "Here":
+        """So many outputs further along each axis; strides: those of each field."""
+        return Here(*(at + _sum(p * s for p, s in zip(places, along, strict=True))
+                      for at, along in zip(self, strides, strict=True)))
+
+
+def _sum(places: Iterable[Index | int]) -> Index:
+    total = ZERO
+    for place in places:
+        total = total + place
+    return total
 
 
 class Plan(NamedTuple):
@@ -98,7 +140,10 @@ class Outputs(Way):
         self.most_vectors = LEAST_VECTORS if overlaps else MOST_VECTORS  # of a panel: for long blocks if they overlap
         in_order = self.direct or self.pool is not None and self.filters.out == 1
         self.far = 0.0 if in_order else FAR * self.stored
+        self.by_pieces = False
         self.by_panels = self._is_by_panels()
+        one = all(len(axis) == 1 for axis in self.phases)
+        self.by_pieces = one and not self.direct and not self.by_panels and self.pool is None
         self.blocks = whole(self.phases) if self.by_panels else self.row_blocks(
             self.phases, self._wanted(), lambda blocks: self._bytes(blocks) <= BLOCK_BYTES)
         self.is_cut = any(len(block) > 1 or block[0].count > 1 for block in self.blocks)
@@ -189,6 +234,12 @@ class Outputs(Way):
         values = (rows + 1) * vectors + -(-rows // side) * numbers_of(phase[-1], side)
         return values <= self.machine.registers + SPILLED
 
+    def _is_all_written_out(self) -> bool:
+        """Whether all taps of a channel are written out in each tile, which then goes from channel to channel."""
+        tiles = [(u, p, c) for units in self.plan.units.values() for u in units for p in u.panels for c in p.rows]
+        return all(math.prod(len(axis.taps) for axis in u.phase) * c.size * p.vectors <= WRITTEN_OUT
+                   and self._is_written_out(u.phase, c.size, p.vectors, u.columns.size) for u, p, c in tiles)
+
     def _panels(self, vectors: int) -> list[Panels]:
         """The filters in panels of at most so many vectors, and one of the rest."""
         lanes = self.machine.lanes(self.kind)
@@ -215,7 +266,8 @@ class Outputs(Way):
         """Of the image of a block, and of its outputs for a panel."""
         image = math.prod(s.room for s in sides_of(self.phases, blocks, False))
         channels = math.prod(c.size for c in self.channels)
-        places = math.prod(extents_of(self.phases, [max(cut.size for cut in block) for block in blocks]))
+        extents = extents_of(self.phases, [max(cut.size for cut in block) for block in blocks])
+        places = max(extents[-1], MOST_ROWS) if self.by_pieces else math.prod(extents)
         widest = 0 if self.direct else min(self.filters.size, self.most_vectors * self.machine.lanes(self.kind))
         return ITEM_BYTES[self.kind] * (image * channels + places * widest)
 
@@ -237,11 +289,11 @@ class Outputs(Way):
     def write(self) -> None:
         """Loop over parts, whose kernels are copied, and examples, and the phases of each."""
         channels = (self.example._replace(size=self.held), *self.channels)
-        self.image = Image(self.b, self.x, channels, self.conv.windows, self.phases, self.blocks, split=False)
+        self.image = Image(self.b, self.x, channels, self.conv.windows, self.phases, self.blocks, split=False,
+                           rows_outside=self._is_all_written_out())
         self.packed = self.b.scratch("packed", self.kind, self.packed_size)
         if not self.direct:
-            widest = max(p.size for p in self.plan.panels)
-            self.sums = self.b.scratch("sums", self.kind, self.held * self._places() * widest)
+            self.sums = self.b.scratch("sums", self.kind, self.held * self._most_sums())
         over_axes(self.b, merged((*self.conv.parts, *self.more)), self._part)
 
     def _part(self, x: Index, w: Index, out: Index) -> None:
@@ -265,7 +317,8 @@ class Outputs(Way):
 
     def _block(self, x: Index, out: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> None:
         """The outputs of some examples, or of a block of one."""
-        at, extents = self.image.read(x, starts), extents_of(self.phases, sizes)
+        extents, following = extents_of(self.phases, sizes), self._following(x, starts, sizes)
+        at = self.image.read(x, starts)
         if self.pool is None:
             for t, axis, v in zip(starts, self.phases, self.conv.windows, strict=False):
                 out = out + t * (axis[0].every * v.to)
@@ -273,14 +326,30 @@ class Outputs(Way):
             with self.b.loop(panel.count) as i:
                 first = i * panel.size + panel.start
                 to = out + first * self.filters.out
+                here = Here(at, to if self.direct else ZERO, to, following)
+                if self.by_pieces:
+                    self._by_pieces(self._pieces(self.plan.units[sizes], k), k, panel, first, here)
+                    continue
                 if not self.direct and self.by_panels:
                     self.b.fill(self.sums, self.sums.size)
                 for unit in self.plan.units[sizes]:
-                    self._unit(unit, unit.panels[k], first, at, to if self.direct else ZERO, extents)
+                    self._unit(unit, unit.panels[k], first, here, extents)
                 if self.pool is not None:
                     self._pool(self.pool, to, panel.size, starts, extents)
                 else:
                     self._put(to, panel.size, extents)
+
+    def _following(self, x: Index, starts: tuple[Index, ...], sizes: tuple[int, ...]) -> Index:
+        """Where in x the first output of the next block is: along the last axis that is cut, or in the next example."""
+        b, example = self.b, self.example.x * self.held
+        axis = max((k for k, block in enumerate(self.blocks) if sum(c.count for c in block) > 1), default=None)
+        steps = [step * v.x for step, v in zip(self.image.steps, self.conv.windows, strict=True)]
+        if axis is None or not starts or not self.by_pieces:
+            return x + example
+        x += _sum(t * step for k, (t, step) in enumerate(zip(starts, steps, strict=True)) if k != axis)
+        after = starts[axis] + sizes[axis]
+        is_last = b.op("ge", b.value_of(after), b.constant(self.phases[axis][0].count, "i64"))
+        return x + b.index_of(b.op("select", is_last, b.constant(example, "i64"), b.value_of(after * steps[axis])))
 
     def _pool(
         self, pool: Pooled, to: Index, filters: int, starts: tuple[Index, ...], extents: list[int]
@@ -315,42 +384,128 @@ class Outputs(Way):
 
         over_axes(self.b, outer, put)
 
-    def _unit(self, unit: Unit, panel: Panels, first: Index, at: Index, out: Index, extents: list[int]) -> None:
+    def _pieces(self, units: Sequence[Unit], k: int) -> list[Piece]:
+        """The pieces of a block for the filters of panel k: rows, or where they are long, tiles side by side."""
+        rows, columns = (p.count for p in units[0].phase[-2:])
+        first, filters = units[0].rows, units[0].panels[k].size
+        most = (PIECE_BYTES if self.epilogue is None else BOX_BYTES) // (self.held * filters * ITEM_BYTES[self.kind])
+        if first * columns <= max(2 * most, LEAST_RUN):
+            return [self._piece(units, first * divisor(rows // first, most // (first * columns)), Cut(0, 1, columns))]
+        found = []
+        for unit in units:
+            cut = unit.columns
+            tiles = max(divisor(cut.count, most // (first * cut.size)), -(-LEAST_RUN // cut.size))
+            tiles = next((n for n in range(tiles, cut.count) if cut.count % n == 0), cut.count)
+            small = unit._replace(columns=Cut(0, tiles, cut.size))
+            found.append(self._piece([small], first, Cut(cut.start, cut.count // tiles, tiles * cut.size)))
+        return found
+
+    def _piece(self, units: Sequence[Unit], rows: int, columns: Cut) -> Piece:
+        """Pieces of so many rows, and of cuts of the columns."""
+        phase = units[0].phase
+        extents = [*(1 for _ in phase[:-2]), rows, columns.size]
+        small = tuple(p._replace(count=n) for p, n in zip(phase, extents, strict=True))
+        counts = [*(p.count for p in phase[:-2]), phase[-2].count // rows, columns.count]
+        return Piece([u._replace(phase=small) for u in units], extents, counts, columns.start)
+
+    def _most_sums(self) -> int:
+        """The numbers in working space at once, of an example."""
+        panels, units = self.plan.panels, self.plan.units.values()
+        if not self.by_pieces:
+            return self._places() * max(p.size for p in panels)
+        return max(math.prod(piece.extents) * p.size for some in units for k, p in enumerate(panels)
+                   for piece in self._pieces(some, k))
+
+    def _by_pieces(self, pieces: Sequence[Piece], k: int, panel: Panels, first: Index, here: Here) -> None:
+        """Compute pieces for the filters of panel k from `first` on, and put each in order."""
+        for p in pieces:
+            walk, _, *others = (s[1:] for s in self._walks(p.extents, panel.size))
+
+            def piece(places: tuple[Index, ...], p=p, walk=walk, others=others) -> None:
+                *outer, column = (t * n for t, n in zip(places, p.extents, strict=True))
+                there = here.moved([*outer, column + p.column], [walk, [0] * len(walk), *others])
+                for unit in p.units:
+                    self._unit(unit, unit.panels[k], first, there, p.extents)
+                self._put(there.out, panel.size, p.extents)
+
+            self._over(p.counts, piece)
+
+    def _over(self, counts: Sequence[int], body: Callable[[tuple[Index, ...]], None]) -> None:
+        """Run the body at every point of some axes."""
+        def nest(places: tuple[Index, ...]) -> None:
+            if len(places) == len(counts):
+                body(places)
+            elif counts[len(places)] == 1:
+                nest((*places, ZERO))
+            else:
+                with self.b.loop(counts[len(places)]) as i:
+                    nest((*places, i))
+
+        nest(())
+
+    def _walks(self, extents: list[int], filters: int) -> list[list[int]]:
+        """From one output to the next along the axes, examples first: of the places that `Here` tells, in its order.
+
+        In working space those of an example are in order, filters inside.
+        """
+        e, windows = self.example, self.conv.windows
+        out = [e.out, *(p[0].every * v.to for p, v in zip(self.phases, windows, strict=True))]
+        sums = [filters * math.prod(extents), *(filters * s * p[0].every for s, p in zip(
+            strides_of(extents), self.phases, strict=True))]
+        x = [e.x, *(step * v.x for step, v in zip(self.image.steps, windows, strict=True))]
+        return [[self.image.of_channels[0], *self.image.walk()], out if self.direct else sums, out, x]
+
+    def _unit(self, unit: Unit, panel: Panels, first: Index, here: Here, extents: list[int]) -> None:
         """All outputs that units of one sort are, for the filters of a panel from `first` on.
 
-        They go to the output from `out` on where filters are in order there; else to working space: those of an example
-        in order, filters inside.
+        They go to the output where filters are in order there; else to working space.
         """
-        walk, group, phase, columns = self.image.walk(), self.plan.group, unit.phase, unit.columns
-        strides = [panel.size * s for s in strides_of(extents)]
-        each = panel.size * math.prod(extents)
-        if self.direct:
-            strides, each = [v.to for v in self.conv.windows], self.example.out
-        to = [p.every * s for p, s in zip(phase, strides, strict=True)]
-        start = sum(p.first * s for p, s in zip(phase, strides, strict=True))
+        group, phase, columns = self.plan.group, unit.phase, unit.columns
+        strides = self._walks(extents, panel.size)
+        start = sum(p.first * (s // p.every) for p, s in zip(phase, strides[1][1:], strict=True))
         counts = [self.held // group, *(p.count for p in phase[:-2]), phase[-2].count // unit.rows, columns.count]
         steps = [group, *([1] * (len(phase) - 2)), unit.rows, columns.size]
-        walk, to = [self.image.of_channels[0], *walk], [each, *to]
-        axes = [Axis(n, k * s, 0, k * t) for n, k, s, t in zip(counts, steps, walk, to, strict=True)]
-        places = list(itertools.product(range(group), range(unit.rows), range(columns.size)))
-        reads = [e * walk[0] + r * walk[-2] + (columns.start + u) * walk[-1] for e, r, u in places]
-        writes = [start + e * to[0] + r * to[-2] + (columns.start + u) * to[-1] for e, r, u in places]
-        over_axes(self.b, [a for a in axes if a.size > 1],
-                  lambda x, _, o: self._tiles(unit, panel, first, at + x, out + o, reads, writes))
+        lead = [0] * (len(phase) - 2)
+        outputs = [Here(ZERO, ZERO + start, ZERO, ZERO).moved([e, *lead, r, columns.start + u], strides)
+                   for e, r, u in itertools.product(range(group), range(unit.rows), range(columns.size))]
+        self._over(counts, lambda found: self._tiles(
+            unit, panel, first, here.moved([t * n for t, n in zip(found, steps, strict=True)], strides), outputs))
 
-    def _tiles(
-        self, unit: Unit, panel: Panels, first: Index, at: Index, to: Index, reads: list[int], writes: list[int]
-    ) -> None:
-        """The tiles of one unit."""
+    def _tiles(self, unit: Unit, panel: Panels, first: Index, here: Here, outputs: list[Here]) -> None:
+        """The tiles of one unit. outputs: where they are from its first on."""
         columns = [v * panel.width for v in range(panel.vectors)]
         kernel = first * (self.packed_size // self.filters.size)
         for start, size in ((c.start + k * c.size, c.size) for c in panel.rows for k in range(c.count)):
             extents, along_x, along_w, taps = self._steps(unit.phase, panel, size, unit.columns.size)
-            left = Walk(self.image.buffer, at, reads[start : start + size], along_x)
-            rows = [to + o for o in writes[start : start + size]]
+            some = outputs[start : start + size]
+            fetched = self._fetched(here.out + some[0].out, here.x + some[0].x, panel.size)
+            if fetched:  # in some steps, each of some channels
+                each = self.channels[0].size // self._steps_of_fetching(panel.size)
+                extents[:1] = extents[0] // each, each
+                along_x[:1], along_w[:1] = (along_x[0] * each, along_x[0]), (along_w[0] * each, along_w[0])
+            left = Walk(self.image.buffer, here.image, [o.image.constant for o in some], along_x)
+            rows = [here.to + o.to for o in some]
             tile(self.b, panel.width, extents, left, Walk(self.packed, kernel, columns, along_w, 1),
                  store_tile(self.b, self.out if self.direct else self.sums, rows, columns, 1, False), taps,
-                 unrolled=self.machine.cutting.unrolled)
+                 unrolled=self.machine.cutting.unrolled, fetched=fetched)
+
+    def _steps_of_fetching(self, filters: int) -> int:
+        """Steps of the channels of a tile in which it fetches: about as many as it has filters."""
+        return divisor(self.channels[0].size, filters)
+
+    def _fetched(self, out: Index, x: Index, filters: int) -> list[Fetched]:
+        """What a tile fetches while channels go by: where its outputs will be put, and its part of the next image."""
+        if not self.by_pieces or self.machine.cutting.looped or not self.channels:
+            return []
+        channel, steps = self.channels[0], self._steps_of_fetching(filters)
+        each, more = channel.size // steps, -(-filters // steps)
+        found = []
+        if self.out.nbytes > FETCHED_BYTES:
+            step = self.filters.out
+            found.append(Fetched(self.out, out, step, [k * steps * step for k in range(more)]))
+        if self.x.nbytes > FETCHED_BYTES:
+            found.append(Fetched(self.x, x, each * channel.x, [k * channel.x for k in range(each)]))
+        return found
 
     def _steps(self, phase: tuple[Phase, ...], panel: Panels, rows: int, columns: int):
         """The loops over channels and kernel axes: extents, steps in the image and in a panel; the taps written out."""

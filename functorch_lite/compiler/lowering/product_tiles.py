@@ -21,12 +21,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from functorch_lite.compiler.loop_ir.builder import LOCAL_BYTES, Builder
 from functorch_lite.compiler.loop_ir.nodes import ITEM_BYTES, ZERO, Buffer, Index, Value
 from functorch_lite.compiler.lowering.epilogue import Epilogue, Span
 from functorch_lite.compiler.lowering.inner_products import inner_products
+from functorch_lite.compiler.lowering.product_operands import Left, Sums, Turn, fetched_sums, in_parts
 from functorch_lite.compiler.lowering.tiles import (
     LINE_BYTES,
     Ahead,
@@ -77,53 +78,6 @@ SUMS_BYTES = 128 << 10  # of values at once that have working space of their own
 PAD = 16  # elements between copied rows
 LONG = 1 << 23  # products of one tile's code in a job: so many are worth four steps of k written out
 SHORT_LONG = range(1 << 22, 1 << 25)  # in short code, of which there is little: where LLVM's lowest level makes it
-
-
-class Left(NamedTuple):
-    """Rows of x from `at` of a buffer on: as they lie, `step` apart, or copied in tiles, each in order along k.
-
-    along: for a step of each contracted axis. in_tiles: in each k of a tile its rows are side by side. k: where in the
-    tiles a block of k begins. parts: 2 of complex numbers.
-    """
-
-    buffer: Any
-    at: Index
-    along: Sequence[int]
-    step: int
-    in_tiles: bool = False
-    k: Index = ZERO
-    parts: int = 1
-
-    def from_k(self, k: Index) -> "Left":
-        """The same rows from k on."""
-        return self._replace(k=self.k + k) if self.in_tiles else self._replace(at=self.at + k * self.along[0])
-
-    def from_row(self, row: Index) -> "Left":
-        """The rows from this one on, the first of a tile."""
-        return self._replace(at=self.at + row * self.step)
-
-    def tile(self, rows: int) -> Walk:
-        """How a tile of the first rows is read."""
-        if not self.in_tiles:
-            return Walk(self.buffer, self.at, [r * self.step for r in range(rows)], self.along, imag=self.parts - 1)
-        size = rows * self.parts
-        return Walk(self.buffer, self.at + self.k * size, range(0, size, self.parts), [size], imag=self.parts - 1)
-
-
-class Turn(NamedTuple):
-    """How many panels a tile's rows have met before some, and how many they meet at all."""
-
-    first: int
-    count: int
-
-
-class Sums(NamedTuple):
-    """Where tiles leave their sums: from `at` of a buffer on; the strides of rows and columns."""
-
-    buffer: Buffer
-    at: Index
-    row: int
-    column: int
 
 
 class Axis(NamedTuple):
@@ -198,9 +152,11 @@ class Matrix:
         n = self.columns.size
         self.depth = math.prod(a.size for a in self.contracted)
         self.inner = self._is_inner()
-        whole = self.inner or len(self.contracted) > 1
-        self.blocks = [Cut(0, 1, self.depth)] if whole else even_cuts(self.depth, self._most_depth())
-        self.deepest = max(c.size for c in self.blocks)
+        outermost, *others = (a.size for a in self.contracted)  # of which blocks have some, and of others all
+        whole = self.inner or (others and self._is_streamed())
+        most = outermost if whole else max(self._most_depth() // math.prod(others), 1)
+        self.blocks = even_cuts(outermost, most)
+        self.deepest = max(c.size for c in self.blocks) * math.prod(others)
         packs = not self.inner and self._is_packed()
         self.left_over: Cut | None = None  # columns that are a job for each half of the rows
         self.jobs = [Cut(0, 1, n)] if self.inner else self._jobs(packs)
@@ -392,7 +348,7 @@ class Matrix:
         sums: Sums | None,
     ) -> None:
         """What the elements of a block from k on add to it. No sums: an epilogue goes over some rows at once."""
-        extents = [block.size] if len(self.contracted) == 1 else [a.size for a in self.contracted]
+        extents = [block.size, *(a.size for a in self.contracted[1:])]
         left = left.from_k(k)
         right = right._replace(at=right.at + k * right.along[0])
         if self.packed is not None:
@@ -536,7 +492,7 @@ class Matrix:
                 a = left.from_row(row).tile(cut.size)
                 rows = sum(c.count * c.size for c in p.rows if c.size == cut.size)
                 many, short = rows * p.count * p.size * self.depth, self.machine.cutting.short
-                steps = 4 if (many in SHORT_LONG if short else many >= LONG) else 1
+                steps = 4 if (many in SHORT_LONG if short else many * self.around >= LONG) else 1
                 ahead = self._next_rows(a, cut.size) if self.fetches else None
                 if turn is not None and left.in_tiles:
                     ahead = self._ahead(left, a, cut.size, turn, i)
@@ -554,9 +510,19 @@ class Matrix:
             for r in rows:
                 for o in lines(p.step, self.kind):
                     self.b.prefetch(sums.buffer, r + o, near=True)
+        fetched = []
+        if self._may_fetch(sums, add) and ahead is None:
+            fetched = fetched_sums(sums, at, len(a.offsets), p, self.depth)
+        if fetched:
+            a, extents = in_parts(a, extents, p.vectors)
         tile(self.b, p.width, extents, a, self._panel(p, extents, right, first),
              store_tile(self.b, sums.buffer, rows, columns, sums.column, add), steps=steps, ahead=ahead,
-             unrolled=self.machine.cutting.unrolled)
+             unrolled=self.machine.cutting.unrolled, fetched=fetched)
+
+    def _may_fetch(self, sums: Sums, add: bool | Value) -> bool:
+        """Whether tiles store complete sums in the output, and read panels."""
+        complete = len(self.contracted) == 1 and add is False
+        return complete and self.packed is not None and sums.buffer is self.out and not self.machine.cutting.short
 
     def _ahead(self, left: Left, a: Walk, rows: int, turn: Turn, panel: Index) -> Ahead:
         """The part of the next tile's rows that is fetched while this one meets a panel."""

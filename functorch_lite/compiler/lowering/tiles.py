@@ -86,6 +86,18 @@ class Ahead(NamedTuple):
     near: bool = False
 
 
+class Fetched(NamedTuple):
+    """What a tile fetches into the second-level cache in each step of its outermost k of several, as memory has time.
+
+    The lines at `offsets` from position `at` of a buffer on, and `step` on for each step.
+    """
+
+    buffer: Buffer
+    at: Index
+    step: int
+    offsets: Sequence[int] = (0,)
+
+
 class Cut(NamedTuple):
     """`count` parts of `size`, from `start` on; apart: from one to the next, where they overlap (0: they do not)."""
 
@@ -177,18 +189,18 @@ def multiply_add(b: Builder, a: Value, y: Value, total: Value) -> Value:
 def tile(
     b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put,
     taps: Sequence[tuple[int, int]] = ((0, 0),), steps: int = 1, ahead: Ahead | None = None,
-    unrolled: int = AS_USUAL.unrolled,
+    unrolled: int = AS_USUAL.unrolled, fetched: Sequence[Fetched] = (),
 ) -> None:
     """Add up left[row, k] * right[k, vector, lane] over k in `extents`; `put(lane, sums)` gets sums[row][vector].
 
     Of complex numbers, the real and the imaginary parts of a vector's sums are beside one another.
     taps: further pairs of offsets in left and right to add up over, written out. steps: of the last axis of k that are
-    written out, where they divide it. ahead: what is fetched meanwhile. unrolled: products of a tile; a last axis of
-    no more is written out.
+    written out, where they divide it. ahead, fetched: what is fetched meanwhile. unrolled: products of a tile; a last
+    axis of no more is written out.
     """
     with b.loop(width, vector=True) as lane:
         from_lane = right._replace(at=right.at + lane * right.step)
-        put(lane, _sums(b, extents, left, from_lane, taps, steps, ahead, unrolled))
+        put(lane, _sums(b, extents, left, from_lane, taps, steps, ahead, unrolled, fetched))
 
 
 def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right: Walk, put: Put) -> None:
@@ -208,10 +220,11 @@ def inner_tile(b: Builder, width: int, extents: Sequence[int], left: Walk, right
 
 def _sums(
     b: Builder, extents, left: Walk, right: Walk, taps, steps: int = 1, ahead: Ahead | None = None,
-    unrolled: int = AS_USUAL.unrolled,
+    unrolled: int = AS_USUAL.unrolled, fetched: Sequence[Fetched] = (),
 ) -> list[list[Value]]:
     """sums[row][vector] in one lane."""
     vectors = len(right.offsets) * (2 if right.imag else 1)
+    outermost = next((level for level, n in enumerate(extents) if n > 1), 0)
 
     def nest(level: int, at_left: Index, at_right: Index, sums: Sequence[Value]) -> list[Value]:
         if level == len(extents):
@@ -231,6 +244,9 @@ def _sums(
                 for o in lines(many * ahead.step, ahead.buffer.kind):
                     b.prefetch(ahead.buffer, ahead.at + k * (many * ahead.step) + o)
             for j in range(many):
+                for f in fetched if level == outermost else ():
+                    for o in f.offsets:
+                        b.prefetch(f.buffer, f.at + (k * many + j) * f.step + o)
                 if ahead is not None and ahead.near:
                     for o in ahead.offsets:
                         b.prefetch(ahead.buffer, ahead.at + (k * many + j) * ahead.step + o, near=True)
