@@ -12,6 +12,7 @@ Source: NumPy user guide, "Indexing on ndarrays".
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError, BoundsError, ConcretizationError
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.promotion import asarray, broadcast_shapes, broadcast_to, has_tracer
+
+_MANY = 4096  # positions: fewer are not worth a look at them
 
 
 class Entry(NamedTuple):
@@ -318,7 +321,17 @@ def index_arrays(plan: Plan) -> list[Any]:
 
 
 def _spread(index, shape):
-    return broadcast_to(index, shape) if isinstance(index, Tracer) else np.broadcast_to(index, shape)
+    if isinstance(index, Tracer):
+        return broadcast_to(index, shape)
+    return np.broadcast_to(_short(index) if math.prod(shape) >= _MANY else index, shape)
+
+
+def _short(index):
+    """Known positions in the shortest dtype that has them: where they are repeated, time goes by bytes."""
+    if not index.size:
+        return index
+    least, largest = int(index.min()), int(index.max())
+    return index.astype(np.min_scalar_type(min(least, -largest - 1)))
 
 
 def common_to_position(plan: Plan) -> tuple[int, ...]:

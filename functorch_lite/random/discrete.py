@@ -18,7 +18,8 @@ from functorch_lite.numpy.ufuncs import floor, log, log1p
 from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.comparison import bit_and, bit_not, eq, gt, le, lt, select
 from functorch_lite.primitives.elementwise import add, clamp, mul, rem, sub
-from functorch_lite.primitives.random_bits import random_bits, split_key
+from functorch_lite.primitives.random_bits import split_key
+from functorch_lite.random.blocks import random_bits
 from functorch_lite.random.common import (
     DEFAULT_INT,
     as_shape,

@@ -16,7 +16,7 @@ from functorch_lite.numpy.ufuncs import absolute, exp, log, log1p, power, sign, 
 from functorch_lite.primitives.casts import bitcast, convert
 from functorch_lite.primitives.comparison import bit_and, bit_not, bit_or, eq, lt, select, shift_left, shift_right
 from functorch_lite.primitives.elementwise import add, sub
-from functorch_lite.primitives.random_bits import random_bits
+from functorch_lite.random.blocks import random_bits
 from functorch_lite.random.common import (
     as_shape,
     compute_dtype,

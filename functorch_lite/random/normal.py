@@ -19,10 +19,11 @@ from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.primitives.broadcast import reduce_sum
 from functorch_lite.primitives.complex_parts import make_complex
 from functorch_lite.primitives.elementwise import clamp, div, mul
-from functorch_lite.primitives.random_bits import erf_inv, random_bits, split_key
+from functorch_lite.primitives.random_bits import erf_inv, split_key
 from functorch_lite.primitives.rounding import nextafter
 from functorch_lite.primitives.special import erf
 from functorch_lite.primitives.transcendental import exp, sqrt
+from functorch_lite.random.blocks import filled, is_large, random_bits
 from functorch_lite.random.common import (
     as_shape,
     compute_dtype,
@@ -34,7 +35,7 @@ from functorch_lite.random.common import (
     take_key,
 )
 from functorch_lite.random.discrete import rademacher
-from functorch_lite.random.uniform import between
+from functorch_lite.random.uniform import between, stretched, unit_of
 from functorch_lite.transforms.arguments import on_its_device
 
 _SQRT_TWO = math.sqrt(2)
@@ -57,11 +58,19 @@ def normal(key: Any, shape: Any = (), dtype: Any = None) -> Any:
 
 
 def standard_normal(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """`normal` of checked arguments: in one pass over arrays, composed of primitives where it is traced."""
+    """`normal` of checked arguments: in one pass over arrays, composed of primitives where it is traced or large."""
+    width = random_floats.bits_per_float(dtype)
+    # Compiled code has a logarithm of its own, which in float64 shows.
+    if dtype.char == "f" and is_large(key, shape):
+        return filled(_normal_of, key, shape, width, dtype)
+    bits = random_bits(key, shape, width)
     if is_eager_call((key,), {}):
-        bits = random_bits(key, shape, random_floats.bits_per_float(dtype))
         return random_floats.standard_normal(module_of_arrays((bits,), raise_leak), bits, dtype)
-    u = between(key, shape, dtype, random_floats.normal_limit(dtype), dtype.type(1))
+    return _normal_of(bits, dtype)
+
+
+def _normal_of(bits, dtype):
+    u = stretched(unit_of(bits, dtype), random_floats.normal_limit(dtype), dtype.type(1))
     return mul(erf_inv(u), dtype.type(_SQRT_TWO))
 
 

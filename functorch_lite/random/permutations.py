@@ -18,9 +18,10 @@ from functorch_lite.primitives.casts import convert
 from functorch_lite.primitives.cumulative import cumsum
 from functorch_lite.primitives.elementwise import add, mul, sub
 from functorch_lite.primitives.movement import moveaxis, reshape, slice_in_axis
-from functorch_lite.primitives.random_bits import random_bits, split_key
+from functorch_lite.primitives.random_bits import split_key
 from functorch_lite.primitives.reduction import argmax
 from functorch_lite.primitives.sorting import sort, top_k
+from functorch_lite.random.blocks import random_bits
 from functorch_lite.random.common import (
     DEFAULT_INT,
     as_shape,

@@ -17,7 +17,8 @@ from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.primitives.casts import bitcast, convert
 from functorch_lite.primitives.comparison import bit_or, shift_right
 from functorch_lite.primitives.elementwise import add, maximum, mul, sub
-from functorch_lite.primitives.random_bits import fused_multiply_add, random_bits
+from functorch_lite.primitives.random_bits import fused_multiply_add
+from functorch_lite.random.blocks import filled, is_large, random_bits
 from functorch_lite.random.common import (
     as_shape,
     compute_dtype,
@@ -65,10 +66,17 @@ def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, max
 
 
 def unit(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Uniform floats in [0, 1): in place on the bits, composed of primitives where it is traced."""
+    """Uniform floats in [0, 1): in place on the bits, composed of primitives where it is traced or large."""
+    if is_large(key, shape):
+        return filled(unit_of, key, shape, bits_per_float(dtype), dtype)
     words = random_bits(key, shape, bits_per_float(dtype))
     if is_eager_call((words,), {}):
         return unit_floats(module_of_arrays((words,), raise_leak), words, dtype)
+    return unit_of(words, dtype)
+
+
+def unit_of(words: Any, dtype: np.dtype) -> Any:
+    """Uniform floats in [0, 1) of random words of `bits_per_float(dtype)` bits, composed of primitives."""
     word, shift, one = unit_words(dtype)
     if words.dtype != word:
         words = convert(words, word)
@@ -79,14 +87,18 @@ def unit(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
 
 def between(key: Any, shape: tuple[int, ...], dtype: np.dtype, low: Any, high: Any) -> Any:
     """Uniform floats in [low, high), bounds of dtype `dtype`."""
-    floats = unit(key, shape, dtype)
+    return stretched(unit(key, shape, dtype), low, high)
+
+
+def stretched(floats: Any, low: Any, high: Any) -> Any:
+    """Uniform floats in [low, high) of those in [0, 1)."""
     if _is_number(low) and _is_number(high):
         if low == 0 and high == 1:
             return floats
         span = high - low
         if math.frexp(span)[0] == 0.5:  # the product is exact: the sum alone rounds
             return maximum(add(mul(floats, span), low), low)
-    low, span = spread(low, shape), spread(_difference(high, low), shape)
+    low, span = spread(low, floats.shape), spread(_difference(high, low), floats.shape)
     return maximum(fused_multiply_add(floats, span, low), low)
 
 

@@ -58,6 +58,7 @@ def test_every_length(n, dtype, kind, no_python):
         check(kind, dtype, (3,), (n,))
         check(kind, dtype, (2, 32), (n,))
         check(kind, dtype, (12,), (n,))
+        check(kind, dtype, (21,), (n,))
 
 
 @pytest.mark.parametrize("kind", ("fft", "ifft", "rfft", "irfft"))
@@ -70,7 +71,7 @@ def test_several_axes(lengths, kind, no_python):
 
 def test_lines_beside_each_other_are_dealt_out_to_blocks_that_fill_vectors():
     even, rest = blocks_of(Line("fft", 1, 512, 257), 4)
-    assert (even.lines, even.starts[-1], rest.lines, rest.first) == (32, (8, 32, 32), 1, 256)
+    assert (even.lines, even.starts[-1], rest.lines, rest.first) == (32, (8, 32, 32), 1, (256, 256))
     assert [block.lines for block in blocks_of(Line("fft", 1, 512, 240), 4)] == [30]
     assert [block.lines for block in blocks_of(Line("fft", 5, 100, 3), 4)] == [3]
 
@@ -78,7 +79,15 @@ def test_lines_beside_each_other_are_dealt_out_to_blocks_that_fill_vectors():
 def test_short_lines_are_transformed_a_vector_of_them_at_a_time():
     assert [block.lines for block in blocks_of(Line("fft", 64, 32, 1), 4)] == [16]
     assert [block.lines for block in blocks_of(Line("fft", 64, 32, 1), 8)] == [8]
+    assert [block.lines for block in blocks_of(Line("fft", 64, 64, 1), 4)] == [16]
     assert [block.lines for block in blocks_of(Line("fft", 64, 128, 1), 4)] == [1]
+    assert [block.lines for block in blocks_of(Line("fft", 8, 32, 1), 4)] == [1]
+
+
+def test_short_lines_that_fill_no_block_are_one_of_their_own():
+    even, rest = blocks_of(Line("rfft", 1000, 32, 1), 4)
+    assert (even.lines, even.starts, rest.lines) == (16, ((62, 16 * 32, 16 * 17),), 8)
+    assert rest.first == (62 * 16 * 32, 62 * 16 * 17)
 
 
 @pytest.mark.parametrize("n", range(1, 300))

@@ -206,3 +206,19 @@ def test_permute_rows_equals_its_eval_rule(inverse, dtype):
         order = np.array([RNG.permutation(5) for _ in range(int(np.prod(lead)))], np.int32).reshape(*lead, 5)
         for n in (1, 4, 0):
             check(permute_rows_p, array((*lead, 5, n), dtype), order, inverse=inverse)
+
+
+def test_positions_that_are_repeated_have_the_shortest_dtype():
+    x, index = np.arange(90_000.0).reshape(300, 300), RNG.integers(-300, 300, (200, 300))
+    program = fl.make_program(lambda x, i: np.take_along_axis(x, i, 0))(x, index)
+    assert np.dtype(np.int16) in [a.dtype for a in program.in_avals]
+    take = fl.jit(lambda x, i: np.take_along_axis(x, i, 0))
+    np.testing.assert_array_equal(take(x, index), np.take_along_axis(x, index, 0))
+    index[3, 4] = 300
+    with pytest.raises(IndexError, match="300"):
+        take(x, index)
+    put = fl.jit(lambda x, i, v: fl.numpy.at(x)[i, np.arange(300)].add(v))
+    index[3, 4] = 0
+    want = x.copy()
+    np.add.at(want, (index, np.arange(300)), 1.0)
+    np.testing.assert_array_equal(put(x, index, np.ones((200, 300))), want)

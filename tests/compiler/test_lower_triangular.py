@@ -142,3 +142,81 @@ def test_gradients():
     for found, wanted in zip(fl.jit(fl.grad(loss, argnums=(0, 1)))(a, b), fl.grad(loss, argnums=(0, 1))(a, b),
                              strict=True):
         np.testing.assert_allclose(found, wanted, 1e-9, 1e-10)
+
+
+# --- general systems: factors of ours, or LAPACK's, and two triangular solves -----------------------------------------
+
+
+def assert_solved(found, a, b):
+    """The residual is small against what it is the difference of."""
+    size = np.abs(a).max() * np.abs(found).max() * a.shape[-1]
+    eps = np.finfo(found.dtype).eps
+    assert np.abs(a @ found.astype(np.float64) - b).max() <= 8 * eps * size
+
+
+@pytest.mark.parametrize("n", [5, 8, 9, 16, 31, 64, 100, 255, 256])
+@pytest.mark.parametrize(("k", "lead", "dtype"), [
+    (1, (), np.float64), (3, (2,), np.float64), (9, (3,), np.float64), (40, (2,), np.float32),
+])
+def test_solve(n, k, lead, dtype):
+    a, b = RNG.standard_normal((*lead, n, n)).astype(dtype), RNG.standard_normal((*lead, n, k)).astype(dtype)
+    executable = executable_of(np.linalg.solve, a, b)
+    assert not list(library_calls(executable.lowered.function.body))
+    assert_solved(executable(a, b)[0], a, b)
+
+
+def test_solve_with_a_large_matrix_has_lapacks_factors():
+    a, b = RNG.standard_normal((300, 300)), RNG.standard_normal((300, 5))
+    executable = executable_of(np.linalg.solve, a, b)
+    assert [call.symbol for call in library_calls(executable.lowered.function.body)] == ["scipy_dgetrf"]
+    assert_solved(executable(a, b)[0], a, b)
+
+
+@pytest.mark.parametrize("n", [7, 24, 40])
+def test_rows_in_another_order_are_found_again(n):
+    order = np.roll(np.arange(n), 5)
+    found = fl.jit(np.linalg.inv)(np.eye(n)[order])
+    np.testing.assert_array_equal(found, np.eye(n)[order].T)
+    np.testing.assert_allclose(fl.jit(np.linalg.det)(np.eye(n)[order]), np.linalg.det(np.eye(n)[order]))
+
+
+@pytest.mark.parametrize("n", [5, 8, 20, 100])
+def test_determinants(n):
+    a = RNG.standard_normal((3, n, n))
+    executable = executable_of(np.linalg.det, a)
+    assert not list(library_calls(executable.lowered.function.body))
+    np.testing.assert_allclose(executable(a)[0], np.linalg.det(a), 1e-10)
+    sign, log = fl.jit(np.linalg.slogdet)(a)
+    np.testing.assert_allclose((sign, log), np.linalg.slogdet(a), 1e-10)
+
+
+def test_singular_matrices_are_treated_as_eagerly():
+    a = matrix(12, 3)
+    a[1, :, 4] = 0.0
+    with pytest.raises(np.linalg.LinAlgError, match="[Ss]ingular"):
+        fl.jit(np.linalg.inv)(a)
+    np.testing.assert_allclose(fl.jit(np.linalg.det)(a), np.linalg.det(a), 1e-10)
+    assert fl.jit(np.linalg.det)(a)[1] == 0.0
+
+
+def test_tiny_and_large_numbers_and_nan_are_treated_as_eagerly():
+    a = matrix(9)
+    for scale in (1e-305, 1e-150, 1e150):
+        np.testing.assert_allclose(fl.jit(np.linalg.inv)(a * scale), np.linalg.inv(a * scale), 1e-12)
+    a[3, 4] = np.nan
+    np.testing.assert_array_equal(fl.jit(np.linalg.inv)(a), np.linalg.inv(a))
+
+
+def test_any_number_of_threads_inverts_to_the_same_bits():
+    a = matrix(160)
+    results = [executable_of(np.linalg.inv, a, number=n)(a)[0] for n in (1, 2, 3)]
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+@pytest.mark.parametrize("n", [5, 19])
+def test_the_interpreter_inverts_alike(n):
+    a = matrix(n, 2)
+    program = fl.make_program(np.linalg.inv)(a)
+    executable = native.compile_native(program, pipeline.optimize(program))
+    for found, wanted in zip(run_interpreted(executable.lowered, [a], program.out_avals), executable(a), strict=True):
+        assert_close(found, wanted)

@@ -121,12 +121,23 @@ def erfc(x):
     return np.where(a < 2, 1 - erf_series(np.where(a < 2, x, 0)), np.where(x < 0, 2 - far, far + 0 * np.sign(x)))
 
 
+def erfinv(x):
+    """SciPy's with the sign of a zero, and two of Newton's steps; next to 1 of what is missing to 1."""
+    first = np.copysign(special.erfinv(x.astype("f8")), x)
+    if x.dtype != Long:
+        return first
+    a, y = np.abs(x), np.abs(first).astype(Long)
+    for _ in range(2):
+        y = y + np.where(a < 0.5, a - erf(y), erfc(y) - (1 - a)) * np.sqrt(PI) / 2 * np.exp(y * y)
+    return np.where(np.isfinite(first), np.copysign(y, x), first)
+
+
 REFERENCES = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "logistic": logistic,
     "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": erf, "erfc": erfc, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x), "sqrt": np.sqrt,
+    "erf": erf, "erfc": erfc, "erfinv": erfinv, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x), "sqrt": np.sqrt,
     "log_or_zero": lambda x: np.where(x == 0, 0, np.log(x)),
 }
 EXACT = {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint}
@@ -204,12 +215,74 @@ def test_bounds_hold_without_fused_multiply_add(name):
 
 
 @pytest.mark.skipif(not engine.target().has_fma, reason="the processor has no fused multiply-add")
-@pytest.mark.parametrize("name", ["exp", "log", "log_or_zero", "logistic", "tanh", "erf"])
+@pytest.mark.parametrize("name", [
+    "exp", "log", "log2", "log10", "log_or_zero", "logistic", "tanh", "erf", "erfc", "erfinv",
+])
 def test_bounds_hold_without_tables_in_registers(name):
     check(name, patterns32(STRIDE * 16), target=engine.HASWELL)
     check(name, patterns64(PATTERNS // 16, seed=1), target=engine.HASWELL)
     check(name, SPECIAL, target=engine.HASWELL)
     check(name, SPECIAL_DOUBLE, target=engine.HASWELL)
+
+
+def test_erfinv_next_to_one_is_within_the_bounds():
+    near = 1 - 2.0 ** np.linspace(-53, -1, 20000)
+    check("erfinv", near)
+    check("erfinv", -near)
+    check("erfinv", np.arange(0x3F7E0000, 0x3F800000, 3, dtype=np.uint32).view(np.float32))
+
+
+def test_erfc_of_float32_keeps_its_relative_precision():
+    check("erfc", np.linspace(-6, 10.3, 200000, dtype=np.float32))
+
+
+# --- square roots ----------------------------------------------------------------------------------------------------
+def roots_modulo_powers_of_two(a, n):
+    """All r with r^2 = a modulo 2^n, for a = 1 modulo 8."""
+    r, whole = 1, 1 << n
+    for i in range(3, n):
+        if (r * r - a) % (1 << (i + 1)):
+            r += 1 << (i - 1)
+    return {k % whole for k in (r, -r, r + whole // 2, -r + whole // 2)}
+
+
+def roots_near_midpoints(span):
+    """Numbers x in [1, 4) with m^2 + m = x 2^n + k for whole m and k, |k| <= span.
+
+    Their roots are about k / 2^53 units from the middle of two neighbours, and all so near are among them.
+    """
+    found = set()
+    for n, k in ((n, k) for n in (52, 53) for k in range(-span, span + 1, 2)):
+        for root in roots_modulo_powers_of_two(4 * k + 1, n + 2):
+            for m in ((root - 1) // 2 + j * (1 << n) for j in (-1, 0, 1, 2)):
+                x, rest = divmod(m * m + m - k, 1 << n)
+                if not rest and 1 << 52 <= m < 1 << 53 and 1 << 52 <= x < 1 << 53:
+                    found.add(x * 2.0 ** (n - 104))
+    return np.array(sorted(found))
+
+
+def assert_roots(x):
+    found, wanted = run("sqrt", x), np.sqrt(x)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(np.signbit(found)[x == 0], np.signbit(x)[x == 0])
+
+
+def test_square_roots_next_to_the_middle_of_two_numbers_are_rounded_correctly():
+    x = roots_near_midpoints(1000)
+    assert x.size > 1000
+    for exponent in (-1000, -968, -100, 0, 900):
+        assert_roots(x * 2.0**exponent)
+
+
+def test_square_roots_of_every_mantissa_of_float32_are_rounded_correctly():
+    every = np.arange(1 << 24, dtype=np.uint32)  # two exponents
+    for exponent in (1, 26, 28, 126, 252):
+        assert_roots((every + (exponent << 23)).view(np.float32)[:: 1 if exponent == 126 else 31])
+
+
+@pytest.mark.parametrize("kind", ["f32", "f64"])
+def test_square_roots_of_zeros_and_what_is_no_number(kind):
+    assert_roots(np.array([0.0, -0.0, 4.0, np.inf, np.nan, -1.0, -np.inf, 1e-45, 2.0, 0.0] * 5).astype(DTYPES[kind]))
 
 
 @pytest.mark.parametrize("name, far", [("tanh", 9.5), ("erf", 6.0)])

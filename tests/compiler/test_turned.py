@@ -99,6 +99,24 @@ def test_a_reversed_operand_and_steps_between_rows_stay_right():
     check(lambda x: x[:, ::-1].T + x.dtype.type(1), numbers(128, 130))
 
 
+@pytest.mark.parametrize("shape,dtype", [
+    ((256, 256), "float32"), ((600, 101), "float32"), ((640, 48), "float32"), ((1000, 33), "float64"),
+    ((256, 256), "int8"), ((100, 201), "int16"),
+])
+def test_what_is_read_backwards_goes_by_tiles_from_its_end(shape, dtype):
+    x, y = numbers(*shape, dtype=dtype), numbers(shape[1], shape[0], dtype=dtype)
+    assert turns(check(lambda x: x[:, ::-1].T + x.dtype.type(1), x))
+    assert turns(check(lambda x, y: np.rot90(x) * y, x, y))
+
+
+def test_complex_numbers_read_backwards_stay_right():
+    check(lambda x: np.rot90(x) + x.dtype.type(1), numbers(256, 256, dtype="complex64"))
+
+
+def test_what_is_read_backwards_from_the_cache_is_gathered():
+    assert not turns(check(lambda x: x[:, ::-1].T + x.dtype.type(1), numbers(300, 701)))
+
+
 def test_short_arrays_are_left_alone():
     (kernel,) = kernels_of(lambda x: x.T + x, numbers(64, LEAST // 64 // 2).reshape(64, -1)[:64, :64].copy())
     assert not turns(kernel)

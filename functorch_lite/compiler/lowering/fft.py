@@ -11,6 +11,7 @@ e and o those of the even and the odd elements, which are real: e_k is (z_k + co
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from functorch_lite.primitives.fft import fft_p
 IN_CACHE = 1 << 14
 """Elements that are transformed side by side."""
 SHORT = 64
-"""Shorter lines are transformed several at once, turned so that they go along in the lanes."""
+"""Lines of up to this length are transformed several at once, turned so that they go along in the lanes."""
 UNEVEN = 256
 """So are lines up to this length whose first pass is none of eight, which would leave lanes idle."""
 EVEN_LINES = 16
@@ -64,14 +65,14 @@ class Line(NamedTuple):
 class Block(NamedTuple):
     """How many lines are transformed at once; element j of line q is at `j * axis + q * lane` of x, and of the output.
 
-    starts: (count, step in x, step in out) of the loops over blocks; first: where the first one begins in both.
+    starts: (count, step in x, step in out) of the loops over blocks; first: where the first one begins in x and in out.
     """
 
     lines: int
     x: tuple[int, int]
     out: tuple[int, int]
     starts: tuple[tuple[int, int, int], ...]
-    first: int = 0
+    first: tuple[int, int] = (0, 0)
 
 
 # --- the equation -----------------------------------------------------------------------------------------------------
@@ -124,16 +125,21 @@ def _call(low: ProgramLowering, equation: Equation, line: Line, x: Place, out: P
 def blocks_of(line: Line, itemsize: int) -> list[Block]:
     """The lines that are transformed together: those beside each other in memory, or several short ones.
 
-    Where lines beside each other cannot be dealt out evenly to blocks that fill vectors, the last block is smaller.
+    Where lines cannot be dealt out evenly to blocks that fill vectors, the last block is smaller.
     itemsize: bytes of a real number.
     """
     before, after = line.sizes
     size = padded_length(line.length)
     if line.inner == 1:
-        short = size < SHORT or (size % 8 and size <= UNEVEN)
-        lines = _most_of(line.outer, 64 // itemsize) if short else 1
-        steps = lines * before, lines * after
-        return [Block(lines, (1, before), (1, after), ((line.outer // lines, *steps),))]
+        lanes = 64 // itemsize
+        short = size <= SHORT or (size % 8 and size <= UNEVEN)
+        lines = min(lanes, line.outer) if short and 2 * line.outer > lanes else 1
+
+        def turned(lines: int, count: int, first: int) -> Block:
+            starts = ((count, lines * before, lines * after),)
+            return Block(lines, (1, before), (1, after), starts, (first * before, first * after))
+
+        return _with_rest(turned, line.outer, lines)
     most = max(IN_CACHE // size, 1)
     lines = _divisor(line.inner, most)
     if lines < min(EVEN_LINES, line.inner) <= most:
@@ -141,17 +147,16 @@ def blocks_of(line: Line, itemsize: int) -> list[Block]:
 
     def block(lines: int, count: int, first: int) -> Block:
         starts = (line.outer, before * line.inner, after * line.inner), (count, lines, lines)
-        return Block(lines, (line.inner, 1), (line.inner, 1), starts, first)
+        return Block(lines, (line.inner, 1), (line.inner, 1), starts, (first, first))
 
-    count = line.inner // lines
-    rest = line.inner - count * lines
+    return _with_rest(block, line.inner, lines)
+
+
+def _with_rest(block: Callable[[int, int, int], Block], whole: int, lines: int) -> list[Block]:
+    """Blocks of so many lines, and one of those left. block: of (lines, how many blocks, number of the first line)."""
+    count = whole // lines
+    rest = whole - count * lines
     return [block(lines, count, 0), *([block(rest, 1, count * lines)] if rest else [])]
-
-
-def _most_of(n: int, lanes: int) -> int:
-    """The largest divisor of n that is at most a vector's lanes, if it is more than half of them; else 1."""
-    found = _divisor(n, lanes)
-    return found if 2 * found > lanes else 1
 
 
 def _divisor(n: int, most: int) -> int:
@@ -183,7 +188,7 @@ class Transform:
             with self.b.loop(count) as i:
                 nest(k + 1, x + i * x_step, out + i * out_step)
 
-        nest(0, Index(self.block.first), Index(self.block.first))
+        nest(0, *(Index(k) for k in self.block.first))
 
     def _turned_buffers(self) -> tuple[Buffer, Buffer]:
         """Room for the words of a block's lines, word by word: those of all lines side by side."""

@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Lowering of factorizations and solves by LAPACK, with the signs, pivots and failures of the eval rules.
 
-Cholesky factors and triangular solves of real matrices that a cache holds have kernels of ours (`triangular`).
+Cholesky factors, triangular solves, and the factors that solve and det need, of real matrices that a cache holds, have
+kernels of ours (`triangular`, `lu`).
 
 A row-major matrix is its transpose to LAPACK: Cholesky asks for the other triangle, QR for an LQ factorization, and
 triangular_solve for the other side. LU needs columns in order, since that is how it chooses pivots: it is transposed.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering import lapack, small_matrices, triangular
+from functorch_lite.compiler.lowering import lapack, lu, small_matrices, triangular
 from functorch_lite.compiler.lowering.lapack import INT32, at, call, copied, each, kernel, temps, transposed
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
 from functorch_lite.compiler.lowering.rules import Operand, Pair, is_complex, kernel_rules
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal
 from functorch_lite.primitives import linalg as p
+
+_FLOAT64 = np.dtype(np.float64)
 
 
 def _zero(b: Builder, like: Any) -> Any:
@@ -95,8 +99,47 @@ def _(low: ProgramLowering, equation: Equation) -> None:
 # --- solve ------------------------------------------------------------------------------------------------------------
 
 
-@lapack.lowering(p.solve_p, in_double=True, small=small_matrices.solve)
+def _solve_at_once(low: ProgramLowering, equation: Equation) -> bool:
+    """Lower solves of real matrices that a cache holds, of single precision too; returns whether they were."""
+    if small_matrices.solve(low, equation):
+        return True
+    if not lu.fits(equation.inputs[0].aval):
+        return False
+    _solve_by_tiles(low, equation, ours=True)
+    return True
+
+
+@lapack.lowering(p.solve_p, in_double=True, small=_solve_at_once)
 def _(low: ProgramLowering, equation: Equation) -> None:
+    matrix, columns = equation.inputs[0].aval, equation.inputs[1].aval.shape[-1]
+    if columns >= triangular.FEWEST_COLUMNS and triangular.fits(matrix):
+        _solve_by_tiles(low, equation, ours=False)
+    else:
+        _solve_by_library(low, equation)
+
+
+def _solve_by_tiles(low: ProgramLowering, equation: Equation, ours: bool) -> None:
+    """Solve by two triangular solves of ours, with factors of ours or of LAPACK."""
+    a, b = (low.place(x) for x in equation.inputs)
+    out = lapack.outputs(low, equation)[0]
+    n = a.aval.shape[-1]
+    (factors,), (pivots, order, info) = temps(low, _FLOAT64, (n, n)), temps(low, INT32, n, n, 1)
+    solve = functools.partial(triangular.factored_kernel, by_rows=ours)
+
+    def one(i: Index) -> Place:
+        if ours:
+            lu.factor(low, equation, at(a, i, 2), factors, pivots, info)
+        else:
+            transposed(low, equation, at(a, i, 2), factors)
+            call(low, _FLOAT64, "getrf", n, n, factors, n, pivots, info)
+        kernel(low, equation, "pivots", _pivots_kernel, [pivots], [pivots, order])
+        kernel(low, equation, ("factored", ours), solve, [factors, order, at(b, i, 2)], [at(out, i, 2)])
+        return info
+
+    each(low, equation, lapack.lead_of(a, 2), one)
+
+
+def _solve_by_library(low: ProgramLowering, equation: Equation) -> None:
     a, b = (low.place(x) for x in equation.inputs)
     out = lapack.outputs(low, equation)[0]
     (n, k), dtype = b.aval.shape[-2:], a.aval.dtype

@@ -10,7 +10,7 @@ import numpy as np
 
 from functorch_lite.compiler.loop_ir.builder import Builder
 from functorch_lite.compiler.loop_ir.nodes import Index, Value
-from functorch_lite.compiler.lowering import complex_maths, lapack, small_matrices
+from functorch_lite.compiler.lowering import complex_maths, lapack, lu, small_matrices
 from functorch_lite.compiler.lowering.lapack import INT32, at, call, copied, each, kernel, staged, temps
 from functorch_lite.compiler.lowering.lapack import transposed as transposed_matrix
 from functorch_lite.compiler.lowering.program import Place, ProgramLowering
@@ -66,12 +66,17 @@ def _determinants(low: ProgramLowering, equation: Equation, first: Place, logs: 
     n, dtype = a.aval.shape[-1], a.aval.dtype
     pivots, info = temps(low, INT32, n, 1)
     build = _sign_kernel if logs is not None else _det_kernel
+    here = temps(low, dtype, (n, n))[0] if lu.fits(a.aval) else None
 
-    def one(i: Index) -> None:
-        factors = transposed_matrix(low, equation, at(a, i, 2))
-        call(low, dtype, "getrf", n, n, factors, n, pivots, info)
+    def one(i: Index) -> Place | None:
+        factors = here or transposed_matrix(low, equation, at(a, i, 2))
+        if here:
+            lu.factor(low, equation, at(a, i, 2), factors, pivots, info)
+        else:
+            call(low, dtype, "getrf", n, n, factors, n, pivots, info)
         targets = [at(x, i, 0) for x in (first, logs) if x is not None]
         kernel(low, equation, build.__name__, build, [factors, pivots], targets)
+        return info if here else None  # to LAPACK a determinant of 0 is no failure
 
     each(low, equation, lapack.lead_of(a, 2), one)
 

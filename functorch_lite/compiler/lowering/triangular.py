@@ -24,9 +24,11 @@ from functorch_lite.compiler.lowering.contraction import this_machine
 from functorch_lite.compiler.lowering.program import ProgramLowering
 from functorch_lite.compiler.lowering.rules import Operand
 from functorch_lite.compiler.lowering.tiles import Machine, most_rows
+from functorch_lite.core.aval import Aval, StackAval
 from functorch_lite.core.program import Equation
 
 LARGEST_BYTES = 8 << 20  # of one matrix: beyond, a library's blocks for all caches are better
+FEWEST_COLUMNS = 4  # on the right of a general system; fewer leave lanes idle
 MOST_ROWS = 8
 STRIPS = 4
 _EPS = float(np.finfo(np.float64).eps)
@@ -56,8 +58,8 @@ def _sizes(n: int, columns: int, kind: str) -> Sizes:
     return Sizes(min(MOST_ROWS, most_rows(vectors, machine.registers), n), vectors, lanes)
 
 
-def _fits(equation: Equation) -> bool:
-    aval = equation.inputs[0].aval
+def fits(aval: Aval | StackAval) -> bool:
+    """Whether matrices of this type are real and of middle size."""
     n = aval.shape[-1]
     return aval.dtype.char in "fd" and n * n * aval.dtype.itemsize <= LARGEST_BYTES
 
@@ -88,7 +90,7 @@ def _products(
     return [list(sums[r * len(right) : (r + 1) * len(right)]) for r in range(rows)]
 
 
-def _substitute(
+def substitute(
     b: Builder, values: list[list[Value]], coefficient: Callable[[int, int], Value], unit: bool
 ) -> list[list[Value]]:
     """Forward substitution with the triangle coefficient(r, c), c <= r, in registers."""
@@ -108,7 +110,7 @@ def _substitute(
 
 def triangular_solve(low: ProgramLowering, equation: Equation) -> bool:
     """Lower the triangular solves of real matrices of middle size; returns whether it did."""
-    if not _fits(equation):
+    if not fits(equation.inputs[0].aval):
         return False
     params = equation.params
 
@@ -144,6 +146,23 @@ def _solve_kernel(
             b.transpose(out.buffer, at, target, ZERO, columns, rows, rows, columns)
 
 
+def factored_kernel(b: Builder, ins: list[Operand], outs: list[Operand], *, by_rows: bool) -> None:
+    """The x with P^T L U x = y. ins: L and U in one matrix (by columns, if not by rows), the order that P is, and y."""
+    (factors, order, y), out = ins, outs[0]
+    (n, lines), kind = y.shape, factors.kind
+    x = out.buffer if out.kind == kind else b.scratch("x", kind, n * lines)
+    with b.loop(n) as r:
+        row = b.index_of(b.op("convert", b.load(order.buffer, r), kind="i64"))
+        with b.loop(lines, vector=True) as j:
+            b.store(x, r * lines + j, b.op("convert", b.load(y.buffer, row * lines + j), kind=kind))
+    matrix, walked = Walked(factors.buffer, ZERO, *((n, 1) if by_rows else (1, n))), Walked(x, ZERO, lines)
+    _solve(b, n, lines, matrix, walked, walked, True, True)
+    _solve(b, n, lines, matrix, walked, walked, False, False)
+    if x is not out.buffer:
+        with b.loop(n * lines, vector=True) as i:
+            b.store(out.buffer, i, b.op("convert", b.load(x, i), kind=out.kind))
+
+
 def _solve(
     b: Builder, n: int, lines: int, a: Walked, y: Walked, x: Walked, forward: bool, unit: bool
 ) -> None:
@@ -154,12 +173,13 @@ def _solve(
     size = _sizes(n, lines, x.buffer.kind)
     width = size.vectors * size.lanes
     whole, rest = divmod(lines, width)
-    panels = [(Index(), whole, size.vectors, size.lanes)] if whole else []
-    for start in range(whole * width, lines, size.lanes):
-        panels.append((Index(start), 1, 1, min(size.lanes, lines - start)))
+    panels = [(0, whole, size.vectors, size.lanes), (whole * width, rest // size.lanes, 1, size.lanes),
+              (lines - rest % size.lanes, 1, 1, rest % size.lanes)]
     for start, count, vectors, lanes in panels:
+        if not count * lanes:
+            continue
         with b.loop(count) as p:
-            first = start + p * width
+            first = start + p * (vectors * lanes)
             with b.loop(n // size.rows) as t:
                 _rows(b, t, size.rows, size.rows, a, y, x, first, vectors, lanes, unit)
             if n % size.rows:
@@ -179,7 +199,7 @@ def _rows(
         rest = [[b.op("sub", b.load(y.buffer, y.at + (t * (step * y.row) + r * y.row) + c), s)
                  for c, s in zip(columns, row, strict=True)] for r, row in enumerate(sums)]
         diagonal = corner + t * (step * a.column)
-        found = _substitute(
+        found = substitute(
             b, rest, lambda r, c: b.load(a.buffer, diagonal + (r * a.row + c * a.column)), unit
         )
         for r, row in enumerate(found):
@@ -192,7 +212,7 @@ def _rows(
 
 def cholesky(low: ProgramLowering, equation: Equation) -> bool:
     """Lower the Cholesky factorization of real matrices of middle size in double precision; returns whether it did."""
-    if not _fits(equation) or equation.inputs[0].aval.dtype.char != "d":
+    if not fits(equation.inputs[0].aval) or equation.inputs[0].aval.dtype.char != "d":
         return False
     a = low.place(equation.inputs[0])
     count = lapack.lead_of(a, 2)
@@ -308,7 +328,7 @@ class Factor(NamedTuple):
         with b.loop(lanes, vector=True) as lane:
             columns = [first + v * lanes + lane for v in range(vectors)]
             corner = t * (rows * (stride + 1))
-            found = _substitute(b, self._sums(t, rows, columns),
+            found = substitute(b, self._sums(t, rows, columns),
                                 lambda r, c: b.load(buffer, corner + (c * stride + r)), False)
             for r, row in enumerate(found):
                 for c, value in zip(columns, row, strict=True):

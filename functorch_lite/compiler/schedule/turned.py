@@ -10,8 +10,9 @@
 
 A vector of x[j, i] is as many cache lines as it has lanes, and by the time that i has grown to the next element of
 those lines they are in no cache any more. A tile is read in whole lines and turned in registers; where all of i takes
-less than a line, it is read as before, from the cache. Loops between the two go around the tiles. How long a tile is
-follows from the sizes alone.
+less than a line, it is read as before, from the cache. Loops between the two go around the tiles. Where x is read
+backwards along i, as in x[j, N - 1 - i], i goes from its end; that pays where the lines that j goes over do not stay in
+the first-level cache until i comes to their next elements. How long a tile is follows from the sizes alone.
 """
 
 import math
@@ -39,6 +40,8 @@ LINES, COLUMNS = 4, 64  # of a tile: cache lines along i, elements along j
 LANES = 16
 SHORT_COLUMNS = 1024  # where i takes less than a cache line
 MOST = 4  # tiles at a time
+SETS, WAYS = 64, 8  # of a first-level cache
+NARROW = 2  # bytes of numbers that have no instruction to gather them
 WIDEST = 2  # elements that a step of i moves on by: those of a complex number
 
 
@@ -98,8 +101,8 @@ def _nest(loop: Loop) -> _Nest | None:
     return _Nest(loops, before)
 
 
-def _across(nest: _Nest, number: int) -> list[_Across]:
-    """The loads of the vector loop that go across rows along another loop of the nest."""
+def _across(nest: _Nest, number: int, backwards: bool) -> list[_Across]:
+    """The loads of the vector loop that go across rows along another loop of the nest, which may go from its end."""
     outer, inner = nest.loops[number].variable, nest.inner.variable
     variables = {x.variable for x in nest.loops}
     found = []
@@ -107,12 +110,24 @@ def _across(nest: _Nest, number: int) -> list[_Across]:
         if type(s) is not Value or s.op != "load":
             continue
         buffer, index = s.attr
-        width, stride = index.coefficient(outer), index.coefficient(inner)
+        width, stride = index.coefficient(outer) * (-1 if backwards else 1), index.coefficient(inner)
         if not 1 <= width <= WIDEST or any(v not in variables for v, _ in index.terms):
             continue
         if stride >= width * nest.loops[number].extent and _fits(buffer, index, nest, width):
-            found.append(_Across(s, width, stride))
+            if not backwards or _leaves_cache(nest.inner, ITEM_BYTES[s.kind], stride):
+                found.append(_Across(s, width, stride))
     return found
+
+
+def _leaves_cache(loop: Loop, item: int, stride: int) -> bool:
+    """Whether a loop over every `stride`-th number gathers them from more lines than there is room for.
+
+    Measured, rows times columns, before and after, in us: 256x256 float32 60, 14; 640x480 float32 260, 115; 1000x1000
+    float32 1175, 512; 256x256 bytes 50, 7; where the lines stay, 300x700 float32 37, 46, float64 56, 118.
+    """
+    lines, rest = divmod(stride * item, LINE_BYTES)
+    room = WAYS * (SETS if rest else SETS // math.gcd(lines, SETS))
+    return item <= NARROW or (isinstance(loop.extent, int) and loop.extent > room)
 
 
 def _fits(buffer: Buffer, index: Index, nest: _Nest, width: int) -> bool:
@@ -123,8 +138,8 @@ def _fits(buffer: Buffer, index: Index, nest: _Nest, width: int) -> bool:
     return first >= 0 and last - last % width + width <= buffer.size
 
 
-def _may_change_order(nest: _Nest, number: int) -> bool:
-    """Whether the nest gives the same with its loop `number` as the last but one.
+def _may_change_order(nest: _Nest, number: int, backwards: bool) -> bool:
+    """Whether the nest gives the same with its loop `number` as the last but one, and from its end.
 
     What is written is not read, or only at the very place, and then each place is met in the same order.
     """
@@ -135,7 +150,7 @@ def _may_change_order(nest: _Nest, number: int) -> bool:
     again = [a for a in reads if a.buffer in written]
     if len(written) < len(stores) or not stores or any(written[a.buffer] != a.index.key for a in again):
         return False
-    return not again or number == len(nest.loops) - 2
+    return not again or (number == len(nest.loops) - 2 and not backwards)
 
 
 # --- the loops of tiles -----------------------------------------------------------------------------------------------
@@ -166,8 +181,8 @@ def _pieces(extent: int, size: int) -> list[_Piece]:
 
 
 class _Tiling:
-    def __init__(self, nest: _Nest, number: int, across: Sequence[_Across], first: int):
-        self.nest, self.number, self.across = nest, number, across
+    def __init__(self, nest: _Nest, number: int, backwards: bool, across: Sequence[_Across], first: int):
+        self.nest, self.number, self.backwards, self.across = nest, number, backwards, across
         outer, inner = nest.loops[number].extent, nest.inner.extent
         assert isinstance(outer, int) and isinstance(inner, int)
         item = max(ITEM_BYTES[a.load.kind] * a.width for a in across)
@@ -183,13 +198,14 @@ class _Tiling:
         nest = _nest(loop)
         if nest is None or math.prod(x.extent for x in nest.loops if isinstance(x.extent, int)) < LEAST:
             return None
-        found = [(len(a), k, a) for k in range(len(nest.loops) - 1) if (a := _across(nest, k))]
+        choices = [(k, backwards) for k in range(len(nest.loops) - 1) for backwards in (True, False)]
+        found = [(len(a), not back, k, a) for k, back in choices if (a := _across(nest, k, back))]
         if not found:
             return None
-        _, number, across = max(found, key=lambda x: x[:2])
-        if nest.loops[number].extent == 1 or not _may_change_order(nest, number):
+        _, forwards, number, across = max(found, key=lambda x: x[:3])
+        if nest.loops[number].extent == 1 or not _may_change_order(nest, number, not forwards):
             return None
-        return cls(nest, number, across[:MOST], first)
+        return cls(nest, number, not forwards, across[:MOST], first)
 
     def _key(self, a: _Across) -> Any:
         """Loads of one tile have this in common: all but which part of a complex number they are of."""
@@ -222,6 +238,12 @@ class _Tiling:
             made = [loop]
         return made
 
+    def _positions(self, row: Index, column: Index) -> dict[Value, Index]:
+        """What stands for the variables of the two loops."""
+        outer = self.nest.loops[self.number]
+        assert isinstance(outer.extent, int)
+        return {outer.variable: outer.extent - 1 - row if self.backwards else row, self.nest.inner.variable: column}
+
     def _loop(self, copy: Copier, loop: Loop) -> Loop:
         made = Loop(Value("variable", "i64"), loop.extent)
         copy.values[loop.variable] = made.variable
@@ -230,8 +252,7 @@ class _Tiling:
     def _turned(self, copy: Copier, first: tuple[Index, Index], rows: int, columns: int) -> dict[Any, Transpose]:
         """The tiles, filled, by the key of what is read from them."""
         found: dict[Any, Transpose] = {}
-        at = Copier({}, indices={self.nest.loops[self.number].variable: first[0], self.nest.inner.variable: first[1]},
-                    values=copy.values)
+        at = Copier({}, copy.values, self._positions(*first))
         for a in self.across:
             key = self._key(a)
             buffer, index = a.load.attr
@@ -248,8 +269,7 @@ class _Tiling:
         """The loops over a tile, with the values that were between the loops of the nest inside."""
         nest, depth = self.nest, len(self.nest.loops) + 2
         i, j = Value("variable", "i64", depth=depth), Value("variable", "i64", depth=depth + 1)
-        inside = Copier({}, dict(copy.values), {
-            nest.loops[self.number].variable: first[0] + Index.of(i), nest.inner.variable: first[1] + Index.of(j)})
+        inside = Copier({}, dict(copy.values), self._positions(first[0] + Index.of(i), first[1] + Index.of(j)))
         across = {a.load: a for a in self.across} if turned else {}
         before = inside.block([v for block in nest.before for v in block])
         body = []

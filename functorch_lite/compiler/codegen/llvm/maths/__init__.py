@@ -56,6 +56,12 @@ def _in_own_kind(function: Function) -> Callable[..., Value]:
     return lambda emitter, *args: (exact if emitter.has_fma else wide)(emitter, *args)
 
 
+def _in_own_kind_by_tables(function: Function) -> Callable[..., Value]:
+    """float32 has a body of its own, which needs tables (lookup.py)."""
+    exact, wide = _exact(function), _in_float64(function)
+    return lambda emitter, *args: (exact if emitter.lanes_bytes == 64 else wide)(emitter, *args)
+
+
 _EXACT = {
     "sqrt": rounding.sqrt, "floor": rounding.floor, "ceil": rounding.ceil, "trunc": rounding.trunc,
     "round": rounding.round_to_even, "rem": rounding.rem, "nextafter": rounding.nextafter,
@@ -71,10 +77,10 @@ _IN_OWN_KIND = {
     "atan2": inverse_trigonometric.atan2,
     "sinh": hyperbolic.sinh, "cosh": hyperbolic.cosh, "tanh": hyperbolic.tanh,
     "asinh": hyperbolic.asinh, "atanh": hyperbolic.atanh,
-    "erf": error_functions.erf, "pow": power.pow, "cbrt": power.cbrt,
+    "erf": error_functions.erf, "erfinv": error_functions.erfinv, "pow": power.pow, "cbrt": power.cbrt,
 }
 _IN_FLOAT64 = {
-    "acosh": hyperbolic.acosh, "erfc": error_functions.erfc, "lgamma": gamma.lgamma, "digamma": gamma.digamma,
+    "acosh": hyperbolic.acosh, "lgamma": gamma.lgamma, "digamma": gamma.digamma,
     "xlogy": logarithm.xlogy, "xlog1py": logarithm.xlog1py,
 }
 
@@ -82,4 +88,5 @@ MATHS: dict[str, Callable[..., Value]] = {
     **{name: _exact(function) for name, function in _EXACT.items()},
     **{name: _in_own_kind(function) for name, function in _IN_OWN_KIND.items()},
     **{name: _in_float64(function) for name, function in _IN_FLOAT64.items()},
+    "erfc": _in_own_kind_by_tables(error_functions.erfc),
 }

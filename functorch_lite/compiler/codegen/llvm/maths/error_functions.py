@@ -3,10 +3,13 @@
 
     erf x = x + x P(x^2) up to 1;  erfc a = e^(-a^2) S(q) / (1 + 2a),  q = (a - 4) / (a + 4), for all a >= 0
 
+Where there are tables (lookup.py), erf, and e^(a^2) erfc a of float32, are polynomials of intervals.
+
 Source: the transformed variable: M. M. Shepherd, J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2)
 erfc x in 0 <= x < infinity", Mathematics of Computation 36 (1981). Coefficients and code are our own.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +18,15 @@ from functorch_lite.backends import inverse_erf
 from functorch_lite.compiler.codegen.llvm.maths import coefficients as table
 from functorch_lite.compiler.codegen.llvm.maths import intervals
 from functorch_lite.compiler.codegen.llvm.maths.exponential import (
+    exp,
     exp_of_negative,
     exp_of_reduced,
+    exp_parts,
     reduce_by_ln2,
+    scaled_by_parts,
 )
-from functorch_lite.compiler.codegen.llvm.maths.logarithm import log
-from functorch_lite.compiler.codegen.llvm.maths.lookup import has_tables, piecewise
+from functorch_lite.compiler.codegen.llvm.maths.logarithm import INFINITY, log
+from functorch_lite.compiler.codegen.llvm.maths.lookup import has_tables, piecewise, piecewise_in_parts
 from functorch_lite.compiler.codegen.llvm.maths.terms import (
     Operand,
     Term,
@@ -71,12 +77,61 @@ def _erf_by_intervals(a):
     return piecewise("erf", *parts, at_most(a, 4.1), intervals.ERF_REST_OF_SLOPE_F32)
 
 
+def _erfc_by_intervals(a):
+    """erfc(a) = (e^(a^2) erfc a) e^(-a^2) of a float32 a >= 0; what is rounded on the way is added at the end."""
+    a = at_most(a, 10.25)
+    parts = intervals.ERFCX_INTERVALS_F32, intervals.ERFCX_RESTS_F32, intervals.ERFCX_STEP_F32
+    first, second = piecewise_in_parts("erfcx", *parts, a)
+    square, missing = exact_product(a, a)
+    root, more, n = exp_parts(-square, missing, closely=True)
+    product, rest = exact_product(root, first)
+    rest = fma(root, second, rest)
+    return scaled_by_parts(product + fma(product + rest, more, rest), n)
+
+
 def erfc(x: Term) -> Term:
-    """1 - erf(x) without cancellation, of a float64."""
+    """1 - erf(x) without cancellation; of a float32 only where there are tables."""
     a = absolute(x)
+    if not x.is_double:
+        rest = _erfc_by_intervals(a)
+        return select(x < 0.0, 2.0 - rest, rest)
     near = fma(x, polynomial(table.ERF_F64, x * x), x)
     rest = _erfc_of_positive(a)
     return select(a < 0.5, 1.0 - near, select(x < 0.0, 2.0 - rest, rest))
+
+
+# --- erfinv: x P(w), w = -log(1 - x^2), in which little is lost; with P of sqrt(w) next to -1 and 1 -------------------
+def erfinv(x: Term) -> Term:
+    """The y with erf(y) = x: by Giles' polynomials in float64, and a step of Newton's next to -1 and 1."""
+    a = absolute(x)
+    w = -log(fma(-a, a, 1.0) if x.emitter.has_fma else (1.0 - a) * (a + 1.0))
+    if x.is_double:
+        y, far = _multiple(a, inverse_erf._CENTRE64[::-1], w - 3.125), ~(w < 6.25)
+    else:
+        y, far = _multiple(a, table.ERFINV_CENTRE_F32, w - 1.0), ~(w < 4.5)
+    repair = _far_erfinv64 if x.is_double else _far_erfinv32
+    return copy_sign(rarely(far, (y,), lambda: (select(far, repair(a, w), y),))[0], x)
+
+
+def _multiple(a, coefficients, t):
+    """a P(t), with what the last sum of P rounds off."""
+    lowest = t.constant(coefficients[0])
+    rest = polynomial(coefficients[1:], t)
+    factor = fma(rest, t, lowest)
+    return fma(factor, a, fma(rest, t, lowest - factor) * a)
+
+
+def _far_erfinv64(a, w):
+    root = square_root(w)
+    middle = polynomial(inverse_erf._MIDDLE64[::-1], root - 3.25)
+    tail = polynomial(inverse_erf._TAIL64[::-1], root - 5.0)
+    y = select(w < 16.0, middle, tail) * a
+    slope = exp(y * y) * (0.5 * math.sqrt(math.pi))
+    return select(a.equals(1.0), INFINITY, fma(_erfc_of_positive(y) - (1.0 - a), slope, y))
+
+
+def _far_erfinv32(a, w):
+    return select(w.equals(INFINITY), w, _multiple(a, table.ERFINV_TAIL_F32, square_root(w) - 3.0))
 
 
 # --- erf_inv: the operations of backends.inverse_erf, in its order ---------------------------------------------------

@@ -70,23 +70,34 @@ def _exp_by_table(x, closely):
 
     closely: with what the rounded roots of float32 lack, so that there is little more than the last rounding.
     """
+    root, more, shifted = exp_parts(x, 0.0, closely)
+    return scaled_by_parts(fma(root, more, root), shifted)
+
+
+def exp_parts(x: Term, missing: Term | float, closely: bool) -> tuple[Term, Term, Term]:
+    """(y, d, n) with e^(x - missing) = 2^floor(n) y (1 + d), y in [1, 2) and d small; n is for `scaled_by_parts`."""
     high, low = table.LN2_F64 if x.is_double else table.LN2_F32
     roots, series = intervals.EXP_F64 if x.is_double else intervals.EXP_F32
-    places = len(roots).bit_length() - 1  # of n behind the point
     magic = x.format.magic / len(roots)
     shifted = fma(x, LOG2_E, magic)
     bits = shifted.bits()
     n = shifted - magic
     r = fma(n, -low, fma(n, -high, x))
     root = look_up("root_of_two", roots, bits, x.kind)
-    more = r
+    more = r - missing if isinstance(missing, Term) else r
     if closely and not x.is_double:
-        more = r + look_up("rest_of_root", intervals.RESTS_OF_ROOTS_F32, bits, x.kind)
-    y = fma(root, fma(r * r, polynomial(series, r), more), root)
+        more = more + look_up("rest_of_root", intervals.RESTS_OF_ROOTS_F32, bits, x.kind)
+    return root, fma(r * r, polynomial(series, r), more), shifted
+
+
+def scaled_by_parts(y: Term, shifted: Term) -> Term:
+    """2^floor(n) y, rounded once, with the third of `exp_parts`."""
+    count = len(intervals.EXP_F64[0] if y.is_double else intervals.EXP_F32[0])
     if is_whole(y):
-        return scale_whole(y, n)
-    magic_bits = x.format.magic_bits - (places << x.format.mantissa)
-    return scale_by_power(y, (bits - magic_bits) >> places)
+        return scale_whole(y, shifted - y.format.magic / count)
+    places = count.bit_length() - 1  # of n behind the point
+    magic_bits = y.format.magic_bits - (places << y.format.mantissa)
+    return scale_by_power(y, (shifted.bits() - magic_bits) >> places)
 
 
 def exp2(x: Term) -> Term:

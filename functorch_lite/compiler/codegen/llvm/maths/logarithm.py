@@ -6,7 +6,8 @@
 float32: log(1 + f) = f - f^2 / 2 + f^3 P(f). float64, with s = f / (2 + f), z = s^2, R = z Q(z):
 log(1 + f) = f - (f^2 / 2 - s (f^2 / 2 + R)).
 
-Where there are tables (lookup.py), log m = log(1 + r) - log c with r = m c - 1, and c near 1 / m from a table.
+Where there are tables (lookup.py), log m = log(1 + r) - log c with r = m c - 1, and c near 1 / m from a table; other
+bases have tables of their own.
 
 Source: the form for float64 is that of fdlibm (Sun Microsystems, 1993); coefficients and code are our own.
 """
@@ -95,16 +96,34 @@ def _log_by_table(x):
     Where e is infinite the rest is finite, and both parts of ln 2 are positive.
     """
     high, low = table.LN2_F64 if x.is_double else table.LN2_F32
+    e, r, start, series = _looked_up(x, "log", *(intervals.LOG_F64 if x.is_double else intervals.LOG_F32))
+    rest = fma(r * r, polynomial(series, r), fma(e, low, r))
+    y = fma(e, high, start + rest)
+    return y if is_whole(x) else at_edges(x, y)
+
+
+def _looked_up(x, name, inverses, logs, series):
+    """(e, r, -log c, the series of log(1 + r)) of x = 2^e (1 + r) / c."""
     if is_whole(x):
         m, e = whole_mantissa_and_exponent(x)
     else:
         m, e = split(x, THREE_QUARTERS_BITS[x.kind])
-    inverses, logs, series = intervals.LOG_F64 if x.is_double else intervals.LOG_F32
     index = m.bits() >> (x.format.mantissa - len(inverses).bit_length() + 1)
-    inverse, start = (look_up(name, row, index, x.kind) for name, row in (("inverse", inverses), ("log", logs)))
-    r = fma(m, inverse, -1.0)
-    rest = fma(r * r, polynomial(series, r), fma(e, low, r))
-    y = fma(e, high, start + rest)
+    inverse, start = (
+        look_up(f"{name}_{part}", row, index, x.kind) for part, row in (("inverse", inverses), ("start", logs))
+    )
+    return e, fma(m, inverse, -1.0), start, series
+
+
+def _scaled_log_by_table(x, name, tables, scale):
+    """The same to another base: the slope of log(1 + r) at 0 has two parts. scale: the logarithm of 2, in two parts."""
+    *tables, (slope, rest_of_slope) = tables
+    e, r, start, series = _looked_up(x, name, *tables)
+    high, low = scale
+    rest = r * rest_of_slope
+    if low:
+        rest = fma(e, low, rest)
+    y = fma(e, high, start + fma(r, slope, fma(r * r, polynomial(series, r), rest)))
     return y if is_whole(x) else at_edges(x, y)
 
 
@@ -135,11 +154,16 @@ def _scaled_log(x, inverse, scale):
 
 def log2(x: Term) -> Term:
     """The logarithm to base 2."""
+    if has_tables(x):
+        return _scaled_log_by_table(x, "log2", intervals.LOG2_F64 if x.is_double else intervals.LOG2_F32, (1.0, 0.0))
     return _scaled_log(x, table.LOG2_E if x.is_double else table.LOG2_E_F32, (1.0, 0.0))
 
 
 def log10(x: Term) -> Term:
     """The logarithm to base 10."""
+    if has_tables(x):
+        tables = intervals.LOG10_F64 if x.is_double else intervals.LOG10_F32
+        return _scaled_log_by_table(x, "log10", tables, table.LOG10_2 if x.is_double else table.LOG10_2_F32)
     if x.is_double:
         return _scaled_log(x, table.LOG10_E, table.LOG10_2)
     return _scaled_log(x, table.LOG10_E_F32, table.LOG10_2_F32)

@@ -75,13 +75,26 @@ def piecewise(name: str, table: Table, step: float, a: Term, rest_of_slope: floa
     step: of so few bits that k step, and so the difference, is exact. rest_of_slope: what the rounded slope at 0 lacks;
     in other intervals it is too small to change the lowest coefficient.
     """
+    lowest, d, slope, _ = _interval(name, table, step, a)
+    return fma(slope, d, fma(d, rest_of_slope, lowest) if rest_of_slope else lowest)
+
+
+def piecewise_in_parts(name: str, table: Table, rests: Sequence[float], step: float, a: Term) -> tuple[Term, Term]:
+    """The same as a sum: the lowest coefficient, and the rest with what that one lacks."""
+    lowest, d, slope, index = _interval(name, table, step, a)
+    return lowest, fma(slope, d, look_up(f"{name}_rest", rests, index, a.kind))
+
+
+def _interval(name, table, step, a):
+    """(lowest coefficient, d, the other terms over d, number of the interval)."""
     shifted = fma(a, 1 / step, a.format.magic)
+    index = shifted.bits()
     d = fma(shifted - a.format.magic, -step, a)
-    lowest, *others = (look_up(f"{name}_{power}", row, shifted.bits(), a.kind) for power, row in enumerate(table))
+    lowest, *others = (look_up(f"{name}_{power}", row, index, a.kind) for power, row in enumerate(table))
     total = others[-1]
     for row in reversed(others[:-1]):
         total = fma(total, d, row)
-    return fma(total, d, fma(d, rest_of_slope, lowest) if rest_of_slope else lowest)
+    return lowest, d, total, index
 
 
 # --- exponents, which have instructions of their own there -----------------------------------------------------------
@@ -102,6 +115,15 @@ def whole_mantissa_and_exponent(x: Term) -> tuple[Term, Term]:
     """
     m, e = _masked("getmant", x, _NAN_IF_NEGATIVE | _FROM_THREE_QUARTERS), _masked("getexp", x)
     return m, select(m < 1.0, e + 1.0, e)
+
+
+def inverse_root_estimate(x: Term) -> Term:
+    """1 / sqrt(x) with a relative error below 2^-14, of a whole x."""
+    vector, mask = x.value.type, f"i{x.lanes}"
+    name = f"llvm.x86.avx512.rsqrt14.{_SUFFIXES[x.kind]}.512"
+    x.emitter.declarations[name] = f"declare {vector} @{name}({vector}, {vector}, {mask})"
+    text = f"call {vector} @{name}({vector} {x.value.text}, {vector} zeroinitializer, {mask} -1)"
+    return Term(x.emitter, x.emitter.new(text, x.kind, x.lanes))
 
 
 def _masked(name: str, *args: Term | int) -> Term:
