@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+import functorch_lite as fl
 from functorch_lite.backends import inverse_erf
 from functorch_lite.compiler.codegen.llvm.emitter import BYTES, TYPES, Emitter
 from functorch_lite.compiler.codegen.llvm.maths import MATHS
@@ -505,3 +506,12 @@ def test_a_result_does_not_depend_on_the_lanes_around_it(name):
         scalar = run(name, *args, lanes=1)
         for lanes in (4, 8, 16):
             assert same(run(name, *args, lanes=lanes), scalar).all(), (kind, lanes)
+
+
+@pytest.mark.skipif(engine.target().lanes_bytes < 64, reason="the processor has no AVX-512")
+def test_roots_are_steps_only_where_there_is_no_other_function():
+    """Beside an exponential, the instruction runs in a unit that has nothing else to do."""
+    x = np.linspace(0, 9, 1000, dtype=np.float32)
+    alone, beside = (fl.jit(f).lower(x) for f in (lambda x: np.sqrt(x) + 1, lambda x: np.exp(-np.sqrt(x))))
+    assert "rsqrt14" in alone.as_text("llvm") and "rsqrt14" not in beside.as_text("llvm")
+    np.testing.assert_array_equal(beside.compile()(x), fl.jit(lambda x: np.exp(-x))(fl.jit(np.sqrt)(x)))

@@ -89,6 +89,7 @@ class Emitter:
 
     quick: write what LLVM's fast instruction selection knows, where the usual code has what it does not.
     brief: what functions share, such as transposes, is written for it in any case.
+    roots_by_steps: a square root is multiply-adds, where its instruction takes longer.
     """
 
     def __init__(self, has_fma: bool = True, lanes_bytes: int = 64, quick: bool = False, brief: bool = False):
@@ -96,6 +97,7 @@ class Emitter:
         self.lanes_bytes = lanes_bytes
         self.quick = quick
         self.brief = quick or brief
+        self.roots_by_steps = True
         self._has_slot = False
         self.lines: list[Any] = []  # a list among them holds what runs before a loop
         self.declarations: dict[str, str] = {}

@@ -565,7 +565,7 @@ def write_kernel(function: Function, emitter: Emitter) -> str:
     for buffer in function.locals:
         name = writer.pointers[buffer] = emitter.fresh()
         emitter.line(f"{name} = alloca [{buffer.size} x {_scalar_type(buffer)}], align 64")
-    writer.outlined = used_often(function.body)
+    writer.outlined = used_often(function.body, emitter)
     writer.block(function.body)
     emitter.line("ret i32 0" if function.can_fail else "ret void")
     result = "i32" if function.can_fail else "void"

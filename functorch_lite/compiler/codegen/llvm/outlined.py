@@ -19,10 +19,15 @@ _SHORT = frozenset({"sqrt", "rsqrt", "floor", "ceil", "trunc", "round", "nextaft
 _LONG = frozenset(MATHS) - _SHORT
 
 
-def used_often(statements: list[Any]) -> frozenset[str]:
-    """The mathematical functions that statements have at least OFTEN times."""
+def used_often(statements: list[Any], e: Emitter) -> frozenset[str]:
+    """The mathematical functions that statements have at least OFTEN times.
+
+    Where there is none at all, the emitter is told to take roots by steps: beside others, which keep the units of
+    multiply-adds busy, the instruction is quicker, as it has a unit of its own.
+    """
     counts: dict[str, int] = {}
     _count(statements, counts)
+    e.roots_by_steps = not counts
     return frozenset([name for name, count in counts.items() if count >= OFTEN])
 
 

@@ -213,7 +213,7 @@ class ProgramWriter(FunctionWriter):
         e.lines.append("entry:")
         e.line("br label %begin")
         e.start("begin")
-        self.outlined = used_often(list(statements))
+        self.outlined = used_often(list(statements), e)
         write()
         self.leave("0")
         if self._has_clock:
@@ -334,7 +334,7 @@ class ProgramWriter(FunctionWriter):
         """A kernel where it is called."""
         e, kernel = self.e, s.kernel
         writer = SharingWriter(e, kernel.name, self.in_place[kernel], self.levels)
-        writer.outlined = used_often(kernel.body)
+        writer.outlined = used_often(kernel.body, e)
         writer.pointers |= {b: self.place(p) for b, p in zip(kernel.params, s.places, strict=True)}
         self._pool(kernel)
         start = len(e.lines)

@@ -219,7 +219,7 @@ def write_sharing_kernel(
 ) -> str:
     """A kernel with shared loops, and their parts, as the text of LLVM functions. levels: of quickly made code."""
     writer = SharingWriter(emitter, function.name, loops, levels)
-    writer.outlined = used_often(function.body)
+    writer.outlined = used_often(function.body, emitter)
     params = []
     for k, buffer in enumerate(function.params):
         writer.pointers[buffer] = f"%p{k}"
@@ -307,7 +307,7 @@ def _part(
     emitter = Emitter(e.has_fma, e.lanes_bytes, quick, e.brief)
     writer = PartWriter(emitter)
     writer.streams = shared.streams if plain else ()
-    writer.outlined = used_often(loop.body)
+    writer.outlined = used_often(loop.body, emitter)
     emitter.lines.append("entry:")
     types = [(v.type, v.kind) for v in given] + [("ptr", "")] * len(outside.buffers)
     for k, (what, (kind, scalar)) in enumerate(zip([*outside.values, *outside.buffers], types, strict=True)):

@@ -21,7 +21,7 @@ LEAST_BY_STEPS = {"f32": (0x0D800000, 0x7F800000), "f64": (0x0370000000000000, 0
 
 def sqrt(x: Term) -> Term:
     """The square root, correctly rounded; by steps where AVX-512's instruction takes as long as 12 (24) others."""
-    if not is_whole(x):
+    if not is_whole(x) or not x.emitter.roots_by_steps:
         return square_root(x)
     least, infinite = LEAST_BY_STEPS[x.kind]
     half = 1 << (31 if x.kind == "f32" else 63)
