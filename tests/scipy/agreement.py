@@ -11,7 +11,7 @@ def flat(out):
     return [v for part in out for v in flat(part)] if isinstance(out, (tuple, list)) else [out]
 
 
-def agrees(fun, reference, *args, rtol=1e-9):
+def check_agrees(fun, reference, *args, rtol=1e-9):
     """`fun` has the shapes, dtypes and values of `reference` on plain arrays (exactly), under jit and under vmap."""
     expected = flat(reference(*args))
     for out, value in zip(flat(fun(*args)), expected, strict=True):
@@ -43,7 +43,7 @@ def weighted(fun):
     return total
 
 
-def differentiates(fun, *args, rtol=1e-5):
+def check_derivatives(fun, *args, rtol=1e-5):
     """The gradients of `fun` in all arguments, eager and compiled, are central differences along random directions.
 
     Under a transform and with plain arrays `fun` is computed by different code, so this compares values, too.

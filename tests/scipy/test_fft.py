@@ -11,7 +11,7 @@ import functorch_lite as fl
 from functorch_lite import errors
 from functorch_lite.scipy import fft
 
-from .agreement import agrees, differentiates
+from .agreement import check_agrees, check_derivatives
 
 RNG = np.random.default_rng(6)
 ONE = ("dct", "idct", "dst", "idst")
@@ -30,14 +30,14 @@ def test_each_type_and_norm_equals_scipys(name, type, norm):
             ours, reference = both(name, type, norm=norm, orthogonalize=orthogonalize)
             x = RNG.standard_normal((3, n))
             np.testing.assert_allclose(fl.vmap(ours)(x), reference(x), rtol=1e-9, atol=1e-9)
-    agrees(*both(name, type, norm=norm), RNG.standard_normal(7))
+    check_agrees(*both(name, type, norm=norm), RNG.standard_normal(7))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "i4", "c8", "c16"])
 def test_dtypes_are_scipys(dtype):
     x = (9 * RNG.standard_normal((2, 6))).astype(dtype)
-    agrees(*both("dct", norm="ortho"), x, rtol=1e-5)
-    agrees(*both("dst", 4), x, rtol=1e-5)
+    check_agrees(*both("dct", norm="ortho"), x, rtol=1e-5)
+    check_agrees(*both("dst", 4), x, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_dtypes_are_scipys(dtype):
 )
 @pytest.mark.parametrize("name", ["dctn", "idctn", "dstn", "idstn"])
 def test_several_axes_equal_scipys(name, options):
-    agrees(*both(name, norm="ortho", **options), RNG.standard_normal((3, 4, 5)))
+    check_agrees(*both(name, norm="ortho", **options), RNG.standard_normal((3, 4, 5)))
 
 
 def test_a_length_cuts_or_fills_any_axis():
     x = RNG.standard_normal((4, 6))
-    agrees(*both("dct", n=9, axis=0), x)
-    agrees(*both("idct", 3, n=3), x)
-    agrees(*both("dct", 2), x[:, :1])
+    check_agrees(*both("dct", n=9, axis=0), x)
+    check_agrees(*both("idct", 3, n=3), x)
+    check_agrees(*both("dct", 2), x[:, :1])
 
 
 @pytest.mark.parametrize("type", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ONE)
 def test_gradients_of_transforms(name, type):
-    differentiates(functools.partial(getattr(fft, name), type=type), RNG.standard_normal((2, 7)))
+    check_derivatives(functools.partial(getattr(fft, name), type=type), RNG.standard_normal((2, 7)))
 
 
 def test_the_orthogonal_transform_keeps_lengths():

@@ -13,7 +13,7 @@ from functorch_lite import errors
 from functorch_lite.scipy import integrate
 from functorch_lite.scipy.interpolate import RegularGridInterpolator
 
-from .agreement import agrees, differentiates
+from .agreement import check_agrees, check_derivatives
 
 RNG = np.random.default_rng(8)
 GRID = [np.sort(RNG.uniform(0, 5, n)) for n in (5, 6, 4)]
@@ -39,16 +39,16 @@ def test_interpolation_equals_scipys(d, method, fill):
     xi[1, 1] = [g[1] for g in GRID[:d]]
     xi[0, 0, 0] = np.nan
     values = VALUES[(slice(None),) * d + (0,) * (3 - d)]
-    agrees(*both(GRID[:d], values, method, False, fill), xi)
-    agrees(*both([g[::-1] for g in GRID[:d]], values, method, False, fill), xi)
+    check_agrees(*both(GRID[:d], values, method, False, fill), xi)
+    check_agrees(*both([g[::-1] for g in GRID[:d]], values, method, False, fill), xi)
 
 
 def test_dtypes_and_single_points_are_scipys():
-    agrees(*both(GRID, VALUES.astype("f4"), "linear", False), inside(4))
-    agrees(*both(GRID, VALUES.astype("f4"), "nearest", False), inside(4))
-    agrees(*both(GRID, VALUES * 1j, "linear", False), inside(4))
+    check_agrees(*both(GRID, VALUES.astype("f4"), "linear", False), inside(4))
+    check_agrees(*both(GRID, VALUES.astype("f4"), "nearest", False), inside(4))
+    check_agrees(*both(GRID, VALUES * 1j, "linear", False), inside(4))
     xi = np.array([[2.0, 0.5], [1.0, 0.5]])
-    agrees(*both(([2.0], [0.0, 1.0]), RNG.standard_normal((1, 2)), "linear", False), xi)
+    check_agrees(*both(([2.0], [0.0, 1.0]), RNG.standard_normal((1, 2)), "linear", False), xi)
 
 
 def test_a_tuple_of_coordinates_broadcasts():
@@ -58,10 +58,11 @@ def test_a_tuple_of_coordinates_broadcasts():
 
 
 def test_gradients_in_values_places_and_points():
-    differentiates(lambda v, xi: RegularGridInterpolator(GRID, v, "linear", False)(xi), VALUES, inside(6))
-    differentiates(lambda v: RegularGridInterpolator(GRID, v, "nearest", False)(inside(1)[:0]), VALUES)
+    check_derivatives(lambda v, xi: RegularGridInterpolator(GRID, v, "linear", False)(xi), VALUES, inside(6))
+    check_derivatives(lambda v: RegularGridInterpolator(GRID, v, "nearest", False)(inside(1)[:0]), VALUES)
     grid = np.arange(4.0)
-    differentiates(lambda g, v: RegularGridInterpolator((g,), v, "linear", False)(np.array([0.5, 2.3])), grid, grid**2)
+    places = np.array([0.5, 2.3])
+    check_derivatives(lambda g, v: RegularGridInterpolator((g,), v, "linear", False)(places), grid, grid**2)
 
 
 def test_a_point_outside_has_gradient_zero_where_it_is_filled():
@@ -94,8 +95,8 @@ def test_a_mistake_is_named(message, make, kind):
 def test_trapezoid_equals_scipys():
     y, x = RNG.standard_normal((4, 4)), np.sort(RNG.uniform(0, 3, 4))
     for options in ({}, {"dx": 0.3}, {"axis": 0}):
-        agrees(*(functools.partial(m.trapezoid, **options) for m in (integrate, scipy.integrate)), y)
-    agrees(integrate.trapezoid, scipy.integrate.trapezoid, y, x)
-    agrees(integrate.trapezoid, scipy.integrate.trapezoid, (9 * y).astype(int), y)
-    agrees(integrate.trapezoid, scipy.integrate.trapezoid, y.astype("f4"), rtol=1e-6)
-    differentiates(lambda y, x: integrate.trapezoid(y, x, axis=0), y, x)
+        check_agrees(*(functools.partial(m.trapezoid, **options) for m in (integrate, scipy.integrate)), y)
+    check_agrees(integrate.trapezoid, scipy.integrate.trapezoid, y, x)
+    check_agrees(integrate.trapezoid, scipy.integrate.trapezoid, (9 * y).astype(int), y)
+    check_agrees(integrate.trapezoid, scipy.integrate.trapezoid, y.astype("f4"), rtol=1e-6)
+    check_derivatives(lambda y, x: integrate.trapezoid(y, x, axis=0), y, x)

@@ -11,7 +11,7 @@ import functorch_lite as fl
 from functorch_lite import errors
 from functorch_lite.scipy import linalg, matrix_equations
 
-from .agreement import agrees, differentiates
+from .agreement import check_agrees, check_derivatives
 
 RNG = np.random.default_rng(10)
 V, W, ROWS = RNG.standard_normal(4), RNG.standard_normal(5), RNG.standard_normal((2, 4))
@@ -36,17 +36,17 @@ STRUCTURED = {
 @pytest.mark.parametrize("case", STRUCTURED)
 def test_matrix_of_vectors_equals_scipys(case):
     name, args = case.split()[0], STRUCTURED[case]
-    agrees(*both(name), *args)
+    check_agrees(*both(name), *args)
     if all(a.dtype == np.float64 for a in args):
-        differentiates(getattr(linalg, name), *args)
+        check_derivatives(getattr(linalg, name), *args)
 
 
 @pytest.mark.parametrize("n", [1, 3, 6])
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 def test_convolution_matrix_equals_scipys(mode, n):
-    agrees(*both("convolution_matrix", n=n, mode=mode), V)
-    agrees(*both("convolution_matrix", n=n, mode=mode), (9 * ROWS).astype("i4"))
-    differentiates(functools.partial(linalg.convolution_matrix, n=n, mode=mode), V)
+    check_agrees(*both("convolution_matrix", n=n, mode=mode), V)
+    check_agrees(*both("convolution_matrix", n=n, mode=mode), (9 * ROWS).astype("i4"))
+    check_derivatives(functools.partial(linalg.convolution_matrix, n=n, mode=mode), V)
 
 
 @pytest.mark.parametrize("name", ["hilbert", "invhilbert", "pascal", "invpascal", "hadamard", "helmert", "dft"])
@@ -70,7 +70,7 @@ def rotation(angle):
 @pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 5), (2, 4, 3)])
 def test_polar_equals_scipys(shape, side, dtype):
     x = RNG.standard_normal(shape) + (1j * RNG.standard_normal(shape) if dtype == "c16" else 0)
-    agrees(*both("polar", side=side), x.astype(dtype), rtol=1e-4 if dtype == "f4" else 1e-9)
+    check_agrees(*both("polar", side=side), x.astype(dtype), rtol=1e-4 if dtype == "f4" else 1e-9)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -79,7 +79,7 @@ def test_polar_equals_scipys(shape, side, dtype):
     ids=["square", "tall", "wide", "rotation", "tall unit", "wide unit"],
 )
 def test_gradients_of_polar_where_singular_values_agree(x, side):
-    differentiates(functools.partial(linalg.polar, side=side), np.array(x))
+    check_derivatives(functools.partial(linalg.polar, side=side), np.array(x))
 
 
 def test_polar_of_a_singular_matrix_has_finite_gradients():
@@ -95,8 +95,8 @@ def as_complex(fun):
     DEFINITE, np.eye(3), np.array([[4.0, 1, 0], [0, 4, 1], [0, 0, 2]]), rotation(0.7) + 2 * np.eye(3),
 ], ids=["definite", "unit", "defective", "rotation"])
 def test_sqrtm_and_its_gradient_where_eigenvalues_agree(x):
-    agrees(as_complex(linalg.sqrtm), as_complex(scipy.linalg.sqrtm), x)
-    differentiates(lambda x: np.real(linalg.sqrtm(x)), x)
+    check_agrees(as_complex(linalg.sqrtm), as_complex(scipy.linalg.sqrtm), x)
+    check_derivatives(lambda x: np.real(linalg.sqrtm(x)), x)
 
 
 def test_sqrtm_is_complex_where_traced_and_singular_matrices_have_finite_gradients():
@@ -112,10 +112,10 @@ SYLVESTER = [(DEFINITE, MATRIX + 3 * np.eye(3), MATRIX), (np.eye(3), np.eye(2), 
 @pytest.mark.parametrize("args", SYLVESTER, ids=["general", "equal eigenvalues"])
 def test_solve_sylvester_by_either_way(args, largest, monkeypatch):
     monkeypatch.setattr(matrix_equations, "LARGEST_KRONECKER", largest)
-    agrees(*both("solve_sylvester"), *args)
-    agrees(*both("solve_sylvester"), *(np.stack([a, a + 0.1]) for a in args))
-    agrees(*both("solve_sylvester"), *(a + 0.1j for a in args))
-    differentiates(linalg.solve_sylvester, *args)
+    check_agrees(*both("solve_sylvester"), *args)
+    check_agrees(*both("solve_sylvester"), *(np.stack([a, a + 0.1]) for a in args))
+    check_agrees(*both("solve_sylvester"), *(a + 0.1j for a in args))
+    check_derivatives(linalg.solve_sylvester, *args)
 
 
 @pytest.mark.parametrize("largest", [400, 0])
@@ -125,18 +125,18 @@ def test_second_derivatives_are_right_where_eigenvalues_agree(largest, monkeypat
         (lambda x: linalg.solve_sylvester(x, MATRIX + 3 * np.eye(3), MATRIX), np.eye(3)),
         (lambda x: np.real(linalg.sqrtm(x)), np.eye(3)), (lambda x: linalg.polar(x)[0], 2 * np.eye(3)),
     ):
-        differentiates(fl.grad(lambda x, fun=fun: np.sum(np.tanh(fun(x)) * MATRIX)), x)
+        check_derivatives(fl.grad(lambda x, fun=fun: np.sum(np.tanh(fun(x)) * MATRIX)), x)
 
 
 @pytest.mark.parametrize("options", [{}, {"select": "i", "select_range": (1, 2)}])
 def test_eigh_tridiagonal_decomposes(options):
-    agrees(*both("eigh_tridiagonal", eigvals_only=True, **options), W, V)
-    agrees(*both("eigh_tridiagonal", eigvals_only=True, **options), np.stack([W, 2 * W]), ROWS)
-    differentiates(functools.partial(linalg.eigh_tridiagonal, eigvals_only=True, **options), W, V)
+    check_agrees(*both("eigh_tridiagonal", eigvals_only=True, **options), W, V)
+    check_agrees(*both("eigh_tridiagonal", eigvals_only=True, **options), np.stack([W, 2 * W]), ROWS)
+    check_derivatives(functools.partial(linalg.eigh_tridiagonal, eigvals_only=True, **options), W, V)
     w, v = fl.jit(lambda d, e: linalg.eigh_tridiagonal(d, e, **options))(W, V)
     whole = np.diag(W) + np.diag(V, 1) + np.diag(V, -1)
     np.testing.assert_allclose(whole @ v, v * w, atol=1e-12)
-    differentiates(lambda d, e: linalg.eigh_tridiagonal(d, e, **options)[1] ** 2, W, V)
+    check_derivatives(lambda d, e: linalg.eigh_tridiagonal(d, e, **options)[1] ** 2, W, V)
 
 
 @pytest.mark.parametrize(("message", "fun", "kind"), [

@@ -11,7 +11,7 @@ import functorch_lite as fl
 from functorch_lite import errors
 from functorch_lite.scipy import ndimage
 
-from .agreement import agrees, differentiates
+from .agreement import check_agrees, check_derivatives
 
 RNG = np.random.default_rng(7)
 ALONG = np.concatenate([RNG.uniform(-20, 20, 60), np.arange(-20, 20, 0.5)])
@@ -26,22 +26,22 @@ def both(**options):
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("mode", ndimage.MODES)
 def test_every_mode_equals_scipys(mode, order):
-    agrees(*both(mode=mode, order=order), PLANE, POINTS)
+    check_agrees(*both(mode=mode, order=order), PLANE, POINTS)
     for n in (1, 2, 5):
-        agrees(*both(mode=mode, order=order), PLANE[0, :n].copy(), ALONG[None])
+        check_agrees(*both(mode=mode, order=order), PLANE[0, :n].copy(), ALONG[None])
 
 
 @pytest.mark.parametrize("dtype", ["f4", "c16", "i4", "u1"])
 def test_results_have_the_arrays_dtype_and_integers_are_rounded(dtype):
     x = np.abs(PLANE).astype(dtype)
-    agrees(*both(order=1, mode="nearest"), x, POINTS, rtol=1e-5)
-    agrees(*both(order=1, mode="mirror", output=np.float32), x.real, POINTS, rtol=1e-5)
+    check_agrees(*both(order=1, mode="nearest"), x, POINTS, rtol=1e-5)
+    check_agrees(*both(order=1, mode="mirror", output=np.float32), x.real, POINTS, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ndimage.MODES)
 def test_gradients_in_the_array_and_in_the_coordinates(mode):
     points = RNG.uniform(-9, 9, (2, 20))
-    differentiates(functools.partial(ndimage.map_coordinates, order=1, mode=mode), PLANE, points)
+    check_derivatives(functools.partial(ndimage.map_coordinates, order=1, mode=mode), PLANE, points)
 
 
 def test_gradients_with_order_0_are_those_of_a_choice():

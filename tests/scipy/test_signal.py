@@ -14,7 +14,7 @@ import functorch_lite as fl
 from functorch_lite import errors
 from functorch_lite.scipy import convolution, dispatch, signal
 
-from .agreement import agrees, differentiates
+from .agreement import check_agrees, check_derivatives
 
 RNG = np.random.default_rng(5)
 MODES = ("full", "same", "valid")
@@ -37,35 +37,36 @@ SHAPES = [((7,), (3,)), ((6,), (4,)), ((4,), (6,)), ((5, 6), (2, 3)), ((2, 3), (
 @pytest.mark.parametrize(("first", "second"), SHAPES)
 @pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve"])
 def test_convolution_of_any_rank_equals_scipys(name, first, second, mode):
-    agrees(*both(name, mode=mode), array(first), array(second))
+    check_agrees(*both(name, mode=mode), array(first), array(second))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "c16", "i4", "i8"])
 @pytest.mark.parametrize("method", ["direct", "fft"])
 @pytest.mark.parametrize("name", ["convolve", "correlate"])
 def test_both_methods_keep_dtypes(name, method, dtype):
-    agrees(*both(name, method=method), array((9,), dtype), array((4,), dtype), rtol=1e-5 if dtype == "f4" else 1e-9)
+    rtol = 1e-5 if dtype == "f4" else 1e-9
+    check_agrees(*both(name, method=method), array((9,), dtype), array((4,), dtype), rtol=rtol)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("boundary", ["fill", "wrap", "symm"])
 @pytest.mark.parametrize("name", ["convolve2d", "correlate2d"])
 def test_convolution_of_matrices_equals_scipys(name, boundary, mode):
-    agrees(*both(name, mode=mode, boundary=boundary, fillvalue=2), array((5, 6)), array((2, 3)))
-    agrees(*both(name, mode=mode, boundary=boundary), array((4, 4), "c16"), array((3, 2), "c16"))
+    check_agrees(*both(name, mode=mode, boundary=boundary, fillvalue=2), array((5, 6)), array((2, 3)))
+    check_agrees(*both(name, mode=mode, boundary=boundary), array((4, 4), "c16"), array((3, 2), "c16"))
 
 
 def test_correlate2d_turns_the_result_where_the_second_matrix_is_larger():
-    agrees(*both("correlate2d", mode="valid"), array((2, 3)), array((5, 6)))
+    check_agrees(*both("correlate2d", mode="valid"), array((2, 3)), array((5, 6)))
 
 
 def test_fftconvolve_over_some_axes_broadcasts_the_others():
-    agrees(*both("fftconvolve", axes=1), array((3, 8)), array((1, 4)))
+    check_agrees(*both("fftconvolve", axes=1), array((3, 8)), array((1, 4)))
 
 
 @pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "convolve2d", "correlate2d"])
 def test_gradients_of_convolutions(name):
-    differentiates(functools.partial(getattr(signal, name), mode="same"), array((6, 5)), array((3, 2)))
+    check_derivatives(functools.partial(getattr(signal, name), mode="same"), array((6, 5)), array((3, 2)))
 
 
 def test_long_kernels_are_convolved_by_transforms():
@@ -83,9 +84,9 @@ def test_lengths_of_transforms_have_small_factors_only():
 
 @pytest.mark.parametrize("options", [{}, {"axis": 0}, {"type": "constant"}, {"bp": [7, 20]}])
 def test_detrend_equals_scipys(options):
-    agrees(*both("detrend", **options), array((30, 31)))
-    agrees(*both("detrend", **options), (10 * array((30, 31))).astype(int))
-    differentiates(functools.partial(signal.detrend, **options), array((30, 31)))
+    check_agrees(*both("detrend", **options), array((30, 31)))
+    check_agrees(*both("detrend", **options), (10 * array((30, 31))).astype(int))
+    check_derivatives(functools.partial(signal.detrend, **options), array((30, 31)))
 
 
 CUTS = [
@@ -103,23 +104,23 @@ STFT = [
 @pytest.mark.parametrize("options", STFT, ids=str)
 def test_stft_equals_scipys(options):
     shape = (50, 2) if options.get("axis") == 0 else (2, 50)
-    agrees(*both("stft", **options), array(shape))
-    agrees(*both("stft", **options), array(shape, "f4"), rtol=1e-5)
+    check_agrees(*both("stft", **options), array(shape))
+    check_agrees(*both("stft", **options), array(shape, "f4"), rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", CUTS, ids=str)
 def test_istft_equals_scipys_and_gives_the_signal_back(options):
     x = array((2, 50))
     z = scipy.signal.stft(x, **options)[2]
-    agrees(*both("istft", **options), z)
-    agrees(*both("istft", time_axis=0, freq_axis=-1, **options), np.moveaxis(z, -1, 0).copy())
+    check_agrees(*both("istft", **options), z)
+    check_agrees(*both("istft", time_axis=0, freq_axis=-1, **options), np.moveaxis(z, -1, 0).copy())
     back = fl.jit(lambda x: signal.istft(signal.stft(x, **options)[2], **options)[1])(x)
     np.testing.assert_allclose(back[..., :50], x, rtol=1e-9, atol=1e-9)
 
 
 def test_istft_of_both_sides_is_complex():
     z = scipy.signal.stft(array((40,), "c16"), nperseg=8, return_onesided=False)[2]
-    agrees(*both("istft", nperseg=8, input_onesided=False, scaling="psd", fs=2.0), z)
+    check_agrees(*both("istft", nperseg=8, input_onesided=False, scaling="psd", fs=2.0), z)
 
 
 AVERAGED = [
@@ -131,24 +132,24 @@ AVERAGED = [
 
 @pytest.mark.parametrize("options", AVERAGED, ids=str)
 def test_welch_and_csd_equal_scipys(options):
-    agrees(*both("welch", **options), array((2, 60)))
-    agrees(*both("welch", axis=0, **options), array((60, 2)))
-    agrees(*both("csd", **options), array((2, 60)), array((2, 50)))
+    check_agrees(*both("welch", **options), array((2, 60)))
+    check_agrees(*both("welch", axis=0, **options), array((60, 2)))
+    check_agrees(*both("csd", **options), array((2, 60)), array((2, 50)))
 
 
 def test_complex_and_narrow_signals_keep_scipys_dtypes():
-    agrees(*both("welch", nperseg=16), array((60,), "c16"))
-    agrees(*both("welch", nperseg=16), array((60,), "f4"), rtol=1e-4)
-    agrees(*both("csd", nperseg=16), array((60,), "c16"), array((60,), "c16"))
+    check_agrees(*both("welch", nperseg=16), array((60,), "c16"))
+    check_agrees(*both("welch", nperseg=16), array((60,), "f4"), rtol=1e-4)
+    check_agrees(*both("csd", nperseg=16), array((60,), "c16"), array((60,), "c16"))
 
 
 def test_gradients_of_spectra():
     x, window = array((40,)), RNG.uniform(0.5, 1, 8)
-    differentiates(lambda x, w: signal.stft(x, window=w, nperseg=8)[2], x, window)
-    differentiates(lambda x, w: signal.istft(signal.stft(x, nperseg=8)[2], window=w, nperseg=8)[1], x, window)
-    differentiates(lambda x, w: signal.welch(x, window=w)[1], x, window)
-    differentiates(lambda x, y: signal.csd(x, y, nperseg=8)[1], x, array((30,)))
-    differentiates(lambda x: signal.stft(x, nperseg=20, noverlap=19, boundary="odd")[2], x)
+    check_derivatives(lambda x, w: signal.stft(x, window=w, nperseg=8)[2], x, window)
+    check_derivatives(lambda x, w: signal.istft(signal.stft(x, nperseg=8)[2], window=w, nperseg=8)[1], x, window)
+    check_derivatives(lambda x, w: signal.welch(x, window=w)[1], x, window)
+    check_derivatives(lambda x, y: signal.csd(x, y, nperseg=8)[1], x, array((30,)))
+    check_derivatives(lambda x: signal.stft(x, nperseg=20, noverlap=19, boundary="odd")[2], x)
 
 
 def test_plain_arrays_go_to_scipy_itself(monkeypatch):

@@ -78,8 +78,6 @@ class Continuous:
     """A distribution with a density."""
 
     logpdf: Callable[..., Any]
-    cdf: Callable[..., Any]
-    sf: Callable[..., Any]
 
     @classmethod
     def pdf(cls, *args: Any, **kwargs: Any) -> Any:
@@ -87,8 +85,11 @@ class Continuous:
         return fn.exp(cls.logpdf(*args, **kwargs))
 
 
-class WithCdf(Continuous):
-    """A distribution with a density and a distribution function."""
+class WithLogs:
+    """What follows from a distribution function and its complement."""
+
+    cdf: Callable[..., Any]
+    sf: Callable[..., Any]
 
     @classmethod
     def logcdf(cls, *args: Any, **kwargs: Any) -> Any:
@@ -101,12 +102,14 @@ class WithCdf(Continuous):
         return log_share(cls.sf(*args, **kwargs), cls.cdf(*args, **kwargs))
 
 
+class WithCdf(WithLogs, Continuous):
+    """A distribution with a density and a distribution function."""
+
+
 class Discrete:
     """A distribution on whole numbers."""
 
     logpmf: Callable[..., Any]
-    cdf: Callable[..., Any]
-    sf: Callable[..., Any]
 
     @classmethod
     def pmf(cls, *args: Any, **kwargs: Any) -> Any:
@@ -114,15 +117,5 @@ class Discrete:
         return fn.exp(cls.logpmf(*args, **kwargs))
 
 
-class DiscreteWithCdf(Discrete):
+class DiscreteWithCdf(WithLogs, Discrete):
     """A distribution on whole numbers with a distribution function."""
-
-    @classmethod
-    def logcdf(cls, *args: Any, **kwargs: Any) -> Any:
-        """The logarithm of the distribution function."""
-        return log_share(cls.cdf(*args, **kwargs), cls.sf(*args, **kwargs))
-
-    @classmethod
-    def logsf(cls, *args: Any, **kwargs: Any) -> Any:
-        """The logarithm of 1 - cdf, accurate in the upper tail."""
-        return log_share(cls.sf(*args, **kwargs), cls.cdf(*args, **kwargs))
