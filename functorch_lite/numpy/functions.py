@@ -366,6 +366,17 @@ def isreal(x: Any) -> Any:
 # --- convolution --------------------------------------------------------------------------------------------------
 
 
+def window_sums(x: Any, y: Any, pads: tuple[tuple[int, int], ...]) -> Any:
+    """The sums of products of y with the windows of x, of one dtype, `pads` zeros (low, high) added along each axis."""
+    dtype = x.dtype
+    if dtype.kind == "b":
+        x, y = cast(x, _i64), cast(y, _i64)
+    x, y = e.reshape(x, (1, 1, *x.shape)), e.reshape(y, (1, 1, *y.shape))
+    out = conv_general_dilated(x, y, (1,) * len(pads), pads)
+    out = e.reshape(out, out.shape[2:])
+    return e.ne(out, np.int64(0)) if dtype.kind == "b" else out
+
+
 def _slide(a: Any, v: Any, mode: str) -> Any:
     """The sliding inner products of a with v (not reversed)."""
     if len(a.shape) != 1 or len(v.shape) != 1:
@@ -375,12 +386,7 @@ def _slide(a: Any, v: Any, mode: str) -> Any:
         raise ArgumentError("convolve: the arrays cannot be empty.")
     low = {"full": k - 1, "same": k // 2, "valid": 0}[mode]
     high = {"full": k - 1, "same": k - 1 - k // 2, "valid": 0}[mode]
-    dtype = a.dtype
-    wide = cast(a, np.dtype(np.int64)) if dtype.kind == "b" else a
-    kernel = cast(v, wide.dtype)
-    out = conv_general_dilated(e.reshape(wide, (1, 1, n)), e.reshape(kernel, (1, 1, k)), (1,), ((low, high),))
-    out = e.reshape(out, (out.shape[-1],))
-    return e.ne(out, np.int64(0)) if dtype.kind == "b" else out
+    return window_sums(a, v, ((low, high),))
 
 
 @public(np.convolve)

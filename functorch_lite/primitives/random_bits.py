@@ -28,7 +28,8 @@ from functorch_lite.primitives.special import digamma, random_gamma_grad
 from functorch_lite.primitives.transcendental import exp, square
 
 _UINT32 = np.dtype(np.uint32)
-_UNSIGNED = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: _UINT32, 64: np.dtype(np.uint64)}
+UNSIGNED = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: _UINT32, 64: np.dtype(np.uint64)}
+"""The dtypes of words, by their bits."""
 
 
 def _check_key(name: str, key: Aval) -> tuple[int, ...]:
@@ -52,11 +53,11 @@ def random_bits(key: Any, shape: tuple[int, ...], bit_width: int) -> Any:
 @shape_rules.register(random_bits_p)
 def _(key, *, shape, bit_width):
     lead = _check_key("random_bits", key)
-    if bit_width not in _UNSIGNED:
+    if bit_width not in UNSIGNED:
         raise ArgumentError(f"random_bits: expected bit_width 8, 16, 32 or 64, got {bit_width}.")
     if any(n < 0 for n in shape):
         raise ShapeError(f"random_bits: expected a shape without negative sizes, got {shape}.")
-    return Aval((*lead, *shape), _UNSIGNED[bit_width])
+    return Aval((*lead, *shape), UNSIGNED[bit_width])
 
 
 eval_rules.add(

@@ -25,13 +25,12 @@ from functorch_lite.transforms.jit import jit
 BLOCK = 1 << 17  # numbers: 0.2 ms, and 2 to 6 of NumPy, for less of which no program is made
 _MOST = 1 << 32  # numbers: from here on the upper word of a position is not 0
 _UINT32 = np.dtype(np.uint32)
-_UNSIGNED = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: _UINT32, 64: np.dtype(np.uint64)}
 
 
 def random_bits(key: Any, shape: tuple[int, ...], bit_width: int) -> Any:
     """Uniform unsigned integers of 8, 16, 32 or 64 bits: `key` [2] to [*shape]."""
     if is_large(key, shape):
-        return filled(_words, key, shape, bit_width, _UNSIGNED[bit_width])
+        return filled(_words, key, shape, bit_width, primitives.UNSIGNED[bit_width])
     return primitives.random_bits(key, shape, bit_width)
 
 
@@ -70,10 +69,10 @@ def _program(fun, bit_width, dtype):
 def _combined(y0, y1, bit_width):
     """The random word of a hash."""
     if bit_width == 64:
-        high, low = (convert(y, _UNSIGNED[64]) for y in (y0, y1))
+        high, low = (convert(y, primitives.UNSIGNED[64]) for y in (y0, y1))
         return bit_or(shift_left(high, np.uint64(32)), low)
     word = bit_xor(y0, y1)
-    return word if bit_width == 32 else convert(word, _UNSIGNED[bit_width])
+    return word if bit_width == 32 else convert(word, primitives.UNSIGNED[bit_width])
 
 
 def _words(words, dtype):

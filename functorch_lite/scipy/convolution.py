@@ -10,19 +10,16 @@ where one lies inside the other. All are bilinear, so derivatives are convolutio
 import math
 from typing import Any
 
-import numpy as np
-
 from functorch_lite import numpy as fnp
 from functorch_lite.core import dtypes
 from functorch_lite.errors import ArgumentError, ShapeError
 from functorch_lite.numpy import fft
 from functorch_lite.numpy import ops as e
 from functorch_lite.numpy.axes import reduction_axes
+from functorch_lite.numpy.functions import window_sums
 from functorch_lite.numpy.promotion import asarray, broadcast_shapes, cast, operands_text, promote
-from functorch_lite.primitives.convolution import conv_general_dilated
 from functorch_lite.scipy.dispatch import public
 
-_i64 = np.dtype(np.int64)
 PRODUCTS_PER_BUTTERFLY = 20
 """A butterfly of the three transforms takes about as long as so many products of the direct sum (measured on x86)."""
 
@@ -56,17 +53,6 @@ def _flipped(y: Any) -> Any:
     return e.conj(y) if dtypes.is_complex(y.dtype) else y
 
 
-def _window_sums(x: Any, y: Any, pads: tuple[tuple[int, int], ...]) -> Any:
-    """The sums of products of y with the windows of x, `pads` zeros (low, high) added along each axis."""
-    dtype = x.dtype
-    if dtype.kind == "b":
-        x, y = cast(x, _i64), cast(y, _i64)
-    x, y = e.reshape(x, (1, 1, *x.shape)), e.reshape(y, (1, 1, *y.shape))
-    out = conv_general_dilated(x, y, (1,) * len(pads), pads)
-    out = e.reshape(out, out.shape[2:])
-    return e.ne(out, np.int64(0)) if dtype.kind == "b" else out
-
-
 def _direct(x: Any, y: Any, mode: str) -> Any:
     """The convolution as one sum of products for each output; with mode "valid" y fits into x."""
     if mode == "valid":
@@ -75,7 +61,7 @@ def _direct(x: Any, y: Any, mode: str) -> Any:
         pads = tuple((k - 1, k - 1) for k in y.shape)
     else:
         pads = tuple((k // 2, (k - 1) // 2) for k in y.shape)
-    return _window_sums(x, e.rev(y, tuple(range(len(y.shape)))), pads)
+    return window_sums(x, e.rev(y, tuple(range(len(y.shape)))), pads)
 
 
 def _fast_length(n: int) -> int:
@@ -193,12 +179,12 @@ def _bordered(name: str, x: Any, pads: Any, boundary: str, fillvalue: Any) -> An
 def _in_the_plane(name: str, x: Any, y: Any, mode: str, boundary: str, fillvalue: Any) -> Any:
     """The sums of y with the windows of x, which is continued past its border by `boundary`."""
     if mode == "valid":
-        return _window_sums(x, y, ((0, 0), (0, 0)))
+        return window_sums(x, y, ((0, 0), (0, 0)))
     pads = [(k - 1, k - 1) for k in y.shape]
     if mode == "same":
         before = [k // 2 if name == "convolve2d" else (k - 1) // 2 for k in y.shape]
         pads = [(b, k - 1 - b) for b, k in zip(before, y.shape, strict=True)]
-    return _window_sums(_bordered(name, x, pads, boundary, fillvalue), y, ((0, 0), (0, 0)))
+    return window_sums(_bordered(name, x, pads, boundary, fillvalue), y, ((0, 0), (0, 0)))
 
 
 def _planes(name, in1, in2, mode):

@@ -17,10 +17,11 @@ import scipy.special
 import functorch_lite.numpy as f
 from functorch_lite.errors import ArgumentError
 from functorch_lite.numpy import ops as e
-from functorch_lite.numpy.dispatch import implement, is_eager_call
+from functorch_lite.numpy.dispatch import implement
 from functorch_lite.numpy.promotion import asarray, broadcast_shapes, broadcast_to, promote, to_float
 from functorch_lite.primitives import special as p
-from functorch_lite.scipy.ufuncs import horner, in_double, is_numpys, public, with_slopes
+from functorch_lite.scipy.dispatch import is_of_scipy
+from functorch_lite.scipy.ufuncs import horner, in_double, public, with_slopes
 from functorch_lite.transforms.arguments import on_its_device, quiet
 
 _LARGEST = 170.0  # gamma(171) is still finite in float64
@@ -142,7 +143,7 @@ def comb(N: Any, k: Any, exact: bool = False, repetition: bool = False) -> Any:
 
     repetition: the same may be chosen again: comb(N + k - 1, k). exact: Python integers, of plain numbers only.
     """
-    if is_eager_call((N, k), {}) and is_numpys((N, k)):
+    if is_of_scipy((N, k), {}):
         return scipy.special.comb(N, k, exact=exact, repetition=repetition)
     if exact:
         raise ArgumentError("comb: exact=True takes plain integers; leave it out for traced arrays.")
@@ -199,7 +200,7 @@ def _bessel(name, of_order, odd_sign):
     implement(ufunc)(body)
 
     def function(v: Any, z: Any) -> Any:
-        return ufunc(v, z) if is_eager_call((v, z), {}) and is_numpys((v, z)) else body(v, z)
+        return ufunc(v, z) if is_of_scipy((v, z), {}) else body(v, z)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"scipy.special.{name}, which also takes traced arrays with a Python integer as the order."

@@ -17,9 +17,8 @@ import scipy.special
 import functorch_lite.numpy as f
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import ArgumentError
-from functorch_lite.numpy.dispatch import is_eager_call
 from functorch_lite.numpy.promotion import promote, to_float
-from functorch_lite.scipy.ufuncs import is_numpys
+from functorch_lite.scipy.dispatch import is_of_scipy
 from functorch_lite.transforms.arguments import on_its_device, quiet
 
 
@@ -32,7 +31,7 @@ def sph_harm_y(n: Any, m: Any, theta: Any, phi: Any, diff_n: int = 0, n_max: int
 
     Raises: ArgumentError for traced or negative degrees, and for diff_n of traced angles.
     """
-    if is_eager_call((n, m, theta, phi), {}) and is_numpys((theta, phi)):
+    if is_of_scipy((n, m, theta, phi), {}):
         return scipy.special.sph_harm_y(n, m, theta, phi, diff_n=diff_n)
     if isinstance(n, Tracer) or isinstance(m, Tracer) or diff_n:
         raise ArgumentError("sph_harm_y: n and m must be known while tracing, and diff_n be 0. Make them static.")

@@ -12,23 +12,18 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from functorch_lite.backends.registry import on_device
 from functorch_lite.core.tracer import Tracer
 from functorch_lite.errors import DTypeError
 from functorch_lite.numpy import ops as e
-from functorch_lite.numpy.dispatch import implement, is_eager_call
+from functorch_lite.numpy.dispatch import implement
 from functorch_lite.numpy.promotion import broadcast_shapes, broadcast_to, loop_operands
 from functorch_lite.numpy.ufuncs import apply_ufunc, bodies
 from functorch_lite.primitives.elementwise import scale
+from functorch_lite.scipy.dispatch import is_of_scipy
 from functorch_lite.transforms.arguments import on_its_device, quiet
 from functorch_lite.transforms.custom_jvp import custom_jvp
 
 _f64 = np.dtype(np.float64)
-
-
-def is_numpys(args: Any) -> bool:
-    """Whether no argument lies on a device."""
-    return not any(on_device(a) for a in args)
 
 
 def public(name: str, fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,7 +37,7 @@ def public(name: str, fun: Callable[..., Any]) -> Callable[..., Any]:
     bodies[ufunc] = body
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        if is_eager_call(args, kwargs) and is_numpys(args):
+        if is_of_scipy(args, kwargs):
             return ufunc(*args, **kwargs)
         return apply_ufunc(ufunc, args, kwargs) if kwargs else body(*args)
 

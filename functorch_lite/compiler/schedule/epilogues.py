@@ -139,6 +139,17 @@ def roots_of(schedule: "Schedule", atoms: Sequence[Any]) -> set[Any]:
     return found
 
 
+def readers_of(schedule: "Schedule", groups: "Sequence[Group]") -> "dict[Any, list[Group | None]]":
+    """The nodes that read each variable in memory; None stands for the end of the program."""
+    found: dict[Any, list[Group | None]] = {}
+    for group in groups:
+        for root in roots_of(schedule, [a for e in group.equations for a in e.inputs]):
+            found.setdefault(root, []).append(group)
+    for root in roots_of(schedule, schedule.program.outputs):
+        found.setdefault(root, []).append(None)
+    return found
+
+
 def at_own_position(schedule: "Schedule", product: Var, group: "Group") -> bool:
     """Whether each equation that reads a product reads all of it, in order, over the whole domain."""
     if _size(product) != math.prod(group.domain or ()):

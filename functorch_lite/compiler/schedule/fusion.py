@@ -95,6 +95,10 @@ class Group:
         inside = {v for g in self.prologues.values() for v in g.axes}
         return [e.outputs[0] for e in self.equations if e.outputs[0] not in inside]
 
+    def is_elementwise(self) -> bool:
+        """Whether it has no reductions, and is no part of a product's or a pool's kernel."""
+        return self.reduced is None and not self.ends and self.product is None and self.pool is None
+
     def rows(self) -> tuple[int, ...]:
         """The positions of the domain that are not reduced."""
         assert self.domain is not None

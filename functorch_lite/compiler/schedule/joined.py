@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from functorch_lite.compiler.loop_ir.nodes import Index
-from functorch_lite.compiler.schedule.epilogues import roots_of
+from functorch_lite.compiler.schedule.epilogues import readers_of, roots_of
 from functorch_lite.compiler.schedule.maps import axis_map
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Var
@@ -41,7 +41,7 @@ def with_joined(schedule: "Schedule", groups: "list[Group]") -> "list[Group]":
     joins = [g for g in groups if g.domain is None and g.equations[0].prim in JOINING]
     if not joins:
         return groups
-    readers = _readers(schedule, groups)
+    readers = readers_of(schedule, groups)
     order = list(groups)
     for node in reversed(joins):
         equation = node.equations[0]
@@ -79,25 +79,13 @@ def part_at(equation: Equation, index: Sequence[Index]) -> tuple[Any, Sequence[I
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def _readers(schedule: "Schedule", groups: "list[Group]") -> "dict[Any, list[Group | None]]":
-    """The nodes that read each variable in memory; None stands for the end of the program."""
-    found: dict[Any, list[Group | None]] = {}
-    for group in groups:
-        for root in roots_of(schedule, [a for e in group.equations for a in e.inputs]):
-            found.setdefault(root, []).append(group)
-    for root in roots_of(schedule, schedule.program.outputs):
-        found.setdefault(root, []).append(None)
-    return found
-
-
 def _reader(readers: "dict[Any, list[Group | None]]", equation: Equation) -> "Group | None":
     """The element-wise group that alone reads a concatenation or padded array."""
     found = readers.get(equation.outputs[0], ())
     group = found[0] if len(found) == 1 else None
     if group is None or not group.domain or math.prod(group.domain) < LEAST:
         return None
-    plain = group.reduced is None and not group.ends and group.product is None and group.pool is None
-    return group if plain and not group.prologues and group.chain is None else None
+    return group if group.is_elementwise() else None
 
 
 class _Along(NamedTuple):

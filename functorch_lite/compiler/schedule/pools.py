@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from functorch_lite.compiler.lowering.rules import is_complex
-from functorch_lite.compiler.schedule.epilogues import at_own_position, is_in_blocks, roots_of, sort_of, sorts_of
+from functorch_lite.compiler.schedule.epilogues import at_own_position, is_in_blocks, readers_of, sort_of, sorts_of
 from functorch_lite.core.program import Equation, Literal, Var
 from functorch_lite.primitives.convolution import conv_general_dilated_p
 from functorch_lite.primitives.windows import reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p
@@ -67,12 +67,7 @@ def _convolution_of(group: "Group") -> Equation | None:
 class _Finder:
     def __init__(self, schedule: "Schedule", groups: "list[Group]"):
         self.schedule = schedule
-        self.readers: dict[Any, list[Group | None]] = {}
-        for group in groups:
-            for root in roots_of(schedule, [a for e in group.equations for a in e.inputs]):
-                self.readers.setdefault(root, []).append(group)
-        for root in roots_of(schedule, schedule.program.outputs):
-            self.readers.setdefault(root, []).append(None)
+        self.readers = readers_of(schedule, groups)
 
     def suits(self, maker: "Group", pool: Any, value: Var) -> bool:
         """Whether a convolution, with its epilogue, can pool the value that it makes, and nothing else needs that."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from functorch_lite.compiler.lowering.rules import is_complex
-from functorch_lite.compiler.schedule.epilogues import is_one_job, roots_of
+from functorch_lite.compiler.schedule.epilogues import is_one_job, readers_of, roots_of
 from functorch_lite.core.aval import Aval
 from functorch_lite.core.program import Equation, Literal, Var
 from functorch_lite.primitives.contraction import dot_general_p
@@ -60,8 +60,7 @@ def with_prologues(schedule: "Schedule", groups: "list[Group]") -> "list[Group]"
 
 def _is_large(group: "Group") -> bool:
     """Whether a group is element-wise, over so many elements that it may be worth to be a prologue."""
-    plain = group.reduced is None and not group.ends and group.product is None and group.pool is None
-    return plain and bool(group.domain) and math.prod(group.domain or ()) >= LARGE
+    return group.is_elementwise() and bool(group.domain) and math.prod(group.domain or ()) >= LARGE
 
 
 def _product_of(group: "Group") -> Equation | None:
@@ -80,12 +79,7 @@ class _Finder:
 
     def __post_init__(self):
         self.now: dict[Group, Group] = {}
-        self.readers: dict[Any, list[Group | None]] = {}
-        for group in self.groups:
-            for root in roots_of(self.schedule, [a for e in group.equations for a in e.inputs]):
-                self.readers.setdefault(root, []).append(group)
-        for root in roots_of(self.schedule, self.schedule.program.outputs):
-            self.readers.setdefault(root, []).append(None)
+        self.readers = readers_of(self.schedule, self.groups)
 
     def products_of(self, group: "Group") -> "list[Group]":
         """The products that a group becomes a prologue of: all that read it, or none."""
